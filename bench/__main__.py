@@ -1,0 +1,132 @@
+"""Command line: ``python -m bench COMMAND``. Each rule of the workflow calls one of these."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from bench.errors import UserError
+
+
+def _scale(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--scale", required=True, metavar="S", help="ci, small, paper, or the path of a scale file")
+
+
+def _exhibits(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--exhibits", nargs="+", default=[], metavar="E", help="e.g. warmstart/table1, or warmstart for all of that paper"
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line; commands import what they need when they are called."""
+    top = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, help_text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=help_text, description=help_text)
+
+    plan = add("plan", "print runs, what would be trained and why, departures from the papers, and the cost")
+    _scale(plan)
+    _exhibits(plan)
+    plan.add_argument("--json", action="store_true", help="machine-readable")
+    plan.add_argument("--runs", action="store_true", help="list every run")
+    plan.add_argument("--freeze", action="store_true", help="write the list of missing runs that the workflow works from")
+    plan.add_argument("--budget", type=float, metavar="HOURS", help="allow more than a day of machine time")
+
+    run = add("run", "train what is missing, parents first; works without Snakemake")
+    _scale(run)
+    _exhibits(run)
+    run.add_argument("--batch", metavar="B", help="one batch of the frozen plan")
+    run.add_argument("--minutes", type=float, metavar="M", help="stop at a checkpoint before this time is over")
+    run.add_argument("--limit", type=int, metavar="N", help="train at most N runs")
+
+    fetch = add("fetch", "fetch and check the data sets that the exhibits need")
+    _scale(fetch)
+    _exhibits(fetch)
+
+    for name, help_text in (
+        ("collect", "records of each exhibit to one table"),
+        ("draw", "tables to figures and formatted tables"),
+    ):
+        command = add(name, help_text)
+        _scale(command)
+        _exhibits(command)
+        if name == "draw":
+            command.add_argument("--from", dest="origin", choices=["results", "reference"], default="results")
+
+    judge = add("judge", "a verdict for every published number and claim")
+    _scale(judge)
+    _exhibits(judge)
+    judge.add_argument("--strict", action="store_true", help="exit 1 when a claim of the reference is no longer reproduced")
+
+    document = add("paper", "the report as PDF, and the page with all verdicts")
+    _scale(document)
+
+    status = add("status", "finished, running, failed and waiting runs")
+    _scale(status)
+    _exhibits(status)
+
+    smoke = add("smoke", "two steps of every distinct kind of run in its true shape, on generated samples")
+    _scale(smoke)
+    _exhibits(smoke)
+
+    reproduce = add("reproduce", "the whole way from data to PDF, through Snakemake")
+    _scale(reproduce)
+    _exhibits(reproduce)
+    reproduce.add_argument("--profile", default="local", help="local, slurm, kubernetes, or the path of a profile")
+    reproduce.add_argument("--budget", type=float, metavar="HOURS", help="allow more than a day of machine time")
+    reproduce.add_argument("--rerun", action="store_true", help="train runs of older code again also where they are accepted")
+    reproduce.add_argument("--dry-run", action="store_true", help="show what would be done")
+
+    pack = add("pack", "records and resumable state as checksummed archives")
+    _scale(pack)
+    pack.add_argument("--into", required=True, metavar="FOLDER")
+    pack.add_argument("--part-mb", type=float, default=16.0, metavar="MB", help="largest part (default 16)")
+    unpack = add("unpack", "restore what `pack` made; it is taken as done")
+    _scale(unpack)
+    unpack.add_argument("--from", dest="origin", required=True, metavar="FOLDER")
+
+    reference = add("reference", "replace the committed reference records of a scale by those in results/")
+    _scale(reference)
+    _exhibits(reference)
+    reference.add_argument("--why", required=True, help="reason, written beside the records")
+
+    add("doctor", "check the environment and say what to do")
+    perf = add("perf", "the suite's own speed against its peers, measured now")
+    perf.add_argument("path", nargs="?", choices=["warmstart", "certified", "rewarm", "workflow"])
+    perf.add_argument("--json", action="store_true")
+    add("schema", "write configs/schema.json from the models")
+
+    verify = add("verify", "verified error of a checkpoint with auto_LiRPA, and PGD error")
+    verify.add_argument("checkpoint", metavar="CHECKPOINT")
+    verify.add_argument("arguments", nargs=argparse.REMAINDER)
+    tokenize = add("tokenize", "text to token shards")
+    tokenize.add_argument("arguments", nargs=argparse.REMAINDER)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; user errors are lines on stderr and exit code 2, failed runs exit code 1."""
+    chosen = parser().parse_args(arguments)
+    from bench import commands
+
+    try:
+        return commands.dispatch(chosen)
+    except UserError as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; everything finished is kept, the same command goes on", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of a pipe left (`| head`): nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

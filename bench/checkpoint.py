@@ -1,0 +1,105 @@
+"""Files that are whole or absent: atomic writes, resume state, weights."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from bench.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[IO[bytes]]:
+    """A binary file that appears under `path` only when it is complete and on the disk.
+
+    Raises:
+        UserError: no space is left; the partial file is removed and what stood there before stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+    except OSError as error:
+        if error.errno in (28, 122):  # ENOSPC, EDQUOT
+            raise UserError(f"{path}: no space left while writing; free some and call again, it goes on") from error
+        raise
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    with atomic(path) as stream:
+        stream.write(content)
+
+
+def write_text(path: Path, content: str) -> None:
+    write_bytes(path, content.encode())
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def save_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Writes resume state: tensors and plain Python values only, so that reading it can run no code."""
+    import torch
+
+    with atomic(path) as stream:
+        torch.save(dict(state), stream)
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Reads resume state with ``weights_only=True``.
+
+    Raises:
+        UserError: the file is damaged or holds more than tensors and plain values.
+    """
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path}: not a readable checkpoint ({reason}); delete it to start this run again") from error
+
+
+def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> str:
+    """Writes named tensors as safetensors and returns the file's sha256."""
+    from safetensors.torch import save
+
+    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    write_bytes(path, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def load_tensors(path: Path, *, expected_sha256: str | None = None) -> dict[str, torch.Tensor]:
+    """Reads named tensors onto the CPU.
+
+    Raises:
+        UserError: the file is absent, damaged, or another one than was recorded.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such weights; train the run that leaves them first") from None
+    if expected_sha256 is not None and (found := hashlib.sha256(content).hexdigest()) != expected_sha256:
+        raise UserError(f"{path}: sha256 {found[:12]}…, its record says {expected_sha256[:12]}…; delete it to train again")
+    try:
+        return load(content)
+    except SafetensorError as error:
+        raise UserError(f"{path}: not a readable safetensors file ({error}); delete it to train again") from error

@@ -1,0 +1,106 @@
+"""A scale file (``configs/*.yaml``) as a validated value: what departs from the papers, and what a run may use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator
+
+from bench import paths
+from bench.errors import UserError, closest
+from bench.run import Frozen
+
+CONFIGS = paths.PROJECT / "configs"
+MOST_ERRORS = 10
+
+
+class Suite(Frozen):
+    """One scale: how much of the papers' protocols is run, and with what."""
+
+    scale: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$", description="name of the scale; results lie under results/<scale>"
+    )
+    threads: int = Field(1, ge=1, le=256, description="CPU threads of one job (cores)")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where to train; auto takes a GPU when there is one"
+    )
+    compile: Literal["auto", "never", "always"] = Field(
+        "auto", description="torch.compile; auto decides by the expected number of steps"
+    )
+    batch_minutes: float = Field(
+        30.0, gt=0, le=10_000, description="runs are joined into one job up to this estimate (minutes on this machine)"
+    )
+    keep: Literal["nothing", "weights", "everything"] = Field(
+        "weights",
+        description="artefacts kept once the runs that need them are done: nothing; the final weights; everything",
+    )
+    older_code: Literal["retrain", "accept"] = Field(
+        "retrain", description="records of older code: train again, or judge them with the mark 'older code'"
+    )
+    first_seed: int = Field(0, ge=0, description="first seed of every group; another block of seeds is a replication")
+    only: tuple[str, ...] = Field((), description="exhibits of this scale; all when empty")
+    common: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="paper -> settings that hold for every exhibit of it that knows the key"
+    )
+    exhibits: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="exhibit -> settings that depart from the paper's"
+    )
+
+    @field_validator("common", "exhibits", mode="before")
+    @classmethod
+    def _empty_sections(cls, value: object) -> object:
+        # `warmstart/table1:` with nothing below it is YAML's null: the paper's own settings.
+        if isinstance(value, dict):
+            return {name: {} if settings is None else settings for name, settings in value.items()}
+        return {} if value is None else value
+
+
+def lines_of(error: ValidationError, where: str, known: dict[str, list[str]] | None = None) -> str:
+    """One line for each wrong key, at most ten: where it is, what was found, what is allowed."""
+    lines = []
+    for item in error.errors()[:MOST_ERRORS]:
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            names = (known or {}).get(".".join(str(part) for part in item["loc"][:-1]), [])
+            lines.append(f"{where}: unknown key '{key}'{closest(str(item['loc'][-1]), names) if names else ''}")
+        else:
+            lines.append(f"{where}: {key or 'value'}: {item['msg']} (found {item['input']!r:.80})")
+    if (more := len(error.errors()) - MOST_ERRORS) > 0:
+        lines.append(f"{where}: and {more} more")
+    return "\n".join(lines)
+
+
+def path_of(scale: str) -> Path:
+    """The file of a scale given by name (``ci``) or by path.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    path = Path(scale) if scale.endswith((".yaml", ".yml")) or "/" in scale else CONFIGS / f"{scale}.yaml"
+    if not path.is_file():
+        names = [found.stem for found in CONFIGS.glob("*.yaml")]
+        raise UserError(f"{scale}: no such scale file ({path}){closest(scale, names)}")
+    return path
+
+
+def load(scale: str) -> Suite:
+    """Reads and validates a scale file; the settings of each exhibit are validated by `bench.exhibit`.
+
+    Raises:
+        UserError: one line for each wrong key.
+    """
+    path = path_of(scale)
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = "" if mark is None else f":{mark.line + 1}"
+        raise UserError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected keys and values, found {type(content).__name__}")
+    try:
+        return Suite.model_validate(content)
+    except ValidationError as error:
+        raise UserError(lines_of(error, str(path), {"": list(Suite.model_fields)})) from error

@@ -1,0 +1,300 @@
+"""Executes runs: one lock and one process for many, resume, failures by name, records at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import itertools
+import json
+import os
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bench import checkpoint, paths, provenance, record
+from bench.errors import FailedRun, OutOfTime, UserError
+from bench.plan import DONE, MISSING, Plan, Planned
+from bench.run import Outcome
+
+if TYPE_CHECKING:
+    import torch
+
+    from bench.training.context import Context
+
+
+@dataclass
+class Tally:
+    """What happened to the runs of one call."""
+
+    trained: list[str] = field(default_factory=list)
+    present: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def device_of(wanted: str) -> torch.device:
+    """The device a configuration asks for.
+
+    Raises:
+        UserError: a GPU is asked for and there is none.
+    """
+    import torch
+
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UserError("device: cuda is asked for and torch finds no GPU; set `device: auto` or see `bench doctor`")
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def prepare_torch(threads: int) -> None:
+    """Process-wide settings that make equal runs equal: threads, determinism, no TF32 unless a run asks for it."""
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False
+
+
+@contextlib.contextmanager
+def _locked(folder: Any, key: str) -> Iterator[bool]:
+    """The run's own lock, so that an orphaned job and a new one never write the same run; False if it is taken."""
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f"{key}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def _context(plan: Plan, run: Planned, device: torch.device, deadline: float | None) -> Context:
+    from bench.training.context import Context
+
+    parent = run.spec.parent_spec
+    parent_key, digests = None, {}
+    if parent is not None:
+        parent_key = plan.runs[plan.key(parent)].used
+        digests = record.read(plan.layout.record(parent_key)).artefacts
+    return Context(
+        key=run.key,
+        label=run.spec.label(),
+        layout=plan.layout,
+        device=device,
+        threads=plan.suite.threads,
+        compile=plan.suite.compile,
+        data_root=paths.data_root(),
+        parent_key=parent_key,
+        parent_sha256=digests,
+        checkpoint_seconds=float(os.environ.get("BENCH_CHECKPOINT_SECONDS", "60")),
+        deadline=deadline,
+    )
+
+
+def _provenance(run: Planned, context: Context, started: float) -> dict[str, Any]:
+    from bench import __version__
+
+    return {
+        **provenance.commit(),
+        "suite": __version__,
+        "code": run.key.split("-")[1],
+        "packages": provenance.versions(),
+        "machine": provenance.machine(),
+        "device": str(context.device),
+        "threads": context.threads,
+        "precision": getattr(run.spec, "precision", "float32"),
+        "tf32": False,
+        "data": context.data_checksums,
+        "company": list(context.company),
+        "resumed": context.resumed,
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "seconds": round(time.monotonic() - started, 3),
+        "peak_memory_mb": _peak_memory_mb(context),
+    }
+
+
+def _peak_memory_mb(context: Context) -> int:
+    if context.device.type == "cuda":
+        import torch
+
+        return int(torch.cuda.max_memory_allocated() / 2**20)
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return 0
+    scale = 2**20 if sys.platform == "darwin" else 2**10
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale)
+
+
+def _finish(plan: Plan, run: Planned, context: Context, outcome: Outcome, started: float) -> None:
+    """Writes the record; only then is what it resumed from removed."""
+    made = record.of_run(run.spec, run.key, outcome, dict(context.kept), _provenance(run, context, started))
+    record.write(plan.layout.record(run.key), made)
+    plan.layout.failure(run.key).unlink(missing_ok=True)
+    shutil.rmtree(context.scratch, ignore_errors=True)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return f"out of memory ({str(error).splitlines()[0] if str(error) else 'no detail'}); smaller batches or `device: cpu`"
+    first = str(error).splitlines()[0] if str(error) else ""
+    return first if isinstance(error, FailedRun | UserError) else f"{type(error).__name__}: {first}"
+
+
+def _fail(plan: Plan, run: Planned, error: BaseException, tally: Tally) -> None:
+    why = _reason(error)
+    tally.failed[run.key] = why
+    if not isinstance(error, FailedRun | UserError):
+        traceback.print_exception(error)
+    print(f"FAILED {run.spec.label()}: {why}", file=sys.stderr, flush=True)
+    content = {"label": run.spec.label(), "spec": run.spec.description(), "why": why}
+    checkpoint.write_text(plan.layout.failure(run.key), json.dumps(content) + "\n")
+
+
+def _blocked(plan: Plan, run: Planned, tally: Tally) -> str | None:
+    """Why a run cannot start now: its parent has failed or is not done."""
+    parent = run.spec.parent_spec
+    if parent is None:
+        return None
+    above = plan.runs[plan.key(parent)]
+    if above.key in tally.failed:
+        return f"its parent {parent.label()} failed"
+    return None if plan.layout.record(above.used).exists() else f"its parent {parent.label()} is not there"
+
+
+def _together(runs: Sequence[Planned]) -> Iterator[list[Planned]]:
+    """Neighbours that may train at once; a run and its parent never do."""
+
+    def shelf(run: Planned) -> Hashable:
+        company = run.spec.company()
+        return (run.key,) if company is None else (run.spec.trainer, run.spec.parent_spec is None, company)
+
+    for _, members in itertools.groupby(runs, key=shelf):
+        yield list(members)
+
+
+def run_all(
+    plan: Plan, runs: Sequence[Planned], *, minutes: float | None = None, tell: Callable[[str], None] = print
+) -> Tally:
+    """Trains `runs`, parents first; what is there already is left alone.
+
+    Args:
+        plan: the plan that they belong to.
+        runs: in the order to take them.
+        minutes: stop at a checkpoint before this much time is over.
+        tell: gets a line for each finished run.
+
+    Returns:
+        What was trained, present, left for the next call, and failed. A failed run never stops the others.
+    """
+    prepare_torch(plan.suite.threads)
+    device = device_of(plan.suite.device)
+    deadline = None if minutes is None else time.monotonic() + 60 * minutes
+    tally = Tally()
+    waiting = []
+    for run in runs:
+        if plan.layout.record(run.key).exists() and run.state != MISSING:
+            tally.present.append(run.key)
+        else:
+            waiting.append(run)
+    done = 0
+    for members in _together(waiting):
+        if deadline is not None and time.monotonic() >= deadline:
+            tally.left += [run.key for run in members]
+            continue
+        done += len(members)
+        _run_members(plan, members, device, deadline, tally, lambda text, n=done: tell(f"[{n}/{len(waiting)}] {text}"))
+    return tally
+
+
+def _run_members(
+    plan: Plan,
+    members: list[Planned],
+    device: torch.device,
+    deadline: float | None,
+    tally: Tally,
+    tell: Callable[[str], None],
+) -> None:
+    with contextlib.ExitStack() as stack:
+        ready: list[Planned] = []
+        for run in members:
+            if not stack.enter_context(_locked(plan.layout.scratch, run.key)):
+                _fail(plan, run, UserError("another process is training it now"), tally)
+            elif why := _blocked(plan, run, tally):
+                _fail(plan, run, UserError(why), tally)
+            elif _recorded(plan, run):
+                tally.present.append(run.key)
+            else:
+                ready.append(run)
+        if not ready:
+            return
+        started = time.monotonic()
+        contexts = []
+        for run in ready:
+            contexts.append(_context(plan, run, device, deadline))
+        trainer = importlib.import_module(ready[0].spec.trainer)
+        results = _train(trainer, ready, contexts)
+        for run, context, result in zip(ready, contexts, results, strict=True):
+            context.close()
+            if isinstance(result, OutOfTime):
+                tally.left.append(run.key)
+            elif isinstance(result, BaseException):
+                _fail(plan, run, result, tally)
+            else:
+                try:
+                    _finish(plan, run, context, result, started)
+                except (FailedRun, UserError) as error:
+                    _fail(plan, run, error, tally)
+                    continue
+                tally.trained.append(run.key)
+                tell(f"{run.spec.label()}: {time.monotonic() - started:.1f} s")
+
+
+def _recorded(plan: Plan, run: Planned) -> bool:
+    """Whether another process has finished the run since the plan was made, with the artefacts that it leaves."""
+    path = plan.layout.record(run.key)
+    return path.exists() and all(plan.layout.artefact(run.key, name).exists() for name in run.spec.keeps())
+
+
+def _train(trainer: Any, runs: list[Planned], contexts: list[Context]) -> list[Outcome | BaseException]:
+    many = getattr(trainer, "train_many", None)
+    if many is not None and len(runs) > 1:
+        for context in contexts:
+            context.company = tuple(run.spec.label() for run in runs if run.spec.label() != context.label)
+        try:
+            return list(many([run.spec for run in runs], contexts))
+        except Exception as error:
+            return [error] * len(runs)
+    results: list[Outcome | BaseException] = []
+    for run, context in zip(runs, contexts, strict=True):
+        try:
+            results.append(trainer.train(run.spec, context))
+        except (Exception, OutOfTime) as error:
+            results.append(error)
+    return results
+
+
+def prune(plan: Plan) -> None:
+    """Applies the suite's policy on artefacts to runs whose dependants are all done."""
+    if plan.suite.keep == "everything":
+        return
+    needed: dict[str, set[str]] = {}
+    for run in plan.runs.values():
+        parent = run.spec.parent_spec
+        if parent is not None and run.state == MISSING and not plan.layout.record(run.key).exists():
+            needed.setdefault(plan.runs[plan.key(parent)].used, set()).update(run.spec.needs())
+    for run in plan.runs.values():
+        if run.state not in (DONE, MISSING) or not plan.layout.record(run.key).exists():
+            continue
+        final = {"weights"} if plan.suite.keep == "weights" else set()
+        for name in set(run.spec.keeps()) - needed.get(run.key, set()) - final:
+            plan.layout.artefact(run.key, name).unlink(missing_ok=True)

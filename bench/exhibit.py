@@ -1,0 +1,238 @@
+"""Exhibits: one table or figure of one paper each, found in ``bench/<paper>/exhibits/*.py`` and in ``$BENCH_EXTRA``."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field, ValidationError
+
+from bench.config import Suite, lines_of
+from bench.errors import UserError, closest
+from bench.record import Record
+from bench.run import Frozen, RunSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bench.stats import Outcome
+
+PAPERS = ("warmstart", "rewarm", "certified")
+
+Row = dict[str, Any]
+"""One number: label columns, ``seed``, ``metric``, optional ``x_name`` and ``x``, ``value``."""
+
+LABELS = ("panel", "dataset", "model", "method", "optimizer", "x_name", "x")
+"""Columns that the published numbers and ours share; together with ``metric`` they name a number."""
+
+
+class ExhibitSettings(Frozen):
+    """Settings of an exhibit; defaults are the paper's values."""
+
+    selects: ClassVar[frozenset[str]] = frozenset({"seeds", "first_seed"})
+    """Fields that choose which cells are run; a departure in them leaves each number comparable."""
+
+    seeds: int = Field(5, ge=1, le=1000, description="repetitions of each configuration")
+    first_seed: int = Field(0, ge=0, description="seed of the first repetition")
+
+    def seed_range(self) -> range:
+        return range(self.first_seed, self.first_seed + self.seeds)
+
+    def departures(self) -> dict[str, tuple[Any, Any]]:
+        """Field -> (the paper's value, the value here) for every field that differs."""
+        here = self.model_dump(mode="json", exclude_defaults=True)
+        return {
+            name: (type(self).model_fields[name].get_default(call_default_factory=True), value)
+            for name, value in here.items()
+        }
+
+    def at_protocol(self) -> bool:
+        """Whether numbers can be held against the published ones."""
+        return not set(self.departures()) - self.selects
+
+
+@dataclass(frozen=True)
+class Member:
+    """A run in an exhibit, under the names that the published numbers have."""
+
+    labels: Mapping[str, Any]
+    spec: RunSpec
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement of the paper as a test on the exhibit's rows.
+
+    Attributes:
+        name: short, e.g. ``T1a``.
+        statement: the paper's claim in one sentence.
+        source: where the paper says so.
+        test: long frame -> outcome with an interval.
+        beyond: scale -> why that scale cannot be expected to show it; the verdict stands, the reason is printed.
+        also: further exhibits whose rows the test needs; it then gets ``{name: frame}``.
+    """
+
+    name: str
+    statement: str
+    source: str
+    test: Callable[[Any], Outcome]
+    beyond: Mapping[str, str] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One table or figure.
+
+    Attributes:
+        name: ``<paper>/<name>``.
+        title: what stands over it.
+        caption: one or two sentences for the report.
+        kind: "table" or "figure".
+        settings: model whose defaults are the paper's values.
+        members: settings -> runs, in the order of the exhibit.
+        rows: (member, record) -> numbers.
+        draw: (long frame, published frame, settings) -> a matplotlib figure, or a frame of cells for a table.
+        margins: metric -> how far from the published value still counts as reproduced; metrics without one are context.
+        claims: what the exhibit supports.
+        source: file that declares it.
+    """
+
+    name: str
+    title: str
+    caption: str
+    kind: Literal["table", "figure"]
+    settings: type[ExhibitSettings]
+    members: Callable[[Any], Sequence[Member]]
+    rows: Callable[[Member, Record], Iterable[Row]]
+    draw: Callable[[pd.DataFrame, pd.DataFrame, Any], Any]
+    margins: Mapping[str, float] = field(default_factory=dict)
+    claims: tuple[Claim, ...] = ()
+
+    @property
+    def paper(self) -> str:
+        return self.name.split("/")[0]
+
+    @property
+    def short(self) -> str:
+        return self.name.split("/")[1]
+
+    @property
+    def module(self) -> str:
+        """Module whose code decides how records become numbers and pictures."""
+        return self.members.__module__
+
+
+def _modules() -> Iterable[str]:
+    for paper in PAPERS:
+        folder = Path(__file__).parent / paper / "exhibits"
+        yield from (f"bench.{paper}.exhibits.{path.stem}" for path in sorted(folder.glob("[a-z]*.py")))
+
+
+def _extra() -> Iterable[str]:
+    """Modules in ``$BENCH_EXTRA``: a user's exhibits, imported under ``bench_extra``."""
+    folder = os.environ.get("BENCH_EXTRA")
+    if not folder:
+        return
+    root = Path(folder)
+    if not root.is_dir():
+        raise UserError(f"BENCH_EXTRA={folder}: no such folder; it should hold Python files that define EXHIBIT")
+    if "bench_extra" not in sys.modules:
+        spec = importlib.util.spec_from_loader("bench_extra", loader=None, is_package=True)
+        assert spec is not None
+        package = importlib.util.module_from_spec(spec)
+        package.__path__ = [str(root)]
+        sys.modules["bench_extra"] = package
+    yield from (f"bench_extra.{path.stem}" for path in sorted(root.glob("[a-z]*.py")))
+
+
+@lru_cache(maxsize=1)
+def registry() -> dict[str, Exhibit]:
+    """All exhibits by name."""
+    found: dict[str, Exhibit] = {}
+    for name in (*_modules(), *_extra()):
+        exhibit = getattr(importlib.import_module(name), "EXHIBIT", None)
+        if isinstance(exhibit, Exhibit):
+            found[exhibit.name] = exhibit
+    return found
+
+
+def select(suite: Suite, names: Sequence[str] = ()) -> list[Exhibit]:
+    """The exhibits asked for; ``warmstart`` alone means all of that paper.
+
+    Raises:
+        UserError: an exhibit does not exist; names the closest.
+    """
+    known = registry()
+    chosen: list[Exhibit] = []
+    for name in names or suite.only or tuple(known):
+        members = [known[name]] if name in known else [e for e in known.values() if e.paper == name]
+        if not members:
+            raise UserError(f"exhibit '{name}' does not exist{closest(name, known)}")
+        chosen += [exhibit for exhibit in members if exhibit not in chosen]
+    return chosen
+
+
+def settings_of(suite: Suite, exhibit: Exhibit) -> ExhibitSettings:
+    """The exhibit's settings at this scale: the paper's, then the paper-wide ones, then its own.
+
+    Raises:
+        UserError: a line for each wrong key.
+    """
+    fields = exhibit.settings.model_fields
+    common = {key: value for key, value in suite.common.get(exhibit.paper, {}).items() if key in fields}
+    own = suite.exhibits.get(exhibit.name, {})
+    seed = {"first_seed": suite.first_seed} if suite.first_seed else {}
+    try:
+        return exhibit.settings.model_validate({**seed, **common, **own})
+    except ValidationError as error:
+        raise UserError(lines_of(error, f"scale {suite.scale}, {exhibit.name}", {"": list(fields)})) from error
+
+
+def check(suite: Suite) -> None:
+    """Validates every section of a scale file before anything runs.
+
+    Raises:
+        UserError: an exhibit or a key that no exhibit knows.
+    """
+    known = registry()
+    lines = []
+    for name in (*suite.exhibits, *suite.only):
+        if name not in known and name not in PAPERS:
+            lines.append(f"scale {suite.scale}: exhibit '{name}' does not exist{closest(name, known)}")
+    for paper, common in suite.common.items():
+        exhibits = [exhibit for exhibit in known.values() if exhibit.paper == paper]
+        fields = {key for exhibit in exhibits for key in exhibit.settings.model_fields}
+        if not exhibits:
+            lines.append(f"scale {suite.scale}: common: unknown paper '{paper}'{closest(paper, PAPERS)}")
+            continue
+        lines += [
+            f"scale {suite.scale}: common.{paper}: unknown key '{key}'{closest(key, fields)}"
+            for key in common
+            if key not in fields
+        ]
+    for name in suite.exhibits:
+        if name in known:
+            try:
+                settings_of(suite, known[name])
+            except UserError as error:
+                lines += str(error).splitlines()
+    if lines:
+        raise UserError("\n".join(lines[:10]))
+
+
+def seeded(labels: Mapping[str, Any], specs: Iterable[RunSpec]) -> list[Member]:
+    """One member for each seed's specification, under the same labels."""
+    return [Member(labels, spec) for spec in specs]
+
+
+def row(member: Member, metric: str, value: float, **labels: Any) -> Row:
+    """One number of a member; `labels` add to or override the member's."""
+    return {**member.labels, **labels, "seed": member.spec.seed, "metric": metric, "value": value}

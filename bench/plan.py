@@ -1,0 +1,308 @@
+"""From exhibits to runs: which there are, which are missing and why, what they cost, how they are batched. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench import checkpoint, exhibit, provenance
+from bench.config import Suite
+from bench.errors import UserError
+from bench.exhibit import Exhibit, ExhibitSettings, Member
+from bench.paths import Layout
+from bench.record import keys_in
+from bench.run import Cost, RunSpec
+
+DONE, MISSING, OLDER = "done", "missing", "older code"
+
+
+def key_of(spec: RunSpec) -> str:
+    """``<identity>-<code>``: the specification with its parents, and the code that trains them."""
+    modules = {module for ancestor in spec.chain() for module in (ancestor.trainer, *ancestor.code())}
+    return f"{spec.identity}-{provenance.fingerprint(*sorted(modules))}"
+
+
+@lru_cache(maxsize=1)
+def throughput() -> dict[str, dict[str, Any]]:
+    """Measured or assumed FLOP/s by kind of work and machine, from ``bench/throughput.yaml``."""
+    return yaml.safe_load((Path(__file__).parent / "throughput.yaml").read_text())
+
+
+def hours(cost: Cost, machine: str) -> float:
+    """Hours that `cost` takes on "cpu" (2 cores) or "gpu" (one of the H100 or H200 class)."""
+    rates = throughput()
+    return cost.flops / float(rates.get(cost.kind, rates["default"])[machine]["flops"]) / 3600
+
+
+@dataclass
+class Planned:
+    """A run of the plan.
+
+    Attributes:
+        key: name of its record.
+        spec: what to train.
+        state: done, missing, or older code.
+        why: why it has to be trained, for people.
+        exhibits: whom it feeds, directly or through its children.
+        used: key of the record that stands for it, an older one where that is accepted.
+    """
+
+    key: str
+    spec: RunSpec
+    state: str = MISSING
+    why: str = "new"
+    exhibits: list[str] = field(default_factory=list)
+    used: str = ""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Runs that one job executes, parents first.
+
+    Attributes:
+        name: hash of its keys.
+        keys: runs in order.
+        after: batches that leave what this one starts from.
+        minutes: estimate on this kind of machine.
+        memory_mb: peak of the largest run.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    after: tuple[str, ...]
+    minutes: float
+    memory_mb: int
+
+
+@dataclass
+class Plan:
+    """Everything that a scale asks for.
+
+    Attributes:
+        runs: key -> run, parents before children.
+        members: exhibit -> its runs under their labels.
+        settings: exhibit -> its settings at this scale.
+    """
+
+    suite: Suite
+    layout: Layout
+    runs: dict[str, Planned]
+    members: dict[str, list[Member]]
+    settings: dict[str, ExhibitSettings]
+    key_by_identity: dict[str, str]
+
+    def key(self, spec: RunSpec) -> str:
+        return self.key_by_identity[spec.identity]
+
+    def keys_of(self, name: str) -> list[str]:
+        """Keys of an exhibit's own runs, without repetition, in its order."""
+        return list(dict.fromkeys(self.key(member.spec) for member in self.members[name]))
+
+    def to_train(self) -> list[Planned]:
+        """Runs that must be executed, parents first: missing ones, and parents whose weights are gone."""
+        wanted: set[str] = set()
+        for name in self.members:
+            for key in self.keys_of(name):
+                if self.runs[key].state == MISSING:
+                    self._want(self.runs[key], wanted)
+        return [run for key, run in self.runs.items() if key in wanted]
+
+    def _want(self, run: Planned, wanted: set[str]) -> None:
+        if run.key in wanted:
+            return
+        wanted.add(run.key)
+        parent = run.spec.parent_spec
+        if parent is None:
+            return
+        planned = self.runs[self.key(parent)]
+        if planned.state == MISSING:
+            self._want(planned, wanted)
+        elif absent := [
+            name for name in run.spec.needs() if not self.layout.artefact(planned.used, name).exists()
+        ]:
+            planned.state, planned.why = MISSING, f"its {', '.join(absent)} are needed again by {run.spec.label()}"
+            planned.used = planned.key
+            self._want(planned, wanted)
+
+
+def make(suite: Suite, names: Sequence[str] = ()) -> Plan:
+    """Plans the exhibits `names` (all of the scale when empty).
+
+    Raises:
+        UserError: wrong settings or names.
+    """
+    exhibit.check(suite)
+    layout = Layout.of(suite.scale)
+    plan = Plan(suite, layout, {}, {}, {}, {})
+    for chosen in exhibit.select(suite, names):
+        settings = exhibit.settings_of(suite, chosen)
+        plan.settings[chosen.name] = settings
+        plan.members[chosen.name] = list(chosen.members(settings))
+        for member in plan.members[chosen.name]:
+            for spec in reversed(list(member.spec.chain())):
+                _add(plan, spec, chosen)
+    present = keys_in(layout.runs)
+    older: dict[str, list[str]] = {}
+    for key in present:
+        older.setdefault(key.split("-")[0], []).append(key)
+    for run in plan.runs.values():
+        _set_state(run, suite, layout, present, older.get(run.spec.identity, []))
+    return plan
+
+
+def _add(plan: Plan, spec: RunSpec, chosen: Exhibit) -> None:
+    key = plan.key_by_identity.get(spec.identity)
+    if key is None:
+        key = plan.key_by_identity[spec.identity] = key_of(spec)
+        plan.runs[key] = Planned(key, spec, used=key)
+    if chosen.name not in plan.runs[key].exhibits:
+        plan.runs[key].exhibits.append(chosen.name)
+
+
+def _set_state(run: Planned, suite: Suite, layout: Layout, present: set[str], older: list[str]) -> None:
+    if run.key in present:
+        run.state, run.why = DONE, ""
+    elif older and suite.older_code == "accept":
+        run.used = max(older, key=lambda key: layout.record(key).stat().st_mtime)
+        run.state, run.why = OLDER, "trained by older code, accepted at this scale"
+    elif older:
+        run.why = "the code that trains it has changed"
+    elif layout.failure(run.key).exists():
+        run.why = "failed before"
+
+
+def machine_kind(suite: Suite) -> str:
+    """"gpu" or "cpu", for estimates: without torch, by what the configuration asks for and the driver's device file."""
+    return "gpu" if suite.device == "cuda" or (suite.device == "auto" and Path("/dev/nvidia0").exists()) else "cpu"
+
+
+def batches(plan: Plan) -> list[Batch]:
+    """Joins runs into jobs of about ``batch_minutes``; a family of parents and children stays together if it fits."""
+    machine = machine_kind(plan.suite)
+    limit = plan.suite.batch_minutes
+    todo = {run.key: run for run in plan.to_train()}
+    minutes = {key: 60 * hours(run.spec.cost(), machine) for key, run in todo.items()}
+    root: dict[str, str] = {}
+    families: dict[str, list[str]] = {}
+    for key, run in todo.items():
+        parent = run.spec.parent_spec
+        above = None if parent is None else plan.key(parent)
+        root[key] = root[above] if above in todo and above is not None else key
+        families.setdefault(root[key], []).append(key)
+    jobs: list[list[str]] = []
+    open_jobs: dict[Any, list[str]] = {}
+    for family in families.values():
+        total = sum(minutes[key] for key in family)
+        if total > limit and len(family) > 1:
+            jobs += [[key] for key in family]
+            continue
+        first = todo[family[0]].spec
+        shelf = (first.trainer, first.company())
+        current = open_jobs.setdefault(shelf, [])
+        if current and sum(minutes[key] for key in current) + total > limit:
+            jobs.append(current)
+            current = open_jobs[shelf] = []
+        current += family
+    jobs += [job for job in open_jobs.values() if job]
+    names = {key: hashlib.sha256(" ".join(job).encode()).hexdigest()[:12] for job in jobs for key in job}
+    made = []
+    for job in jobs:
+        parents = [todo[key].spec.parent_spec for key in job]
+        above = {names[plan.key(parent)] for parent in parents if parent is not None and plan.key(parent) in todo}
+        own = names[job[0]]
+        memory = max(todo[key].spec.cost().memory_mb for key in job)
+        made.append(Batch(own, tuple(job), tuple(sorted(above - {own})), sum(minutes[key] for key in job), memory))
+    # The longest first, so that the last jobs to end are short.
+    return sorted(made, key=lambda batch: -batch.minutes)
+
+
+def freeze(plan: Plan) -> Path:
+    """Writes the list of missing runs in batches that Snakemake works from, and returns its path."""
+    content = {
+        "scale": plan.suite.scale,
+        "batches": [vars(batch) for batch in batches(plan)],
+        "exhibits": {
+            name: {
+                "kind": exhibit.registry()[name].kind,
+                "title": exhibit.registry()[name].title,
+                "caption": exhibit.registry()[name].caption,
+                "keys": [plan.runs[key].used for key in plan.keys_of(name)],
+                "code": drawing_code(name),
+                "settings": plan.settings[name].model_dump(mode="json"),
+            }
+            for name in plan.members
+        },
+    }
+    checkpoint.write_text(plan.layout.plan, json.dumps(content, indent=1) + "\n")
+    return plan.layout.plan
+
+
+def drawing_code(name: str) -> str:
+    """Fingerprint of what turns an exhibit's records into its table or figure."""
+    chosen = exhibit.registry()[name]
+    published = Path(__file__).parent / chosen.paper / "published.csv"
+    numbers = checkpoint.sha256(published)[:8] if published.exists() else ""
+    return provenance.fingerprint(chosen.module, "bench.report.figure", "bench.report.table", "bench.stats") + numbers
+
+
+def frozen(path: Path) -> dict[str, Any]:
+    """Reads the frozen plan.
+
+    Raises:
+        UserError: it has not been made.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no plan; make it with `python -m bench plan --scale S --freeze`") from None
+
+
+def total(runs: Iterable[Planned]) -> dict[str, float]:
+    """Summed estimate: amount by unit, flops, hours by machine."""
+    sums = {"samples": 0.0, "tokens": 0.0, "flops": 0.0, "hours_cpu": 0.0, "hours_gpu": 0.0}
+    for run in runs:
+        cost = run.spec.cost()
+        sums[cost.unit] += cost.amount
+        sums["flops"] += cost.flops
+        sums["hours_cpu"] += hours(cost, "cpu")
+        sums["hours_gpu"] += hours(cost, "gpu")
+    return sums
+
+
+def check_budget(plan: Plan, budget_hours: float | None, free_bytes: int) -> None:
+    """Stops before a day of machine time, or more disk than is free, is spent unasked.
+
+    Raises:
+        UserError: the estimate and what would allow it.
+    """
+    todo = plan.to_train()
+    need = total(todo)[f"hours_{machine_kind(plan.suite)}"]
+    disk = disk_bytes(plan, todo)
+    if need > (24 if budget_hours is None else budget_hours):
+        raise UserError(
+            f"{len(todo)} runs need about {need:,.0f} hours on this machine and {disk / 1e9:,.1f} GB; "
+            f"allow it with BUDGET={need:.0f}"
+        )
+    if disk > free_bytes:
+        raise UserError(
+            f"about {disk / 1e9:,.1f} GB are needed, {free_bytes / 1e9:,.1f} GB are free; "
+            "free some, set BENCH_RESULTS to a larger disk, or `keep: nothing` in the scale file"
+        )
+
+
+def disk_bytes(plan: Plan, todo: Sequence[Planned]) -> float:
+    """Upper estimate of what the runs leave and need to resume: records, and four bytes for each kept number."""
+    size = 0.0
+    for run in todo:
+        weights = 4.0 * float(getattr(run.spec, "parameters", lambda: 1e6)())
+        kept = len(run.spec.keeps()) if plan.suite.keep != "nothing" else 0
+        size += 2e5 + weights * kept
+    # Resume states (weights and optimiser moments) exist for running jobs only.
+    return size

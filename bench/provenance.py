@@ -1,0 +1,144 @@
+"""Where a result comes from: the code that it depends on, the commit, the machine."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from bench import paths
+
+PACKAGES = ("torch", "torchvision", "numpy", "transformers", "auto-LiRPA")
+
+
+def _without_docstrings(tree: ast.AST) -> ast.AST:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [
+                statement
+                for statement in node.body
+                if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
+            ]
+    return tree
+
+
+@lru_cache(maxsize=512)
+def _source(module: str) -> Path | None:
+    try:
+        found = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        return None
+    return Path(found.origin) if found is not None and found.origin is not None else None
+
+
+@lru_cache(maxsize=512)
+def _parsed(path: Path) -> tuple[str, tuple[str, ...]]:
+    """Hash of a file's syntax tree without comments and docstrings, and the modules of the suite that it imports."""
+    tree = ast.parse(path.read_bytes())
+    imported = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            imported += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    digest = hashlib.sha256(ast.dump(_without_docstrings(tree)).encode()).hexdigest()
+    return digest, tuple(sorted(set(imported)))
+
+
+def dependencies(module: str) -> tuple[str, ...]:
+    """`module` and all modules of the same top-level package that it imports, directly or not, sorted."""
+    top = module.split(".")[0]
+    seen: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        path = _source(name) if name.split(".")[0] == top else None
+        if name in seen or path is None:
+            continue
+        seen.add(name)
+        waiting += _parsed(path)[1]
+    return tuple(sorted(seen))
+
+
+# How a run is announced, timed, stored or named cannot change what it computes. What a specification says enters the
+# key as data; that no default changes without a new version is kept by a test.
+NEUTRAL = frozenset(
+    f"bench.{name}" for name in "checkpoint config errors paths provenance record run training.context".split()
+) | {"bench"}
+
+
+def _neutral(module: str) -> bool:
+    return module in NEUTRAL or module.endswith(".spec")
+
+
+@lru_cache(maxsize=512)
+def fingerprint(*modules: str) -> str:
+    """Eight hexadecimal digits that change when code of `modules`, or of what they import, does.
+
+    Comments, docstrings and layout do not enter it.
+    """
+    names = sorted({name for module in modules for name in dependencies(module) if not _neutral(name)})
+    lines = [f"{name} {_parsed(path)[0]}" for name in names if (path := _source(name)) is not None]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:8]
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(paths.PROJECT), *arguments], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()
+
+
+@lru_cache(maxsize=1)
+def commit() -> dict[str, Any]:
+    """The git commit and whether tracked files were as committed; ``None`` where there is no git."""
+    status = _git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": _git("rev-parse", "HEAD"), "clean": None if status is None else status == ""}
+
+
+def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Versions of those packages that are installed."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@lru_cache(maxsize=1)
+def processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def machine() -> dict[str, Any]:
+    """The machine without its name: processor, cores, GPUs (only when torch was imported already)."""
+    import sys
+
+    gpus = []
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "gpus": gpus,
+        "python": platform.python_version(),
+        "system": platform.system(),
+    }

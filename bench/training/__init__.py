@@ -1,0 +1,1 @@
+"""What the three trainers share: device and precision, compiled steps, progress, timing."""

@@ -1,0 +1,133 @@
+"""What a trainer is given: device, resume state, artefacts, progress. It decides nothing about what is computed."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from bench import checkpoint
+from bench.errors import OutOfTime, UserError
+from bench.paths import Layout
+
+if TYPE_CHECKING:
+    import torch
+    from tqdm import tqdm
+
+
+@dataclass
+class Context:
+    """The surroundings of one run.
+
+    Attributes:
+        key: name of the record to be.
+        label: the run's name for people.
+        layout: folders of the scale.
+        device: where to train.
+        threads: CPU threads.
+        compile: "auto", "never" or "always".
+        data_root: folder of the data sets.
+        parent_key: record of the run that this one starts from.
+        parent_sha256: artefact name -> checksum, from the parent's record.
+        checkpoint_seconds: time between two saved states.
+        deadline: `time.monotonic()` at which to stop after saving; ``None`` for never.
+        company: labels of runs trained at once with this one, for the record.
+    """
+
+    key: str
+    label: str
+    layout: Layout
+    device: torch.device
+    threads: int = 1
+    compile: Literal["auto", "never", "always"] = "auto"
+    data_root: Path = Path("data")
+    parent_key: str | None = None
+    parent_sha256: Mapping[str, str] = field(default_factory=dict)
+    checkpoint_seconds: float = 60.0
+    deadline: float | None = None
+    company: tuple[str, ...] = ()
+    data_checksums: dict[str, str] = field(default_factory=dict)
+    kept: dict[str, str] = field(default_factory=dict)
+    resumed: bool = False
+    _saved_at: float = field(default_factory=time.monotonic)
+    _told_at: float = field(default_factory=time.monotonic)
+    _bar: tqdm | None = None
+
+    @property
+    def scratch(self) -> Path:
+        """Folder of this run's resume state; it outlives failed and killed jobs, and goes when the record is written."""
+        return self.layout.scratch / self.key
+
+    def resume(self) -> dict[str, Any] | None:
+        """The state that an interrupted attempt left, or ``None``."""
+        path = self.scratch / "state.pt"
+        if not path.exists():
+            return None
+        self.resumed = True
+        state = checkpoint.load_state(path)
+        self.kept.update(state.pop("__kept__", {}))
+        return state
+
+    def checkpoint(self, make_state: Callable[[], Mapping[str, Any]], *, force: bool = False) -> None:
+        """Call at every boundary; saves when a minute has passed, when forced, or when the time is over.
+
+        Args:
+            make_state: called only when something is saved; tensors and plain values that `resume` will give back.
+            force: save now.
+
+        Raises:
+            OutOfTime: the time budget is over; the state has been saved.
+        """
+        now = time.monotonic()
+        over = self.deadline is not None and now >= self.deadline
+        if over or force or now - self._saved_at >= self.checkpoint_seconds:
+            checkpoint.save_state(self.scratch / "state.pt", {**make_state(), "__kept__": dict(self.kept)})
+            self._saved_at = now
+        if over:
+            raise OutOfTime(self.label)
+
+    def parent_tensors(self, name: str = "weights") -> dict[str, torch.Tensor]:
+        """An artefact of the parent run, checked against the parent's record.
+
+        Raises:
+            UserError: it is absent or not what the record says.
+        """
+        if self.parent_key is None:
+            raise UserError(f"{self.label}: has no parent, so no artefact '{name}' to start from")
+        path = self.layout.artefact(self.parent_key, name)
+        return checkpoint.load_tensors(path, expected_sha256=self.parent_sha256.get(name))
+
+    def keep(self, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Leaves an artefact for children or verification."""
+        self.kept[name] = checkpoint.save_tensors(self.layout.artefact(self.key, name), tensors)
+
+    def used_data(self, name: str, checksum: str) -> None:
+        """Notes which data were used, for the record's provenance."""
+        self.data_checksums[name] = checksum
+
+    def progress(self, done: float, total: float, unit: str, **values: float) -> None:
+        """Shows a bar to a person, a line now and then to a log, and leaves the numbers for `bench status`."""
+        now = time.monotonic()
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, unit=unit, desc=self.label, disable=None, leave=False, initial=done)
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+        if now - self._told_at < 15:
+            return
+        self._told_at = now
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        if self._bar.disable:
+            print(f"{self.label}: {done:.0f} of {total:.0f} {unit} {shown}", file=sys.stderr, flush=True)
+        content = {"label": self.label, "done": done, "total": total, "unit": unit, "time": time.time(), **values}
+        checkpoint.write_text(self.scratch / "progress.json", json.dumps(content))
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
