@@ -97,6 +97,7 @@ class Plan:
     members: dict[str, list[Member]]
     settings: dict[str, ExhibitSettings]
     key_by_identity: dict[str, str]
+    source: str = ""
 
     def key(self, spec: RunSpec) -> str:
         return self.key_by_identity[spec.identity]
@@ -132,15 +133,21 @@ class Plan:
             self._want(planned, wanted)
 
 
-def make(suite: Suite, names: Sequence[str] = ()) -> Plan:
+def make(suite: Suite, names: Sequence[str] = (), *, source: str = "", layout: Layout | None = None) -> Plan:
     """Plans the exhibits `names` (all of the scale when empty).
+
+    Args:
+        suite: the scale.
+        names: exhibits or papers.
+        source: how the scale was named, a name or a path.
+        layout: where its results lie, if not under ``results/<scale>``.
 
     Raises:
         UserError: wrong settings or names.
     """
     exhibit.check(suite)
-    layout = Layout.of(suite.scale)
-    plan = Plan(suite, layout, {}, {}, {}, {})
+    layout = layout or Layout.of(suite.scale)
+    plan = Plan(suite, layout, {}, {}, {}, {}, source)
     for chosen in exhibit.select(suite, names):
         settings = exhibit.settings_of(suite, chosen)
         plan.settings[chosen.name] = settings
@@ -227,6 +234,10 @@ def freeze(plan: Plan) -> Path:
     """Writes the list of missing runs in batches that Snakemake works from, and returns its path."""
     content = {
         "scale": plan.suite.scale,
+        "source": plan.source or plan.suite.scale,
+        "threads": plan.suite.threads,
+        "gpus": int(machine_kind(plan.suite) == "gpu"),
+        "judging": provenance.fingerprint("bench.judge"),
         "batches": [vars(batch) for batch in batches(plan)],
         "exhibits": {
             name: {

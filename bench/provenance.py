@@ -54,13 +54,13 @@ def _parsed(path: Path) -> tuple[str, tuple[str, ...]]:
 
 
 def dependencies(module: str) -> tuple[str, ...]:
-    """`module` and all modules of the same top-level package that it imports, directly or not, sorted."""
-    top = module.split(".")[0]
+    """`module` and all modules of its own package and of the suite that it imports, directly or not, sorted."""
+    tops = {module.split(".")[0], "bench"}
     seen: set[str] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        path = _source(name) if name.split(".")[0] == top else None
+        path = _source(name) if name.split(".")[0] in tops else None
         if name in seen or path is None:
             continue
         seen.add(name)

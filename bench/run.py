@@ -91,6 +91,14 @@ class RunSpec(Frozen):
         """Modules whose code decides the result, beside what `trainer` imports: models found by name, methods."""
         return ()
 
+    def smoke(self) -> RunSpec:
+        """The run in its true shape, cut to two training steps and one evaluation on generated samples."""
+        raise NotImplementedError
+
+    def data(self) -> tuple[str, ...]:
+        """Names of the data sets that must be there before the run starts."""
+        return ()
+
     @property
     def parent_spec(self) -> RunSpec | None:
         return getattr(self, "parent", None)

@@ -1,0 +1,37 @@
+"""All tables and figures of three papers, from data to PDF. `make reproduce` freezes the plan and calls this."""
+
+from snakemake.utils import min_version
+
+from bench.rules import workflow as bench
+
+min_version("9.0")
+
+
+configfile: "configs/workflow.yaml"
+
+
+container: "docker://python:3.11-slim"
+
+
+PLAN = bench.Frozen.read(config["plan"])
+
+
+wildcard_constraints:
+    batch="[0-9a-f]{12}",
+
+
+include: "bench/rules/train.smk"
+include: "bench/rules/report.smk"
+include: "bench/rules/perf.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        PLAN.exhibit_files(),
+        PLAN.path("verdicts.csv"),
+        PLAN.path("index.html"),
+        PLAN.path("paper.pdf"),
+    message:
+        "everything of scale {PLAN.scale} is there"
+    localrule: True

@@ -1,0 +1,129 @@
+"""Records of an exhibit to one long table: what is drawn and judged comes from here alone."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench import checkpoint, exhibit, record
+from bench.errors import UserError
+from bench.exhibit import LABELS
+from bench.plan import OLDER, Plan
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = (*LABELS, "seed", "metric", "value", "key", "older")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the report says about an exhibit beside its numbers.
+
+    Attributes:
+        missing: labels of runs without a record, with the reason where it is known.
+        older: number of records of older code.
+        runs: number of runs in the exhibit.
+        machines: processors or GPUs that trained them.
+        seconds: training time of the exhibit's own runs, summed.
+        commits: git commits of the records.
+    """
+
+    missing: list[str]
+    older: int
+    runs: int
+    machines: list[str]
+    seconds: float
+    commits: list[str]
+
+
+def frame_of(plan: Plan, name: str) -> tuple[pd.DataFrame, Facts]:
+    """The long frame of an exhibit and its facts; runs without a record are named in the facts.
+
+    Raises:
+        UserError: a record was edited or is of another version.
+    """
+    import pandas as pd
+
+    chosen = exhibit.registry()[name]
+    rows: list[dict[str, Any]] = []
+    missing: list[str] = []
+    machines, commits, seen = set(), set(), set()
+    seconds, older = 0.0, 0
+    read: dict[str, record.Record] = {}
+    for member in plan.members[name]:
+        planned = plan.runs[plan.key(member.spec)]
+        path = plan.layout.record(planned.used)
+        if planned.used not in read:
+            if not path.exists():
+                missing.append(_why_missing(plan, planned.key, member.spec.label()))
+                continue
+            read[planned.used] = record.read(path)
+        found = read[planned.used]
+        try:
+            new = [{**row, "key": planned.used, "older": planned.state == OLDER} for row in chosen.rows(member, found)]
+        except (KeyError, IndexError) as error:
+            raise UserError(f"{path}: lacks {error} that {name} needs; delete it to train the run again") from error
+        rows += new
+        if planned.used not in seen:
+            seen.add(planned.used)
+            seconds += float(found.provenance.get("seconds", 0.0))
+            older += planned.state == OLDER
+            machine = found.provenance.get("machine", {})
+            machines.add(", ".join(machine.get("gpus", [])) if "cuda" in found.provenance.get("device", "") else machine.get("processor", "unknown"))
+            commits.add(str(found.provenance.get("commit")))
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    for column in LABELS:
+        if column != "x":
+            frame[column] = frame[column].astype(object).where(frame[column].notna(), "").astype(str)
+    frame["x"] = pd.to_numeric(frame["x"], errors="coerce")
+    frame["value"] = frame["value"].astype(float)
+    facts = Facts(missing, older, len(plan.members[name]), sorted(machines), round(seconds, 1), sorted(commits))
+    return frame, facts
+
+
+def _why_missing(plan: Plan, key: str, label: str) -> str:
+    path = plan.layout.failure(key)
+    if not path.exists():
+        return label
+    try:
+        return f"{label} (failed: {json.loads(path.read_text())['why']})"
+    except (ValueError, KeyError):
+        return f"{label} (failed)"
+
+
+def table_path(plan: Plan, name: str) -> Path:
+    return plan.layout.tables / f"{name}.parquet"
+
+
+def collect(plan: Plan, name: str) -> Path:
+    """Writes the long table (Parquet) and its facts (JSON beside it)."""
+    frame, facts = frame_of(plan, name)
+    path = table_path(plan, name)
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    checkpoint.write_text(path.with_suffix(".json"), json.dumps(vars(facts), indent=1) + "\n")
+    checkpoint.write_bytes(path, buffer.getvalue())
+    return path
+
+
+def read(plan: Plan, name: str) -> tuple[pd.DataFrame, Facts]:
+    """Reads what `collect` wrote.
+
+    Raises:
+        UserError: it has not been collected.
+    """
+    import pandas as pd
+
+    path = table_path(plan, name)
+    try:
+        return pd.read_parquet(path), Facts(**json.loads(path.with_suffix(".json").read_text()))
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: not collected; run `python -m bench collect --scale {plan.suite.scale} --exhibits {name}`"
+        ) from None
+
+

@@ -1,0 +1,199 @@
+"""What each command of ``python -m bench`` does; everything heavy is imported when it is called."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from bench import config, plan
+from bench.errors import UserError
+
+
+def _plan(arguments: argparse.Namespace) -> plan.Plan:
+    return plan.make(config.load(arguments.scale), getattr(arguments, "exhibits", []), source=arguments.scale)
+
+
+def _free_bytes(made: plan.Plan) -> int:
+    folder = made.layout.root
+    while not folder.exists():
+        folder = folder.absolute().parent
+    return shutil.disk_usage(folder).free
+
+
+def do_plan(arguments: argparse.Namespace) -> int:
+    from bench import overview
+
+    made = _plan(arguments)
+    if arguments.freeze:
+        plan.check_budget(made, arguments.budget, _free_bytes(made))
+        plan.freeze(made)
+    elif arguments.json:
+        print(overview.as_json(made))
+    else:
+        print(overview.as_text(made, every_run=arguments.runs))
+    return 0
+
+
+def do_run(arguments: argparse.Namespace) -> int:
+    from bench import execute
+
+    if arguments.minutes is not None and arguments.minutes <= 0:
+        raise UserError(f"--minutes {arguments.minutes:g}: expected more than 0")
+    made = _plan(arguments)
+    runs = made.to_train()
+    if arguments.batch:
+        frozen = plan.frozen(made.layout.plan)
+        keys = next((batch["keys"] for batch in frozen["batches"] if batch["name"] == arguments.batch), None)
+        if keys is None:
+            raise UserError(f"{made.layout.plan}: has no batch {arguments.batch}; make the plan again with `plan --freeze`")
+        if unknown := [key for key in keys if key not in made.runs]:
+            raise UserError(f"{made.layout.plan}: is of other code or settings (run {unknown[0]}); make the plan again")
+        wanted = {run.key for run in runs}
+        runs = [made.runs[key] for key in keys if key in wanted]
+    tally = execute.run_all(made, runs[: arguments.limit], minutes=arguments.minutes)
+    if not arguments.batch:
+        execute.prune(made)
+    if tally.left:
+        print(f"{len(tally.left)} runs left; the same command goes on with them:")
+        for key in tally.left[:10]:
+            print(f"  {made.runs[key].spec.label()}")
+    if tally.failed:
+        print(f"{len(tally.failed)} of {len(runs)} runs failed; each is named above and in {made.layout.runs}/*.failed", file=sys.stderr)
+        return 1
+    return 0
+
+
+def do_fetch(arguments: argparse.Namespace) -> int:
+    from bench import paths
+    from bench.data import ensure
+
+    made = _plan(arguments)
+    names = sorted({name for run in made.runs.values() for name in run.spec.data()})
+    for name in names:
+        ensure(name, paths.data_root())
+    return 0
+
+
+def do_collect(arguments: argparse.Namespace) -> int:
+    from bench import collect
+
+    made = _plan(arguments)
+    for name in made.members:
+        collect.collect(made, name)
+    return 0
+
+
+def do_draw(arguments: argparse.Namespace) -> int:
+    from bench import draw
+
+    made = _plan(arguments)
+    if arguments.origin == "reference":
+        from bench import reference
+
+        made = reference.as_results(made)
+    for name in made.members:
+        draw.draw(made, name)
+    return 0
+
+
+def do_judge(arguments: argparse.Namespace) -> int:
+    from bench import judge
+
+    return judge.judge(_plan(arguments), strict=arguments.strict)
+
+
+def do_paper(arguments: argparse.Namespace) -> int:
+    from bench import judge
+
+    judge.report(_plan(arguments))
+    return 0
+
+
+def do_status(arguments: argparse.Namespace) -> int:
+    from bench import status
+
+    print(status.as_text(_plan(arguments)))
+    return 0
+
+
+def do_smoke(arguments: argparse.Namespace) -> int:
+    from bench import smoke
+
+    return smoke.smoke(_plan(arguments))
+
+
+def do_reproduce(arguments: argparse.Namespace) -> int:
+    from bench import reproduce
+
+    return reproduce.reproduce(
+        arguments.scale,
+        arguments.exhibits,
+        profile=arguments.profile,
+        budget=arguments.budget,
+        rerun=arguments.rerun,
+        dry_run=arguments.dry_run,
+    )
+
+
+def do_pack(arguments: argparse.Namespace) -> int:
+    from bench import pack
+
+    layout = plan.Layout.of(config.load(arguments.scale).scale)
+    for part in pack.pack(layout, Path(arguments.into), part_bytes=int(arguments.part_mb * 1e6)):
+        print(part)
+    return 0
+
+
+def do_unpack(arguments: argparse.Namespace) -> int:
+    from bench import pack
+
+    layout = plan.Layout.of(config.load(arguments.scale).scale)
+    count = pack.unpack(layout, Path(arguments.origin))
+    print(f"{count} files restored below {layout.root}")
+    return 0
+
+
+def do_reference(arguments: argparse.Namespace) -> int:
+    from bench import reference
+
+    return reference.replace(_plan(arguments), why=arguments.why)
+
+
+def do_doctor(arguments: argparse.Namespace) -> int:
+    from bench import doctor
+
+    return doctor.main()
+
+
+def do_perf(arguments: argparse.Namespace) -> int:
+    from bench.perf import table
+
+    return table.main(arguments.path, as_json=arguments.json)
+
+
+def do_schema(arguments: argparse.Namespace) -> int:
+    from bench import schema
+
+    schema.write()
+    return 0
+
+
+def do_verify(arguments: argparse.Namespace) -> int:
+    from bench.certified import command
+
+    return command.main(arguments.checkpoint, arguments.arguments)
+
+
+def do_tokenize(arguments: argparse.Namespace) -> int:
+    from bench.data import tokenize
+
+    return tokenize.main(arguments.arguments)
+
+
+def dispatch(arguments: argparse.Namespace) -> int:
+    """Runs the chosen command and returns its exit code."""
+    command: Callable[[argparse.Namespace], int] = globals()[f"do_{arguments.command}"]
+    return command(arguments)

@@ -1,0 +1,117 @@
+"""A plan in words: runs, what would be trained and why, departures from the papers, cost."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from bench import exhibit, plan
+from bench.plan import Plan, Planned
+
+
+def _cost(runs: list[Planned]) -> dict[str, float]:
+    return {name: round(value, 4) if value < 1e6 else float(f"{value:.4g}") for name, value in plan.total(runs).items()}
+
+
+def _runs_of(made: Plan, name: str) -> list[Planned]:
+    return [run for run in made.runs.values() if name in run.exhibits]
+
+
+def as_json(made: Plan) -> str:
+    """``{"scale", "exhibits": [{name, title, runs, with_parents, cost, departures}], "runs": [...], "to_train"}``."""
+    todo = {run.key for run in made.to_train()}
+    exhibits = [
+        {
+            "name": name,
+            "title": exhibit.registry()[name].title,
+            "runs": len(made.keys_of(name)),
+            "with_parents": len(_runs_of(made, name)),
+            "cost": _cost(_runs_of(made, name)),
+            "departures": {
+                field: {"paper": _plain(paper), "here": here}
+                for field, (paper, here) in made.settings[name].departures().items()
+            },
+        }
+        for name in made.members
+    ]
+    runs = [
+        {
+            "key": run.key,
+            "label": run.spec.label(),
+            "group": run.spec.group,
+            "seed": run.spec.seed,
+            "state": run.state,
+            "train": run.key in todo,
+            "why": run.why,
+            "exhibits": run.exhibits,
+            "parent": None if run.spec.parent_spec is None else made.key(run.spec.parent_spec),
+            "cost": _cost([run]),
+        }
+        for run in made.runs.values()
+    ]
+    content = {"scale": made.suite.scale, "exhibits": exhibits, "runs": runs, "to_train": len(todo)}
+    return json.dumps(content, indent=1, default=str)
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+
+
+def _amount(sums: dict[str, float]) -> str:
+    parts = [f"{sums[unit]:.3g} {unit}" for unit in ("samples", "tokens") if sums[unit]]
+    return " + ".join(parts) or "nothing to train"
+
+
+def _hours(value: float) -> str:
+    return f"{value * 60:.1f} min" if value < 1 else f"{value:,.1f} h" if value < 72 else f"{value / 24:,.0f} days"
+
+
+def as_text(made: Plan, *, every_run: bool = False) -> str:
+    """The plan for people: a line per exhibit, its departures, what is to be trained, the sums."""
+    todo = made.to_train()
+    keys = {run.key for run in todo}
+    lines = [f"{'exhibit':26} {'runs':>6} {'parents':>8} {'missing':>8} {'2 cores':>10} {'one GPU':>10}  work"]
+    for name in made.members:
+        runs = _runs_of(made, name)
+        own = len(made.keys_of(name))
+        sums = plan.total(runs)
+        missing = sum(run.key in keys for run in runs)
+        lines.append(
+            f"{name:26} {own:6} {len(runs) - own:8} {missing:8} {_hours(sums['hours_cpu']):>10}"
+            f" {_hours(sums['hours_gpu']):>10}  {_amount(sums)}"
+        )
+    lines += ["", "departures from the paper (field: paper's value -> here)"]
+    for name in made.members:
+        departures = made.settings[name].departures()
+        for field, (paper, here) in departures.items():
+            lines.append(f"  {name}.{field}: {_plain(paper)} -> {here}")
+    lines += ["", _summary(made, todo)]
+    reasons: dict[str, int] = {}
+    for run in todo:
+        reasons[run.why] = reasons.get(run.why, 0) + 1
+    lines += [f"  {count} because: {why}" for why, count in sorted(reasons.items(), key=lambda item: -item[1])]
+    if every_run:
+        lines += ["", f"{'run':60} {'state':11} feeds"]
+        lines += [
+            f"{run.spec.label()[:60]:60} {'train' if run.key in keys else run.state:11} {', '.join(run.exhibits)}"
+            for run in made.runs.values()
+        ]
+    return "\n".join(lines)
+
+
+def _summary(made: Plan, todo: list[Planned]) -> str:
+    everything, missing = plan.total(made.runs.values()), plan.total(todo)
+    kinds = {run.spec.cost().kind for run in made.runs.values()}
+    rates = plan.throughput()
+    assumed = [
+        machine
+        for machine in ("cpu", "gpu")
+        if any(rates.get(kind, rates["default"])[machine]["measured"] is None for kind in kinds)
+    ]
+    note = f" (throughput assumed, not measured, for: {', '.join(assumed)})" if assumed else ""
+    return (
+        f"{len(made.runs)} runs, {len(made.runs) - len(todo)} done or not needed, {len(todo)} to train: "
+        f"{_hours(missing['hours_cpu'])} on 2 cores or {_hours(missing['hours_gpu'])} on one GPU; "
+        f"all of it: {_amount(everything)}, {everything['flops']:.3g} FLOP, "
+        f"{_hours(everything['hours_cpu'])} or {_hours(everything['hours_gpu'])}{note}"
+    )

@@ -1,0 +1,1 @@
+"""The Snakemake rules and the tested functions that they call."""

@@ -1,0 +1,18 @@
+"""The suite's own speed against its peers, measured in one run on the machine at hand."""
+
+
+rule perf:
+    output:
+        touch("results/perf/.measured"),
+    log:
+        "results/perf/perf.log",
+    benchmark:
+        "results/perf/perf.tsv"
+    threads: workflow.cores
+    resources:
+        runtime=60,
+        mem_mb=8000,
+    message:
+        "speed against peers"
+    shell:
+        "{config[python]} -m bench perf 2>&1 | tee {log}"

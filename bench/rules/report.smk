@@ -1,0 +1,150 @@
+"""Records to tables, figures, verdicts and the report; all of it redraws without training."""
+
+
+rule collect:
+    input:
+        PLAN.records,
+    output:
+        PLAN.path("tables", "{exhibit}.parquet"),
+        PLAN.path("tables", "{exhibit}.json"),
+    wildcard_constraints:
+        exhibit=PLAN.constraint(),
+    log:
+        PLAN.path("logs", "collect", "{exhibit}.log"),
+    benchmark:
+        PLAN.path("benchmarks", "collect", "{exhibit}.tsv")
+    threads: 1
+    resources:
+        runtime=30,
+        mem_mb=2000,
+    message:
+        "records of {wildcards.exhibit}"
+    params:
+        scale=PLAN.scale,
+        version=PLAN.version,
+    shell:
+        "{config[python]} -m bench collect --scale {params.scale:q} --exhibits {wildcards.exhibit} > {log} 2>&1"
+
+
+rule draw_figure:
+    input:
+        rules.collect.output,
+    output:
+        multiext(PLAN.path("exhibits", "{exhibit}"), ".csv", ".pdf"),
+        report(
+            PLAN.path("exhibits", "{exhibit}.png"),
+            category=PLAN.category,
+            subcategory="Figures",
+            labels=PLAN.labels,
+            caption="caption.rst",
+        ),
+    wildcard_constraints:
+        exhibit=PLAN.constraint("figure"),
+    log:
+        PLAN.path("logs", "draw", "{exhibit}.log"),
+    benchmark:
+        PLAN.path("benchmarks", "draw", "{exhibit}.tsv")
+    threads: 1
+    resources:
+        runtime=30,
+        mem_mb=2000,
+    message:
+        "figure {wildcards.exhibit}"
+    params:
+        scale=PLAN.scale,
+        version=PLAN.version,
+        title=PLAN.title,
+        caption=PLAN.caption,
+    shell:
+        "{config[python]} -m bench draw --scale {params.scale:q} --exhibits {wildcards.exhibit} > {log} 2>&1"
+
+
+rule draw_table:
+    input:
+        rules.collect.output,
+    output:
+        multiext(PLAN.path("exhibits", "{exhibit}"), ".csv", ".tex"),
+        report(
+            PLAN.path("exhibits", "{exhibit}.md"),
+            category=PLAN.category,
+            subcategory="Tables",
+            labels=PLAN.labels,
+            caption="caption.rst",
+        ),
+    wildcard_constraints:
+        exhibit=PLAN.constraint("table"),
+    log:
+        PLAN.path("logs", "draw", "{exhibit}.log"),
+    benchmark:
+        PLAN.path("benchmarks", "draw", "{exhibit}.tsv")
+    threads: 1
+    resources:
+        runtime=30,
+        mem_mb=2000,
+    message:
+        "table {wildcards.exhibit}"
+    params:
+        scale=PLAN.scale,
+        version=PLAN.version,
+        title=PLAN.title,
+        caption=PLAN.caption,
+    shell:
+        "{config[python]} -m bench draw --scale {params.scale:q} --exhibits {wildcards.exhibit} > {log} 2>&1"
+
+
+rule judge:
+    input:
+        PLAN.tables(),
+        PLAN.exhibit_files(),
+    output:
+        multiext(PLAN.path("verdicts"), ".csv", ".md"),
+        report(
+            PLAN.path("verdicts.html"),
+            category="Verdicts",
+            labels={"exhibit": "all", "kind": "verdicts"},
+        ),
+        PLAN.path("index.html"),
+    log:
+        PLAN.path("logs", "judge.log"),
+    benchmark:
+        PLAN.path("benchmarks", "judge.tsv")
+    threads: 1
+    resources:
+        runtime=30,
+        mem_mb=2000,
+    message:
+        "a verdict for every published number and claim"
+    params:
+        scale=PLAN.scale,
+        exhibits=PLAN.names(),
+        code=PLAN.content["judging"],
+    shell:
+        "{config[python]} -m bench judge --scale {params.scale:q} --exhibits {params.exhibits} > {log} 2>&1"
+
+
+rule paper:
+    input:
+        rules.judge.output,
+        PLAN.exhibit_files(),
+        "paper/main.typ",
+    output:
+        report(
+            PLAN.path("paper.pdf"),
+            category="Report",
+            labels={"exhibit": "all", "kind": "report"},
+        ),
+    log:
+        PLAN.path("logs", "paper.log"),
+    benchmark:
+        PLAN.path("benchmarks", "paper.tsv")
+    threads: 1
+    resources:
+        runtime=30,
+        mem_mb=2000,
+    message:
+        "the report"
+    params:
+        scale=PLAN.scale,
+        exhibits=PLAN.names(),
+    shell:
+        "{config[python]} -m bench paper --scale {params.scale:q} --exhibits {params.exhibits} > {log} 2>&1"

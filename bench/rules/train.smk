@@ -1,0 +1,43 @@
+"""Data and runs. A job executes a batch of runs; records are not declared outputs, so a failed job deletes none."""
+
+
+rule fetch:
+    output:
+        touch(PLAN.path("batches", "data.done")),
+    log:
+        PLAN.path("logs", "fetch.log"),
+    benchmark:
+        PLAN.path("benchmarks", "fetch.tsv")
+    threads: 1
+    resources:
+        runtime=240,
+        mem_mb=4000,
+    message:
+        "data sets of scale {PLAN.scale}"
+    params:
+        scale=PLAN.scale,
+    shell:
+        "{config[python]} -m bench fetch --scale {params.scale:q} > {log} 2>&1"
+
+
+rule run:
+    input:
+        data=rules.fetch.output,
+        parents=lambda wildcards: PLAN.before(wildcards.batch),
+    output:
+        touch(PLAN.marker("{batch}")),
+    log:
+        PLAN.path("logs", "run", "{batch}.log"),
+    benchmark:
+        PLAN.path("benchmarks", "run-{batch}.tsv")
+    threads: PLAN.content["threads"]
+    resources:
+        runtime=lambda wildcards, attempt: PLAN.runtime(wildcards.batch, attempt),
+        mem_mb=lambda wildcards, attempt: PLAN.batch(wildcards.batch)["memory_mb"] * attempt,
+        gpu=PLAN.content["gpus"],
+    message:
+        "training batch {wildcards.batch}"
+    params:
+        scale=PLAN.scale,
+    shell:
+        "{config[python]} -m bench run --scale {params.scale:q} --batch {wildcards.batch} > {log} 2>&1"

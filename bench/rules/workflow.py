@@ -1,0 +1,107 @@
+"""What the rules ask: files of the frozen plan. Pure look-ups; nothing here imports torch, pandas or pyplot."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from bench import plan
+
+SUFFIXES = {"figure": ("csv", "pdf", "png"), "table": ("csv", "tex", "md")}
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A frozen plan as Snakemake sees it.
+
+    Attributes:
+        root: ``results/<scale>``.
+        content: what `bench.plan.freeze` wrote.
+    """
+
+    root: Path
+    content: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: str) -> Frozen:
+        """Reads ``results/<scale>/plan.json``.
+
+        Raises:
+            UserError: the plan has not been made.
+        """
+        return cls(Path(path).parent, plan.frozen(Path(path)))
+
+    @property
+    def scale(self) -> str:
+        """What ``--scale`` gets: the name or path that the plan was made for."""
+        return self.content["source"]
+
+    def path(self, *parts: str) -> str:
+        return str(self.root.joinpath(*parts))
+
+    @cached_property
+    def _batches(self) -> dict[str, dict[str, Any]]:
+        return {batch["name"]: batch for batch in self.content["batches"]}
+
+    @cached_property
+    def _batch_of(self) -> dict[str, str]:
+        return {key: batch["name"] for batch in self.content["batches"] for key in batch["keys"]}
+
+    def marker(self, batch: str) -> str:
+        return self.path("batches", f"{batch}.done")
+
+    def before(self, batch: str) -> list[str]:
+        """Markers of the batches whose artefacts this one starts from."""
+        return [self.marker(name) for name in self._batches[batch]["after"]]
+
+    def batch(self, name: str) -> dict[str, Any]:
+        return self._batches[name]
+
+    def records(self, wildcards: Any) -> list[str]:
+        """What an exhibit waits for: batches with its missing runs, and the records that are there already."""
+        keys = self.content["exhibits"][wildcards.exhibit]["keys"]
+        missing = {self._batch_of[key] for key in keys if key in self._batch_of}
+        present = [self.path("runs", f"{key}.json") for key in keys if key not in self._batch_of]
+        return sorted(self.marker(batch) for batch in missing) + present
+
+    def version(self, wildcards: Any) -> str:
+        """Changes when an exhibit must be drawn again: its runs, its settings or the code that draws it."""
+        text = json.dumps(self.content["exhibits"][wildcards.exhibit], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def title(self, wildcards: Any) -> str:
+        return self.content["exhibits"][wildcards.exhibit]["title"]
+
+    def caption(self, wildcards: Any) -> str:
+        return self.content["exhibits"][wildcards.exhibit]["caption"]
+
+    def category(self, wildcards: Any) -> str:
+        return wildcards.exhibit.split("/")[0]
+
+    def labels(self, wildcards: Any) -> dict[str, str]:
+        return {"exhibit": wildcards.exhibit.split("/")[1], "title": self.title(wildcards)}
+
+    def names(self, kind: str | None = None) -> list[str]:
+        return [name for name, facts in self.content["exhibits"].items() if kind in (None, facts["kind"])]
+
+    def constraint(self, kind: str | None = None) -> str:
+        """Regular expression of the exhibits of a kind, for wildcards."""
+        return "|".join(self.names(kind)) or "none"
+
+    def exhibit_files(self) -> list[str]:
+        return [
+            self.path("exhibits", f"{name}.{suffix}")
+            for name, facts in self.content["exhibits"].items()
+            for suffix in SUFFIXES[facts["kind"]]
+        ]
+
+    def tables(self) -> list[str]:
+        return [self.path("tables", f"{name}.parquet") for name in self.names()]
+
+    def runtime(self, batch: str, attempt: int) -> int:
+        """Minutes to ask for: three times the estimate and a start, doubled with each attempt."""
+        return int((3 * self._batches[batch]["minutes"] + 10) * 2 ** (attempt - 1))

@@ -1,0 +1,29 @@
+"""A verification: reads what a walk left, trains nothing."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from bench_extra.walk import Walk
+
+from bench.run import Cost, Outcome, RunSpec
+
+
+class Measure(RunSpec):
+    trainer: ClassVar[str] = "bench_extra.measure"
+
+    parent: Walk
+
+    def cost(self) -> Cost:
+        return Cost(amount=0, flops=1e3)
+
+    def label(self) -> str:
+        return f"distance after {self.parent.label()}"
+
+    def smoke(self) -> Measure:
+        return self.model_copy(update={"parent": self.parent.smoke()})
+
+
+def train(spec: Measure, context) -> Outcome:
+    position = context.parent_tensors()["position"]
+    return Outcome(metrics={"distance": float(position.norm())})
