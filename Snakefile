@@ -7,7 +7,7 @@ from bench.rules import workflow as bench
 min_version("9.0")
 
 
-configfile: "configs/workflow.yaml"
+configfile: "bench/rules/workflow.yaml"
 
 
 container: "docker://python:3.11-slim"

@@ -1,0 +1,49 @@
+"""Shared by all tests: the invented paper, a results folder of their own, the command line as a function."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+INVENTED = ROOT / "tests" / "invented"
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty results folder."""
+    monkeypatch.setenv("BENCH_RESULTS", str(tmp_path / "results"))
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def invented(results: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The invented paper, registered in this process and in those it starts; gives the path of its scale file."""
+    from bench import exhibit
+
+    monkeypatch.setenv("BENCH_EXTRA", str(INVENTED))
+    exhibit.registry.cache_clear()
+    yield INVENTED / "scale.yaml"
+    exhibit.registry.cache_clear()
+
+
+@pytest.fixture
+def bench(results: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """``bench("plan", "--scale", "ci")``: the command line in a process of its own."""
+
+    def call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "bench", *arguments],
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return call

@@ -1,0 +1,89 @@
+"""Wrong configuration stops before any job, with one line for each wrong key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench import config, exhibit
+from bench.errors import UserError
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "mine.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("scale: x\nthread: 2\n", "unknown key 'thread'; did you mean 'threads'?"),
+        ("scale: x\nthreads: many\n", "threads: Input should be a valid integer"),
+        ("scale: x\nthreads: 0\n", "threads: Input should be greater than or equal to 1"),
+        ("scale: ../up\n", "scale: String should match pattern"),
+        ("scale: [\n", "not YAML"),
+        ("just text\n", "expected keys and values"),
+    ],
+)
+def test_wrong_scale_file_names_file_and_key(tmp_path: Path, text: str, expected: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(UserError) as caught:
+        config.load(path)
+    assert expected in str(caught.value)
+    assert path in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_missing_scale_file_names_the_closest() -> None:
+    with pytest.raises(UserError, match="did you mean 'small'"):
+        config.load("smal")
+
+
+def test_at_most_ten_lines(tmp_path: Path) -> None:
+    path = write(tmp_path, "scale: x\n" + "".join(f"wrong{n}: 1\n" for n in range(30)))
+    with pytest.raises(UserError) as caught:
+        config.load(path)
+    assert len(str(caught.value).splitlines()) == 11
+    assert "and 20 more" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("exhibits: {invented/distence: {}}", "exhibit 'invented/distence' does not exist; did you mean 'invented/distance'?"),
+        ("exhibits: {invented/distance: {drift: [1]}}", "unknown key 'drift'; did you mean 'drifts'?"),
+        ("common: {invented: {sed: 1}}", "common.invented: unknown key 'sed'; did you mean 'seeds'?"),
+        ("common: {inventet: {}}", "unknown paper 'inventet'"),
+        ("exhibits: {invented/curve: {steps: 0}}", "steps: Input should be greater than or equal to 1"),
+    ],
+)
+def test_wrong_exhibit_settings(invented: Path, tmp_path: Path, text: str, expected: str) -> None:
+    suite = config.load(write(tmp_path, f"scale: x\n{text}\n"))
+    with pytest.raises(UserError) as caught:
+        exhibit.check(suite)
+    assert expected in str(caught.value)
+
+
+def test_command_line_prints_one_line_and_exits_2(bench) -> None:
+    answer = bench("plan", "--scale", "nowhere")
+    assert answer.returncode == 2
+    assert answer.stderr.startswith("error: nowhere: no such scale file")
+    assert len(answer.stderr.splitlines()) == 1
+    answer = bench("plan", "--scale", "ci", "--exhibits", "warmstart/tabel1")
+    assert answer.returncode == 2
+    assert "did you mean 'warmstart/table1'" in answer.stderr
+
+
+def test_settings_take_paper_wide_then_own_values(invented: Path, tmp_path: Path) -> None:
+    suite = config.load(
+        write(tmp_path, "scale: x\ncommon: {invented: {seeds: 2, steps: 7}}\nexhibits: {invented/curve: {steps: 9}}\n")
+    )
+    found = exhibit.registry()
+    curve = exhibit.settings_of(suite, found["invented/curve"])
+    assert (curve.seeds, curve.steps) == (2, 9)
+    assert not curve.at_protocol()
+    table = exhibit.settings_of(suite, found["invented/distance"])
+    assert table.seeds == 2
+    assert table.at_protocol()  # fewer seeds leave each number comparable

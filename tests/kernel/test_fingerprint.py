@@ -1,0 +1,49 @@
+"""The fingerprint follows code, and only code that a run depends on."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import provenance
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "sample_package"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "a.py").write_text('"""Docs."""\nfrom sample_package import b\n\n\ndef f(x):\n    return b.g(x)\n')
+    (folder / "b.py").write_text("def g(x):\n    return x + 1\n")
+    (folder / "c.py").write_text("def h(x):\n    return x\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield folder
+    for name in [name for name in sys.modules if name.startswith("sample_package")]:
+        del sys.modules[name]
+
+
+def fresh(module: str) -> str:
+    for cached in (provenance._source, provenance._parsed, provenance.fingerprint):
+        cached.cache_clear()
+    return provenance.fingerprint(module)
+
+
+def test_code_of_an_import_changes_it_and_comments_do_not(package: Path) -> None:
+    before = fresh("sample_package.a")
+    (package / "b.py").write_text('# why\ndef g(x):\n    """Adds."""\n\n    return x + 1  # one\n')
+    assert fresh("sample_package.a") == before
+    (package / "c.py").write_text("def h(x):\n    return -x\n")
+    assert fresh("sample_package.a") == before
+    (package / "b.py").write_text("def g(x):\n    return x + 2\n")
+    assert fresh("sample_package.a") != before
+
+
+def test_papers_do_not_depend_on_one_another() -> None:
+    trainers = {"warmstart": "rounds", "certified": "train", "rewarm": "pretrain"}
+    for paper, module in trainers.items():
+        found = provenance.dependencies(f"bench.{paper}.{module}")
+        others = [name for name in found for other in trainers if other != paper and name.startswith(f"bench.{other}")]
+        assert f"bench.{paper}.{module}" in found
+        assert not others
