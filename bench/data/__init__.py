@@ -1,0 +1,1 @@
+"""Images, text and generated data, as the trainers read them."""

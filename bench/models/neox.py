@@ -1,0 +1,256 @@
+"""A lean GPT-NeoX: the forward pass and the loss of ``transformers``' GPTNeoXForCausalLM on a plain dictionary of weights.
+
+Every function takes the weights of one network, or those of several stacked along a first dimension, which then train
+in company with one batched matrix product for each layer. Letters: M networks, B sequences, T tokens, N = B T rows,
+D width, H heads, V vocabulary. Rows are (N, D) for one network and (M, N, D) for several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LAYER_NORM_EPS = 1e-5
+ROTARY_BASE = 10_000
+ROTARY_FRACTION = 0.25
+LONGEST_PLAIN_ATTENTION = 512
+HEAD_ROWS = 512
+"""Rows of logits that exist at once on a CPU: 512 x 4,096 float32 logits stay in the cache of one core."""
+HEAD_ROWS_GPU = 8192
+
+Weights = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Rotary:
+    """Rotary position embedding as three tables that act on a whole packed row of queries, keys and values.
+
+    A rotated element is ``cos`` times itself plus ``ahead`` times the element half a rotary width further on, or
+    plus ``behind`` times the one half a width before. The tables are 1, 0, 0 for everything that is not rotated, so
+    that long contiguous rows are read instead of a few elements of each head.
+
+    Attributes:
+        cos, ahead, behind: (T, 3 D).
+        shift: half the rotary width.
+    """
+
+    cos: Tensor
+    ahead: Tensor
+    behind: Tensor
+    shift: int
+
+
+def rotary(context: int, width: int, heads: int, device: torch.device | str, dtype: torch.dtype) -> Rotary:
+    """Tables for `context` tokens; a head's row is packed as query, key, value (GPT-NeoX)."""
+    size = width // heads
+    dims = int(size * ROTARY_FRACTION)
+    shift = dims // 2
+    frequencies = 1.0 / ROTARY_BASE ** (torch.arange(0, dims, 2, dtype=torch.float32) / dims)
+    angles = torch.arange(context, dtype=torch.float32)[:, None] * frequencies
+    cos = torch.ones(context, heads, 3, size)
+    ahead, behind = torch.zeros_like(cos), torch.zeros_like(cos)
+    rotated = slice(0, 2)  # queries and keys
+    cos[:, :, rotated, :shift] = cos[:, :, rotated, shift:dims] = angles.cos()[:, None, None]
+    ahead[:, :, rotated, :shift] = -angles.sin()[:, None, None]
+    behind[:, :, rotated, shift:dims] = angles.sin()[:, None, None]
+    tables = [table.view(context, 3 * width).to(device, dtype) for table in (cos, ahead, behind)]
+    return Rotary(*tables, shift)
+
+
+class _Rotate(torch.autograd.Function):
+    """Applies `Rotary` to (rows, T, 3 D); linear, so that nothing but the tables is kept for the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, packed: Tensor, cos: Tensor, ahead: Tensor, behind: Tensor, shift: int) -> Tensor:
+        ctx.save_for_backward(cos, ahead, behind)
+        ctx.shift = shift
+        out = packed * cos
+        out[..., :-shift].addcmul_(packed[..., shift:], ahead[:, :-shift])
+        out[..., shift:].addcmul_(packed[..., :-shift], behind[:, shift:])
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[override]
+        cos, ahead, behind = ctx.saved_tensors
+        shift = ctx.shift
+        out = grad * cos
+        out[..., shift:].addcmul_(grad[..., :-shift], ahead[:, :-shift])
+        out[..., :-shift].addcmul_(grad[..., shift:], behind[:, shift:])
+        return out, None, None, None, None
+
+
+def dense(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """``rows @ weight.T + bias`` for one network or several."""
+    if weight.dim() == 2:
+        return F.linear(rows, weight, bias)
+    return torch.baddbmm(bias.unsqueeze(1), rows, weight.transpose(1, 2))
+
+
+def add_dense(base: Tensor, rows: Tensor, weight: Tensor) -> Tensor:
+    """``base + rows @ weight.T``: the residual sum inside the matrix product."""
+    if weight.dim() == 2:
+        return torch.addmm(base, rows, weight.t())
+    return torch.baddbmm(base, rows, weight.transpose(1, 2))
+
+
+def affine(normal: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Scale and shift of a normalised row, by network."""
+    return torch.addcmul(bias.unsqueeze(-2), normal, weight.unsqueeze(-2))
+
+
+def attention(packed: Tensor, heads: int) -> Tensor:
+    """Causal attention of (S, T, 3 D) packed rows with S sequences of all networks; returns (S, T, D).
+
+    The fused CPU kernel is slow to differentiate in bfloat16 and for very short sequences; there the scores are
+    formed plainly.
+    """
+    sequences, context, width = packed.shape[0], packed.shape[1], packed.shape[2] // 3
+    query, key, value = packed.view(sequences, context, heads, 3, width // heads).unbind(3)
+    plain = context <= LONGEST_PLAIN_ATTENTION and (context <= 64 or packed.dtype == torch.bfloat16)
+    if packed.is_cuda or not plain:
+        query, key, value = (part.transpose(1, 2) for part in (query, key, value))
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        return mixed.transpose(1, 2).reshape(sequences, context, width)
+    shape = (sequences * heads, context, width // heads)
+    query, key, value = (part.transpose(1, 2).reshape(shape) for part in (query, key, value))
+    future = packed.new_full((context, context), float("-inf")).triu(1)
+    scores = torch.baddbmm(future, query, key.transpose(1, 2), alpha=shape[-1] ** -0.5)
+    mixed = torch.bmm(torch.softmax(scores, dim=-1), value)
+    return mixed.view(sequences, heads, context, -1).transpose(1, 2).reshape(sequences, context, width)
+
+
+def embed(table: Tensor, tokens: Tensor) -> Tensor:
+    """Rows of the embedding: (B, T) tokens and (V, D), or (M, B, T) and (M, V, D)."""
+    if table.dim() == 2:
+        return F.embedding(tokens, table).flatten(0, 1)
+    networks, vocabulary, width = table.shape
+    first = torch.arange(networks, device=tokens.device).view(networks, 1, 1) * vocabulary
+    return F.embedding(tokens + first, table.reshape(-1, width)).view(networks, -1, width)
+
+
+def hidden(weights: Weights, tokens: Tensor, *, layers: int, heads: int, position: Rotary) -> Tensor:
+    """The rows that the unembedding reads: pre-LayerNorm blocks with parallel residual, then the last LayerNorm.
+
+    Args:
+        weights: of one network or of several, under the names of the public checkpoints.
+        tokens: (B, T) or (M, B, T), int64.
+        layers, heads: of the shape.
+        position: tables for T tokens, on the device and in the precision of the weights.
+
+    Returns:
+        (N, D) or (M, N, D).
+    """
+    context = tokens.shape[-1]
+    rows = embed(weights["gpt_neox.embed_in.weight"], tokens)
+    width = rows.shape[-1]
+    for index in range(layers):
+        prefix = f"gpt_neox.layers.{index}."
+
+        def of(name: str, prefix: str = prefix) -> Tensor:
+            return weights[prefix + name]
+
+        # Both branches read the same input, so it is normalised once.
+        normal = F.layer_norm(rows, (width,), eps=LAYER_NORM_EPS)
+        read = affine(normal, of("input_layernorm.weight"), of("input_layernorm.bias"))
+        packed = dense(read, of("attention.query_key_value.weight"), of("attention.query_key_value.bias"))
+        packed = _Rotate.apply(
+            packed.view(-1, context, 3 * width), position.cos, position.ahead, position.behind, position.shift
+        )
+        mixed = attention(packed, heads).view(rows.shape)
+        read = affine(normal, of("post_attention_layernorm.weight"), of("post_attention_layernorm.bias"))
+        inner = F.gelu(dense(read, of("mlp.dense_h_to_4h.weight"), of("mlp.dense_h_to_4h.bias")))
+        bias = of("attention.dense.bias") + of("mlp.dense_4h_to_h.bias")
+        rows = add_dense(rows + bias.unsqueeze(-2), mixed, of("attention.dense.weight"))
+        rows = add_dense(rows, inner, of("mlp.dense_4h_to_h.weight"))
+    normal = F.layer_norm(rows, (width,), eps=LAYER_NORM_EPS)
+    return affine(normal, weights["gpt_neox.final_layer_norm.weight"], weights["gpt_neox.final_layer_norm.bias"])
+
+
+def logits(weights: Weights, tokens: Tensor, *, layers: int, heads: int, position: Rotary) -> Tensor:
+    """All logits at once, (B, T, V) or (M, B, T, V): for tests and small inputs."""
+    rows = hidden(weights, tokens, layers=layers, heads=heads, position=position)
+    return torch.matmul(rows, weights["embed_out.weight"].mT).view(*tokens.shape, -1)
+
+
+class _HeadLoss(torch.autograd.Function):
+    """Mean cross-entropy of ``rows @ table.T``, a few rows at a time, with the gradients made in the same sweep.
+
+    No more than `at_once` rows of logits exist, and the backward pass multiplies nothing again.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, table: Tensor, targets: Tensor, at_once: int) -> Tensor:
+        networks, count, _ = rows.shape
+        losses = torch.zeros(networks, dtype=torch.float32, device=rows.device)
+        grad_rows = torch.empty_like(rows)
+        grad_table = torch.zeros(table.shape, dtype=torch.float32, device=table.device)
+        for first in range(0, count, at_once):
+            part = rows[:, first : first + at_once]
+            wanted = targets[:, first : first + at_once, None]
+            scores = torch.bmm(part, table.mT)
+            probability = torch.softmax(scores, dim=-1)
+            chosen = probability.gather(-1, wanted).squeeze(-1).float()
+            # A probability that underflows counts as the smallest number: a loss of 87, an explosion in any case.
+            losses -= torch.log(chosen.clamp_min(torch.finfo(torch.float32).tiny)).sum(dim=1)
+            # d loss / d scores = softmax - one-hot.
+            probability.scatter_add_(-1, wanted, probability.new_full((1, 1, 1), -1.0).expand(wanted.shape))
+            grad_rows[:, first : first + at_once] = torch.bmm(probability, table)
+            grad_table += torch.bmm(probability.mT, part)
+        ctx.save_for_backward(grad_rows, grad_table)
+        ctx.dtype = table.dtype
+        return losses / count
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:  # type: ignore[override]
+        grad_rows, grad_table = ctx.saved_tensors
+        scale = grad.view(-1, 1, 1) / grad_rows.shape[1]
+        return (grad_rows * scale).to(grad_rows.dtype), (grad_table * scale).to(ctx.dtype), None, None
+
+
+def head_loss(rows: Tensor, table: Tensor, targets: Tensor, *, at_once: int = 0) -> Tensor:
+    """Mean token cross-entropy in nats, differentiable in `rows` and `table`.
+
+    Args:
+        rows: (N, D) or (M, N, D).
+        table: the unembedding, (V, D) or (M, V, D).
+        targets: (N,) or (M, N).
+        at_once: rows of logits that may exist at once; by the device when 0.
+
+    Returns:
+        a scalar, or (M,): float32 whatever the precision of the rows.
+    """
+    several = table.dim() == 3
+    if not several:
+        rows, table, targets = rows.unsqueeze(0), table.unsqueeze(0), targets.unsqueeze(0)
+    at_once = at_once or (HEAD_ROWS_GPU if rows.is_cuda else HEAD_ROWS)
+    losses = _HeadLoss.apply(rows, table, targets, at_once)
+    return losses if several else losses.squeeze(0)
+
+
+@torch.no_grad()
+def summed_loss(rows: Tensor, table: Tensor, targets: Tensor, *, at_once: int = 0) -> Tensor:
+    """Sum of the token cross-entropies in nats, for evaluation: logits in float32 whatever the precision of training.
+
+    Args:
+        rows, table, targets, at_once: as in `head_loss`.
+
+    Returns:
+        a float64 scalar, or (M,).
+    """
+    several = table.dim() == 3
+    if not several:
+        rows, table, targets = rows.unsqueeze(0), table.unsqueeze(0), targets.unsqueeze(0)
+    at_once = at_once or (HEAD_ROWS_GPU if rows.is_cuda else HEAD_ROWS)
+    table = table.float()
+    total = torch.zeros(len(table), dtype=torch.float64, device=rows.device)
+    for first in range(0, rows.shape[1], at_once):
+        scores = torch.bmm(rows[:, first : first + at_once].float(), table.mT)
+        wanted = targets[:, first : first + at_once]
+        losses = F.cross_entropy(scores.flatten(0, 1), wanted.flatten(), reduction="none").view(wanted.shape)
+        total += losses.sum(dim=1, dtype=torch.float64)
+    return total if several else total.squeeze(0)

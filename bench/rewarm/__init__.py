@@ -1,0 +1,1 @@
+"""Continual Pre-Training of LLMs: How to (re)warm your model? (Gupta et al., 2023)."""
