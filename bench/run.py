@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -117,6 +117,12 @@ class RunSpec(Frozen):
         inherited = {} if parent is None else {"parent": parent.description()}
         # The seed is named even where a subclass gives it a default.
         return {"trainer": self.trainer, "version": self.version, "seed": self.seed, **fields, **inherited}
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        copied = super().model_copy(update=update, deep=deep)
+        for name in ("identity", "group"):  # pydantic copies cached properties too
+            copied.__dict__.pop(name, None)
+        return copied
 
     @cached_property
     def identity(self) -> str:

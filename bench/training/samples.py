@@ -1,0 +1,62 @@
+"""Images on the device as one tensor: gathered, normalised and augmented in batches, without loader workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+READY_BYTES = 1_000_000_000
+"""Sets that are smaller as float32 are normalised once, larger ones batch by batch."""
+
+
+@dataclass
+class Pool:
+    """Samples of one split.
+
+    Attributes:
+        images: uint8 [N, C, H, W], or float32 already normalised.
+        labels: int64 [N].
+        mean: [1, C, 1, 1] of the 0-to-1 range, on the device.
+        std: [1, C, 1, 1].
+        channels_last: whether batches come in channels-last memory, which CPU and GPU convolutions prefer.
+    """
+
+    images: Tensor
+    labels: Tensor
+    mean: Tensor
+    std: Tensor
+    channels_last: bool
+
+    @classmethod
+    def make(
+        cls,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        device: torch.device,
+        channels_last: bool = True,
+    ) -> Pool:
+        """Moves a split to the device and normalises it if it is small."""
+        centre = torch.tensor(mean, device=device).reshape(1, -1, 1, 1)
+        scale = torch.tensor(std, device=device).reshape(1, -1, 1, 1)
+        pool = cls(images.to(device), labels.to(device), centre, scale, channels_last)
+        if 4 * images.numel() <= READY_BYTES:
+            pool.images = pool.normalised(pool.images)
+        return pool
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """uint8 images to normalised float32, in the pool's memory layout."""
+        if images.dtype == torch.uint8:
+            images = (images.float() / 255 - self.mean) / self.std
+        return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
+
+    def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """A batch: float32 [B, C, H, W] and int64 [B]; `index` is int64 [B] on the device."""
+        return self.normalised(self.images[index]), self.labels[index]

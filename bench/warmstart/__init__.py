@@ -1,0 +1,1 @@
+"""On Warm-Starting Neural Network Training (Ash & Adams, NeurIPS 2020)."""

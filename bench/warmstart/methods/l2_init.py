@@ -1,0 +1,20 @@
+"""L2-init (Kumar et al., 2023, arXiv 2308.11958): the weights are kept and pulled towards where they began."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bench.warmstart.methods import Point
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def restart(at: Point) -> None:
+    """Nothing is changed at the beginning of a round; the pull comes with the loss."""
+
+
+def penalty(model: nn.Module, initial: dict[str, Tensor], strength: float) -> Tensor:
+    """strength * squared distance of all parameters from the run's initial network."""
+    terms = [(tensor - initial[name]).square().sum() for name, tensor in model.named_parameters()]
+    return strength * sum(terms[1:], terms[0])

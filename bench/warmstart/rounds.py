@@ -1,0 +1,414 @@
+"""The trainer of the warm-start paper: rounds of fitting, each from weights made of the last round's.
+
+Two-phase training, online learning, transfer and repeated shrinking are lists of rounds (`bench.warmstart.spec`).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench import models, seeds
+from bench.errors import FailedRun
+from bench.run import Outcome
+from bench.training.samples import Pool
+from bench.training.step import TrainStep
+from bench.warmstart import methods, probes, stopping
+from bench.warmstart.shrink import last_layer
+from bench.warmstart.spec import Round, Training
+
+if TYPE_CHECKING:
+    from bench.training.context import Context
+
+CONSTANTS = {
+    "2020": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "2022": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
+"""Normalisation by release of the authors' code, the same for all data sets (protocol, Data)."""
+
+EVAL_BATCH = 500
+
+
+@dataclass
+class Split:
+    """Samples to fit, in the split's own order, and samples to report on."""
+
+    fit: Pool
+    report: Pool
+
+
+def make_split(spec: Training, context: Context) -> Split:
+    """Loads the data set and splits it: the same for every run of one data set and seed."""
+    from bench.data import images
+
+    if spec.generated:
+        data = images.generated(spec.shape(), spec.classes(), train=spec.generated, test=spec.optimizer.batch_size)
+    else:
+        data = images.load(spec.dataset, context.data_root)
+        context.used_data(data.name, data.checksum)
+    order = torch.randperm(len(data.train), generator=seeds.generator("warmstart", spec.dataset, "split", spec.seed))
+    order = order[: spec.train_samples()]
+    fit = order[: spec.fit_samples()]
+    mean, std = CONSTANTS[spec.normalisation]
+    pool = {"mean": mean, "std": std, "device": context.device, "channels_last": spec.network.name.endswith("resnet18")}
+    if spec.report == "official_test":
+        reported = (data.test, data.test_labels)
+    else:
+        rest = order[spec.fit_samples() :]
+        reported = (data.train[rest], data.train_labels[rest])
+    limit = spec.report_samples
+    return Split(
+        fit=Pool.make(data.train[fit], data.train_labels[fit], **pool),
+        report=Pool.make(reported[0][:limit], reported[1][:limit], **pool),
+    )
+
+
+@torch.inference_mode()
+def accuracy(model: nn.Module, pool: Pool, samples: int | None = None) -> float:
+    """Accuracy in percent in eval mode, on the first `samples` of the pool."""
+    was_training = model.training
+    model.eval()
+    count = len(pool) if samples is None else samples
+    device = pool.labels.device
+    right = torch.zeros((), dtype=torch.int64, device=device)
+    for start in range(0, count, EVAL_BATCH):
+        images, labels = pool.take(torch.arange(start, min(start + EVAL_BATCH, count), device=device))
+        right += (model(images).argmax(1) == labels).sum()
+    model.train(was_training)
+    return 100 * right.item() / count
+
+
+def draw_network(spec: Training, *names: object) -> nn.Module:
+    """A newly drawn network; equal names give equal weights in all methods of a comparison."""
+    return models.build_seeded(
+        spec.network.name,
+        seeds.seed("warmstart", "init", spec.seed, *names),
+        num_classes=spec.classes(),
+        in_shape=spec.shape(),
+        **spec.network.options(),
+    )
+
+
+def make_optimizer(spec: Training, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    chosen = spec.optimizer
+    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
+    if chosen.name == "adam":
+        return torch.optim.Adam(parameters, lr=chosen.lr, weight_decay=chosen.weight_decay, fused=fused)
+    return torch.optim.SGD(
+        parameters, lr=chosen.lr, momentum=chosen.momentum, weight_decay=chosen.weight_decay, fused=fused
+    )
+
+
+def reset_buffers(model: nn.Module) -> None:
+    """BatchNorm's running statistics start again at 0 and 1, as in the authors' online code."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.reset_running_stats()
+
+
+@dataclass
+class Progress:
+    """Everything that training goes on from; plain values and tensors only."""
+
+    round: int = 0
+    epoch: int = 0
+    samples: int = 0
+    steps: int = 0
+    accuracies: list[float] = field(default_factory=list)
+    epochs: dict[str, list[Any]] = field(default_factory=lambda: {name: [] for name in EPOCH_COLUMNS})
+    rounds: dict[str, list[Any]] = field(default_factory=lambda: {name: [] for name in ROUND_COLUMNS})
+    probe: dict[str, list[Any]] = field(default_factory=dict)
+    seconds: float = 0.0
+    model: dict[str, Tensor] | None = None
+    optimizer: dict[str, Any] | None = None
+    round_samples: int = 0
+    round_steps: int = 0
+    round_seconds: float = 0.0
+
+
+EPOCH_COLUMNS = ("round", "epoch", "train_acc", "samples", "report_acc")
+ROUND_COLUMNS = ("n_samples", "report_acc", "train_acc", "epochs", "steps", "samples", "seconds", "stop_rule")
+MOST_EPOCH_ROWS = 3000
+"""Epoch rows that fit into a record; longer trainings keep every k-th."""
+
+
+class Trainer:
+    """One run: `fit` goes round by round and epoch by epoch, saving at every epoch."""
+
+    def __init__(self, spec: Training, context: Context):
+        self.spec, self.context = spec, context
+        self.split = make_split(spec, context)
+        self.rounds = spec.expanded()
+        self.done = Progress(**(context.resume() or {}))
+        self.model = draw_network(spec, "first").to(context.device)
+        self.initial = {name: tensor.detach().clone() for name, tensor in self.model.named_parameters()}
+        if self.split.fit.channels_last:
+            self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if spec.parent is not None and self.done.model is None:
+            load_matching(self.model, context.parent_tensors(spec.start_from))
+        self.before = {name: tensor.detach().clone() for name, tensor in self.model.named_parameters()}
+        if self.done.model is not None:
+            if spec.parent is not None:
+                load_matching(self.model, context.parent_tensors(spec.start_from))
+                self.before = {name: tensor.detach().clone() for name, tensor in self.model.named_parameters()}
+            self.model.load_state_dict(self.done.model)
+        self.step: TrainStep | None = None
+
+    def fit(self) -> Outcome:
+        while self.done.round < len(self.rounds):
+            self._round(self.rounds[self.done.round])
+        return self._outcome()
+
+    def _round(self, one: Round) -> None:
+        done = self.done
+        if done.epoch == 0:
+            self._restart(one)
+        parameters = list((self.model if one.trains == "all" else last_layer(self.model)).parameters())
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(False)
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        optimizer = make_optimizer(self.spec, parameters)
+        if done.optimizer is not None:
+            optimizer.load_state_dict(done.optimizer)
+            done.optimizer = None
+        step = TrainStep(
+            self.model,
+            optimizer,
+            loss=self._loss(one),
+            precision=self.spec.precision,
+            compile=self.context.compile,
+            expected_steps=self.spec.work() / self.spec.optimizer.batch_size,
+        )
+        rule = stopping.fired(self.spec.stop, done.accuracies, one.epochs) if done.accuracies else None
+        while rule is None:
+            self._epoch(one, step)
+            rule = stopping.fired(self.spec.stop, done.accuracies, one.epochs)
+            if rule is None:
+                self.context.checkpoint(lambda: self._state(optimizer))
+        self._finish_round(one, rule)
+        self.context.checkpoint(lambda: self._state(None))
+
+    def _restart(self, one: Round) -> None:
+        """Makes the round's weights; equal in all runs that share seed, round and samples."""
+        start = one.start
+        names = (self.spec.dataset, self.spec.network.name, self.done.round)
+        if start.method == "fresh":
+            # The first round's fresh network is the one that the run was built with.
+            if self.done.round > 0 or self.spec.parent is not None:
+                self.model.load_state_dict(draw_network(self.spec, *names).state_dict())
+        elif start.method != "kept":
+            method = methods.load(start.method)
+            fresh = draw_network(self.spec, *names)
+            generator = seeds.generator("warmstart", "noise", self.spec.seed, *names)
+            method.restart(
+                methods.Point(self.model, fresh, start, generator, lambda: self._mean_gradient(one.samples))
+            )
+        if self.spec.bn_buffers == "reset":
+            reset_buffers(self.model)
+        self.model.train()
+
+    def _mean_gradient(self, samples: int) -> dict[str, Tensor]:
+        self.model.zero_grad()
+        device = self.context.device
+        for begin in range(0, samples, EVAL_BATCH):
+            images, labels = self.split.fit.take(torch.arange(begin, min(begin + EVAL_BATCH, samples), device=device))
+            (F.cross_entropy(self.model(images), labels, reduction="sum") / samples).backward()
+        gradient = {
+            name: tensor.grad.detach().clone()
+            for name, tensor in self.model.named_parameters()
+            if tensor.grad is not None
+        }
+        self.model.zero_grad()
+        return gradient
+
+    def _loss(self, one: Round) -> Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """(model, images, labels) -> loss and logits; the penalties of Table 3 and of methods are added here."""
+        penalty = self.spec.penalty
+        method = methods.load(one.start.method) if one.start.method not in ("fresh", "kept") else None
+        pull = getattr(method, "penalty", None)
+
+        def loss(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+            logits = model(images).float()
+            value = F.cross_entropy(logits, labels)
+            if penalty.kind == "confidence":
+                value = value - penalty.weight * entropy(logits)
+            elif penalty.kind == "adversarial":
+                size = penalty.weight if penalty.fgsm_eps is None else penalty.fgsm_eps
+                value = value + penalty.weight * F.cross_entropy(model(fgsm(model, images, labels, size)).float(), labels)
+            if pull is not None:
+                value = value + pull(model, self.initial, one.start.strength)
+            return value, logits
+
+        return loss
+
+    def _epoch(self, one: Round, step: TrainStep) -> None:
+        spec, done, device = self.spec, self.done, self.context.device
+        started = time.perf_counter()
+        size = spec.optimizer.batch_size
+        names = ("warmstart", "order", spec.dataset, spec.seed, one.samples, done.round, done.epoch)
+        order = torch.randperm(one.samples, generator=seeds.generator(*names)).to(device)
+        self._set_lr(step.optimizer)
+        crop = self._augmenter(names)
+        self.model.train()
+        hits: list[Tensor] = []
+        worst = torch.zeros((), device=device)
+        for begin in range(0, one.samples, size):
+            index = order[begin : begin + size]
+            images, labels = self.split.fit.take(index)
+            if spec.probe.kind == "gradients":
+                probes.gradient_norms(self.model, images, labels, index < spec.probe.old_samples, done.probe)
+            loss, logits = step(crop(images), labels)
+            hits.append((logits.argmax(1) == labels).sum())
+            worst = worst + loss.detach()
+        if not math.isfinite(float(worst)):
+            raise FailedRun(spec.label(), done.steps + len(hits), f"the loss is {float(worst)} in epoch {done.epoch + 1}")
+        done.epoch += 1
+        done.samples += one.samples
+        done.steps += len(hits)
+        done.round_samples += one.samples
+        done.round_steps += len(hits)
+        train_acc = self._train_accuracy(torch.stack(hits).tolist(), one.samples)
+        done.accuracies.append(train_acc)
+        self._keep()
+        spent = time.perf_counter() - started
+        done.seconds += spent
+        done.round_seconds += spent
+        report = accuracy(self.model, self.split.report) if spec.evaluate == "epochs" else 0.0
+        row = (done.round, done.epoch, round(train_acc, 4), done.samples, round(report, 4))
+        for name, value in zip(EPOCH_COLUMNS, row, strict=True):
+            done.epochs[name].append(value)
+        self.context.progress(
+            done.samples, max(self.spec.work(), done.samples), "samples", round=done.round + 1, epoch=done.epoch, train=train_acc
+        )
+
+    def _augmenter(self, names: tuple[Any, ...]) -> Callable[[Tensor], Tensor]:
+        if not self.spec.augment:
+            return lambda images: images
+        from bench.data.augment import crop_and_flip
+
+        generator = seeds.generator(*names, "augment")
+        return lambda images: crop_and_flip(images, padding=4, generator=generator)
+
+    def _set_lr(self, optimizer: torch.optim.Optimizer) -> None:
+        """The cosine of the modern recipe, by epoch of the round; the paper's rate is constant."""
+        chosen, epochs = self.spec.optimizer, self.spec.stop.epochs
+        if chosen.schedule == "cosine" and epochs is not None:
+            for group in optimizer.param_groups:
+                group["lr"] = chosen.lr * 0.5 * (1 + math.cos(math.pi * self.done.epoch / epochs))
+
+    def _train_accuracy(self, correct: list[int], samples: int) -> float:
+        size = self.spec.optimizer.batch_size
+        seen = [min(size, samples - begin) for begin in range(0, samples, size)]
+        if self.spec.stop.signal == "authors_running":
+            return stopping.authors_accuracy(correct, seen)
+        if self.spec.stop.signal == "running":
+            return stopping.running_accuracy(correct, seen)
+        return accuracy(self.model, self.split.fit, samples)
+
+    def _keep(self) -> None:
+        if self.done.epoch in self.spec.keep_epochs:
+            self.context.keep(f"epoch-{self.done.epoch}", self.model.state_dict())
+
+    def _finish_round(self, one: Round, rule: str) -> None:
+        done = self.done
+        report = accuracy(self.model, self.split.report)
+        row = (
+            one.samples,
+            report,
+            done.accuracies[-1],
+            done.epoch,
+            done.round_steps,
+            done.round_samples,
+            round(done.round_seconds, 3),
+            rule,
+        )
+        for name, value in zip(ROUND_COLUMNS, row, strict=True):
+            done.rounds[name].append(value)
+        done.round += 1
+        done.epoch, done.accuracies = 0, []
+        done.round_samples = done.round_steps = 0
+        done.round_seconds = 0.0
+
+    def _state(self, optimizer: torch.optim.Optimizer | None) -> dict[str, Any]:
+        state = dict(vars(self.done))
+        state["model"] = self.model.state_dict()
+        state["optimizer"] = None if optimizer is None else optimizer.state_dict()
+        return state
+
+    def _outcome(self) -> Outcome:
+        done, spec = self.done, self.spec
+        for epoch in spec.keep_epochs:
+            # Training ended before this epoch: its last weights are what the epoch would have started from.
+            if f"epoch-{epoch}" not in self.context.kept:
+                self.context.keep(f"epoch-{epoch}", self.model.state_dict())
+        if spec.leaves:
+            self.context.keep("weights", self.model.state_dict())
+        metrics = {
+            "report_acc": done.rounds["report_acc"][-1],
+            "train_acc": done.rounds["train_acc"][-1],
+            "samples": float(done.samples),
+            "steps": float(done.steps),
+        }
+        series = {"epochs": thinned(done.epochs), "rounds": done.rounds}
+        if spec.probe.kind == "gradients":
+            series["gradients"] = probes.averaged(done.probe, spec.probe.every)
+        if spec.probe.kind == "shrinking":
+            series["shrinking"] = probes.shrinking(self.model, self.split.fit, self.split.report, spec.probe.grid)
+        if spec.probe.kind == "correlation":
+            metrics |= probes.correlation(self.before, dict(self.model.named_parameters()))
+        costs = {"samples": float(done.samples), "steps": float(done.steps), "seconds": round(done.seconds, 3)}
+        rules = {rule: done.rounds["stop_rule"].count(rule) for rule in sorted(set(done.rounds["stop_rule"]))}
+        return Outcome(metrics, series, costs, {"stop_rules": rules})
+
+
+def thinned(columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """At most `MOST_EPOCH_ROWS` rows, evenly spaced, the last one included."""
+    rows = len(next(iter(columns.values())))
+    stride = max(1, math.ceil(rows / MOST_EPOCH_ROWS))
+    keep = sorted({*range(0, rows, stride), rows - 1})
+    return {name: [values[row] for row in keep] for name, values in columns.items()}
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Mean entropy of the predictions in nats, [B, C] -> scalar (confidence penalty, Pereyra et al. 2017)."""
+    logs = F.log_softmax(logits, dim=1)
+    return -(logs.exp() * logs).sum(1).mean()
+
+
+def fgsm(model: nn.Module, images: Tensor, labels: Tensor, size: float) -> Tensor:
+    """Images moved by `size` along the sign of the loss gradient (fast gradient sign method), detached."""
+    moved = images.detach().requires_grad_(True)
+    (slope,) = torch.autograd.grad(F.cross_entropy(model(moved).float(), labels), moved)
+    return (images + size * slope.sign()).detach()
+
+
+def load_matching(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Loads the parent's weights; a classifier for other classes stays newly drawn (transfer, Figure 9).
+
+    Raises:
+        FailedRun: anything else does not fit.
+    """
+    own = model.state_dict()
+    head = {name for name, module in model.named_modules() if module is last_layer(model)}
+    wrong = [name for name in own if name not in tensors or own[name].shape != tensors[name].shape]
+    if foreign := [name for name in wrong if name.rpartition(".")[0] not in head]:
+        raise FailedRun("parent weights", None, f"{foreign[0]} does not fit the network")
+    model.load_state_dict({name: own[name] if name in wrong else tensors[name] for name in own})
+
+
+def train(spec: Training, context: Context) -> Outcome:
+    """Trains one run; resumes where an interrupted attempt stopped.
+
+    Raises:
+        FailedRun: the loss is not finite.
+        OutOfTime: the time budget is over and the state saved.
+    """
+    return Trainer(spec, context).fit()

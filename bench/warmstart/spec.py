@@ -1,0 +1,294 @@
+"""A warm-start run as data: a list of rounds, and the options in which the paper, its code and replications differ."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from bench.run import Cost, Frozen, RunSpec
+
+SHAPES: dict[str, tuple[tuple[int, int, int], int, int, int]] = {
+    "cifar10": ((3, 32, 32), 10, 50_000, 10_000),
+    "cifar100": ((3, 32, 32), 100, 50_000, 10_000),
+    "svhn": ((3, 32, 32), 10, 73_257, 26_032),
+    "synthetic": ((3, 32, 32), 10, 6_000, 2_000),
+    "synthetic_b": ((3, 32, 32), 10, 6_000, 2_000),
+    "synthetic_100": ((3, 32, 32), 20, 6_000, 2_000),
+}
+"""Data set -> shape of an image, classes, training samples, test samples."""
+
+Dataset = Literal["cifar10", "cifar100", "svhn", "synthetic", "synthetic_b", "synthetic_100"]
+Model = Literal["thin_resnet18", "resnet18", "mlp", "logistic"]
+
+
+class Network(Frozen):
+    """A network and its options."""
+
+    name: Model = Field("thin_resnet18", description="network; the paper's ResNet is the authors' thin ResNet-18")
+    width: int | None = Field(None, ge=1, le=1024, description="first width; None is the network's own")
+    activation: Literal["tanh", "relu"] | None = Field(None, description="of the MLP: tanh in two-phase runs, ReLU online")
+    bias: bool = Field(True, description="biases of the MLP")
+    norm: Literal["batch", "group"] = Field("batch", description="normalisation of the ResNets")
+
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments of the builder that depart from its defaults."""
+        chosen: dict[str, Any] = {} if self.width is None else {"width": self.width}
+        if self.name == "mlp":
+            chosen |= {"bias": self.bias} | ({} if self.activation is None else {"activation": self.activation})
+        if self.name in ("thin_resnet18", "resnet18") and self.norm != "batch":
+            chosen["norm"] = self.norm
+        return chosen
+
+    def macs(self, shape: tuple[int, int, int], classes: int) -> float:
+        """Multiply-accumulates of a forward pass for one image."""
+        channels, height, width = shape
+        if self.name == "logistic":
+            return float(channels * height * width * classes)
+        if self.name == "mlp":
+            hidden = self.width or 100
+            return float(channels * height * width * hidden + hidden * hidden + hidden * classes)
+        base = self.width or (16 if self.name == "thin_resnet18" else 64)
+        # 35.05 M at width 16 on 32 x 32 (protocol, section a); quadratic in the width but for the stem.
+        return 35.05e6 * (base / 16) ** 2 * (height * width / 1024)
+
+    def parameters(self, shape: tuple[int, int, int], classes: int) -> float:
+        """Approximate number of parameters, for disk estimates."""
+        if self.name in ("mlp", "logistic"):
+            return self.macs(shape, classes)
+        return 0.7e6 * ((self.width or (16 if self.name == "thin_resnet18" else 64)) / 16) ** 2
+
+
+class Optimizer(Frozen):
+    """Optimiser of a run; a new object is made at each round, so Adam's moments start at zero (authors' code)."""
+
+    name: Literal["sgd", "adam"] = Field("sgd", description="SGD, or Adam with default betas")
+    lr: float = Field(1e-3, gt=0, le=10, description="learning rate, constant unless `schedule` says otherwise")
+    batch_size: int = Field(128, ge=1, le=8192, description="samples of a step; the last partial batch is kept")
+    momentum: float = Field(0.0, ge=0, lt=1, description="momentum of SGD")
+    weight_decay: float = Field(0.0, ge=0, le=10, description="L2 penalty of Table 3")
+    schedule: Literal["constant", "cosine"] = Field("constant", description="cosine needs a number of epochs")
+
+
+class Stop(Frozen):
+    """When a round ends: at `threshold` train accuracy, on a plateau, after `epochs`; always at `cap`."""
+
+    threshold: float | None = Field(99.0, gt=0, le=100, description="train accuracy in percent that ends a round")
+    strict: bool = Field(True, description="accuracy must exceed the threshold (two-phase) or may equal it (online)")
+    epochs: int | None = Field(None, ge=1, description="fixed number of epochs instead of a threshold")
+    plateau_epochs: int = Field(
+        100, ge=1, description="epochs in which the best train accuracy must rise by `plateau_gain`"
+    )
+    plateau_gain: float = Field(0.1, ge=0, description="points of train accuracy that count as an improvement")
+    cap: int = Field(1000, ge=1, description="epochs after which a round ends in any case")
+    signal: Literal["authors_running", "running", "clean_eval"] = Field(
+        "authors_running", description="train accuracy: the authors' windowed sum, the plain mean, or an eval pass"
+    )
+
+
+class Restart(Frozen):
+    """How the weights of a round are made from those at hand and a newly drawn network."""
+
+    method: str = Field(
+        "kept", pattern=r"^[a-z][a-z0-9_]*$", description="fresh, kept, or a file of bench/warmstart/methods"
+    )
+    shrink: float = Field(1.0, ge=0, le=1, description="lambda: factor on the weights at hand")
+    perturb: float = Field(0.0, ge=0, description="s: factor on the fresh network, or size of Gaussian noise")
+    noise: Literal["fresh", "gaussian"] = Field("fresh", description="a newly drawn network, or iid Gaussian noise")
+    noise_is: Literal["variance", "std"] = Field("variance", description="how Gaussian noise of size `perturb` is read")
+    norms: bool = Field(True, description="whether normalisation layers take part")
+    layers: Literal["all", "last"] = Field("all", description="which layers are changed")
+    strength: float = Field(0.0, ge=0, description="a method's own parameter: L2-init weight, DASH's alpha")
+
+
+FRESH = Restart(method="fresh")
+KEPT = Restart()
+
+
+class Round(Frozen):
+    """Samples that are fitted until the stopping rule holds."""
+
+    samples: int = Field(ge=1, description="the first so many of the fit split, in the split's own order")
+    start: Restart = Field(KEPT, description="how the weights are made before the round")
+    trains: Literal["all", "last"] = Field("all", description="layers that are trained")
+    repeats: int = Field(1, ge=1, description="so many rounds in a row, each with `grows` more samples")
+    grows: int = Field(0, ge=0, description="samples added at each repetition")
+    epochs: int | None = Field(None, ge=1, description="fixed number of epochs for this round, over the run's rule")
+
+
+class Penalty(Frozen):
+    """Regularisers of Table 3 beside weight decay; what the weight multiplies is our reading."""
+
+    kind: Literal["none", "adversarial", "confidence"] = Field("none", description="FGSM cross-entropy or entropy")
+    weight: float = Field(0.0, ge=0, description="weight of the penalty")
+    fgsm_eps: float | None = Field(None, ge=0, description="step of FGSM in normalised units; None is the weight itself")
+
+
+class Probe(Frozen):
+    """What is measured beside accuracy."""
+
+    kind: Literal["none", "gradients", "shrinking", "correlation"] = Field(
+        "none", description="gradient norms of old and new samples, accuracy under shrinking, correlation of weights"
+    )
+    old_samples: int = Field(0, ge=0, description="samples of the first phase, for gradients")
+    every: int = Field(10, ge=1, description="steps averaged into one value, for gradients")
+    grid: tuple[float, ...] = Field((), description="shrink factors")
+
+
+class Training(RunSpec):
+    """One run of the warm-start paper."""
+
+    trainer: ClassVar[str] = "bench.warmstart.rounds"
+
+    dataset: Dataset = Field("cifar10", description="data set")
+    network: Network = Field(default_factory=Network, description="network")
+    optimizer: Optimizer = Field(default_factory=Optimizer, description="optimiser")
+    rounds: tuple[Round, ...] = Field(min_length=1, description="what is fitted, in order")
+    stop: Stop = Field(default_factory=Stop, description="when a round ends")
+    report: Literal["val_third", "official_test"] = Field(
+        "val_third", description="accuracy on a third of the training set, or on the test set after fitting all of it"
+    )
+    population: int | None = Field(None, ge=3, description="use so many training samples in all; None is the whole set")
+    report_samples: int | None = Field(None, ge=1, description="report on so many samples at most")
+    normalisation: Literal["2020", "2022"] = Field("2020", description="constants of the authors' first or second code")
+    bn_buffers: Literal["keep", "reset"] = Field("keep", description="BatchNorm's running statistics at a new round")
+    penalty: Penalty = Field(default_factory=Penalty, description="regulariser")
+    augment: bool = Field(False, description="random crop and flip; the paper has none")
+    evaluate: Literal["rounds", "epochs"] = Field("rounds", description="report accuracy at each round or each epoch")
+    probe: Probe = Field(default_factory=Probe, description="further measurements")
+    keep_epochs: tuple[int, ...] = Field((), description="weights after these epochs are kept for children")
+    leaves: bool = Field(False, description="whether the final weights are kept for children")
+    start_from: str = Field("weights", description="artefact of the parent that the run starts from")
+    precision: Literal["float32", "bf16"] = Field("float32", description="arithmetic of the forward and backward pass")
+    generated: int | None = Field(None, ge=2, description="train on so many generated samples of the true shape (smoke)")
+    parent: Training | None = Field(None, description="run whose weights this one starts from")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.optimizer.schedule == "cosine" and self.stop.epochs is None:
+            raise ValueError("a cosine schedule needs stop.epochs, a fixed number of epochs")
+        if max(r.samples + (r.repeats - 1) * r.grows for r in self.rounds) > self.fit_samples():
+            raise ValueError(f"a round asks for more samples than the {self.fit_samples()} of the fit split")
+        return self
+
+    def shape(self) -> tuple[int, int, int]:
+        return SHAPES[self.dataset][0]
+
+    def classes(self) -> int:
+        return SHAPES[self.dataset][1]
+
+    def train_samples(self) -> int:
+        """Training samples before the split."""
+        available = self.generated or SHAPES[self.dataset][2]
+        return min(available, self.population or available)
+
+    def fit_samples(self) -> int:
+        """Samples of the fit split: two thirds, rounded down, or all (protocol, Data)."""
+        return int(2 * self.train_samples() / 3) if self.report == "val_third" else self.train_samples()
+
+    def expanded(self) -> list[Round]:
+        """The rounds one by one."""
+        return [
+            r.model_copy(update={"samples": r.samples + k * r.grows, "repeats": 1, "grows": 0})
+            for r in self.rounds
+            for k in range(r.repeats)
+        ]
+
+    def epochs_expected(self, samples: int) -> float:
+        """Epochs that a round of `samples` takes, from calibration runs on CIFAR-10 (protocol, sections a and d)."""
+        if self.stop.epochs is not None:
+            return self.stop.epochs
+        typical = {
+            ("thin_resnet18", "sgd"): 190.0,
+            ("thin_resnet18", "adam"): 30.0,
+            ("resnet18", "sgd"): 60.0,
+            ("resnet18", "adam"): 15.0,
+            ("mlp", "sgd"): 950.0,
+            ("mlp", "adam"): 400.0,
+            ("logistic", "sgd"): 250.0,
+            ("logistic", "adam"): 150.0,
+        }[self.network.name, self.optimizer.name]
+        faster = (1e-3 / self.optimizer.lr) ** 0.7 * (self.optimizer.batch_size / 128) ** 0.5
+        return min(self.stop.cap, max(2.0, typical * faster))
+
+    def work(self) -> float:
+        """Expected samples visited in training."""
+        total = 0.0
+        for index, one in enumerate(self.expanded()):
+            warm = one.start.method != "fresh" and (index > 0 or self.parent is not None)
+            epochs = one.epochs or self.epochs_expected(one.samples) * (0.4 if warm and self.stop.epochs is None else 1.0)
+            total += epochs * one.samples
+        return total
+
+    def cost(self) -> Cost:
+        samples = self.work()
+        macs = self.network.macs(self.shape(), self.classes())
+        extra = {"none": 1.0, "gradients": 2.5, "shrinking": 1.0, "correlation": 1.0}[self.probe.kind]
+        extra *= 2.0 if self.penalty.kind == "adversarial" else 1.0
+        # Forward and backward are three passes of two operations for each multiply-accumulate.
+        kind = "warmstart_mlp" if self.network.name in ("mlp", "logistic") else f"warmstart_{self.precision}"
+        return Cost(samples, 6 * macs * samples * extra, "samples", kind, 2_500)
+
+    def parameters(self) -> float:
+        return self.network.parameters(self.shape(), self.classes())
+
+    def label(self) -> str:
+        one = self.rounds[-1]
+        start = one.start
+        method = start.method if start.method != "shrink_perturb" else f"shrink {start.shrink:g} perturb {start.perturb:g}"
+        rounds = len(self.expanded())
+        many = f" in {rounds} rounds" if rounds > 1 else ""
+        samples = self.expanded()[-1].samples
+        lr = "" if self.optimizer.lr == 1e-3 else f" lr {self.optimizer.lr:g}"
+        return (
+            f"warmstart {self.dataset} {self.network.name} {self.optimizer.name}{lr} {method} "
+            f"{samples} samples{many} seed {self.seed}"
+        )
+
+    def company(self) -> Hashable | None:
+        return None
+
+    def keeps(self) -> tuple[str, ...]:
+        return (*(f"epoch-{epoch}" for epoch in self.keep_epochs), *(("weights",) if self.leaves else ()))
+
+    def needs(self) -> tuple[str, ...]:
+        return () if self.parent is None else (self.start_from,)
+
+    def data(self) -> tuple[str, ...]:
+        return () if self.generated else (self.dataset,)
+
+    def code(self) -> tuple[str, ...]:
+        from bench.models import module_of
+
+        methods = {r.start.method for r in self.rounds} - {"fresh", "kept"}
+        return (module_of(self.network.name), *(f"bench.warmstart.methods.{name}" for name in sorted(methods)))
+
+    def smoke(self) -> Training:
+        """Two steps a round: as many generated samples as two batches hold, of which two thirds are fitted."""
+        batch = self.optimizer.batch_size
+        samples = 2 * batch if self.report == "official_test" else 3 * batch
+        parent = None if self.parent is None else self.parent.smoke()
+        # One round of each kind that the run has.
+        distinct = {(r.start.method, r.trains): r for r in self.rounds}
+        rounds = tuple(
+            r.model_copy(update={"samples": 2 * batch, "repeats": 1, "grows": 0, "epochs": 1}) for r in distinct.values()
+        )
+        stop = self.stop.model_copy(update={"cap": 1, **({"epochs": 1} if self.stop.epochs else {})})
+        kept = (1,) if self.keep_epochs else ()
+        start = "epoch-1" if self.start_from.startswith("epoch-") else self.start_from
+        probe = self.probe.model_copy(update={"old_samples": min(self.probe.old_samples, batch), "every": 1})
+        return self.model_copy(
+            update={
+                "seed": 0,
+                "generated": samples,
+                "population": None,
+                "report_samples": None,
+                "rounds": rounds,
+                "stop": stop,
+                "keep_epochs": kept,
+                "start_from": start,
+                "probe": probe,
+                "parent": parent,
+            }
+        )
