@@ -45,8 +45,10 @@ def _period(counts: tuple[int, ...], first: int) -> tuple[np.ndarray, np.ndarray
     before = np.empty(length, dtype=np.int64)
     for offset in range(length):
         # In whole numbers, so that a tie is a tie: w_j max(i, 1) - taken_j, times the sum of the weights.
-        age = max(first + offset, 1) if first == 0 else offset
-        deficits = [count * age - length * had for count, had in zip(counts, taken, strict=True)]
+        age = max(offset, 1) if first == 0 else offset
+        deficits = [
+            count * age - length * had if count else -math.inf for count, had in zip(counts, taken, strict=True)
+        ]
         source = deficits.index(max(deficits))
         sources[offset], before[offset] = source, taken[source]
         taken[source] += 1
