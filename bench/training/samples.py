@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+EVAL_BATCH = 500
 
 READY_BYTES = 1_000_000_000
 """Sets that are smaller as float32 are normalised once, larger ones batch by batch."""
@@ -60,3 +62,18 @@ class Pool:
     def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """A batch: float32 [B, C, H, W] and int64 [B]; `index` is int64 [B] on the device."""
         return self.normalised(self.images[index]), self.labels[index]
+
+
+@torch.inference_mode()
+def accuracy(model: nn.Module, pool: Pool, samples: int | None = None) -> float:
+    """Accuracy in percent in eval mode, on the first `samples` of the pool."""
+    was_training = model.training
+    model.eval()
+    count = len(pool) if samples is None else samples
+    device = pool.labels.device
+    right = torch.zeros((), dtype=torch.int64, device=device)
+    for start in range(0, count, EVAL_BATCH):
+        images, labels = pool.take(torch.arange(start, min(start + EVAL_BATCH, count), device=device))
+        right += (model(images).argmax(1) == labels).sum()
+    model.train(was_training)
+    return 100 * right.item() / count

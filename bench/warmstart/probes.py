@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-if TYPE_CHECKING:
-    from bench.training.samples import Pool
+from bench.training.samples import EVAL_BATCH, Pool, accuracy
 
 
 def _norm_of_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -72,8 +71,6 @@ def shrinking(model: nn.Module, fit: Pool, report: Pool, grid: tuple[float, ...]
     Returns columns `shrink`, `train_acc`, `report_acc` with the running statistics of BatchNorm as they are, and
     `train_acc_batch`, `report_acc_batch` with the statistics of the evaluated batch.
     """
-    from bench.warmstart.rounds import EVAL_BATCH, accuracy
-
     has_norm = any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in model.modules())
     names = ("shrink", "train_acc", "report_acc", "train_acc_batch", "report_acc_batch")
     columns: dict[str, list[float]] = {name: [] for name in names}

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from bench import models, seeds
 from bench.errors import FailedRun
 from bench.run import Outcome
-from bench.training.samples import Pool
+from bench.training.samples import EVAL_BATCH, Pool, accuracy
 from bench.training.step import TrainStep
 from bench.warmstart import methods, probes, stopping
 from bench.warmstart.shrink import last_layer
@@ -32,8 +32,6 @@ CONSTANTS = {
     "2022": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
 """Normalisation by release of the authors' code, the same for all data sets (protocol, Data)."""
-
-EVAL_BATCH = 500
 
 
 @dataclass
@@ -68,21 +66,6 @@ def make_split(spec: Training, context: Context) -> Split:
         fit=Pool.make(data.train[fit], data.train_labels[fit], **pool),
         report=Pool.make(reported[0][:limit], reported[1][:limit], **pool),
     )
-
-
-@torch.inference_mode()
-def accuracy(model: nn.Module, pool: Pool, samples: int | None = None) -> float:
-    """Accuracy in percent in eval mode, on the first `samples` of the pool."""
-    was_training = model.training
-    model.eval()
-    count = len(pool) if samples is None else samples
-    device = pool.labels.device
-    right = torch.zeros((), dtype=torch.int64, device=device)
-    for start in range(0, count, EVAL_BATCH):
-        images, labels = pool.take(torch.arange(start, min(start + EVAL_BATCH, count), device=device))
-        right += (model(images).argmax(1) == labels).sum()
-    model.train(was_training)
-    return 100 * right.item() / count
 
 
 def draw_network(spec: Training, *names: object) -> nn.Module:

@@ -1,0 +1,201 @@
+"""What exhibits of this paper share: settings with the paper's values, two-phase and online runs, rows of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from pydantic import Field
+
+from bench.exhibit import ExhibitSettings, Member, Row, row
+from bench.record import Record
+from bench.warmstart.spec import FRESH, KEPT, SHAPES, Dataset, Network, Optimizer, Restart, Round, Stop, Training
+
+Role = Literal["cifar10", "cifar100", "svhn"]
+"""A data set of the paper; at a reduced scale another one may stand in for it."""
+
+RI, WS, SP = "random_init", "warm_start", "shrink_perturb"
+NAMES = {RI: "random init", WS: "warm start", SP: "shrink perturb", "phase1_half": "first half"}
+"""The paper's names of the methods, for legends."""
+
+MODELS = {"thin_resnet18": "ResNet", "mlp": "MLP", "logistic": "LR"}
+DATASETS = {"cifar10": "CIFAR-10", "svhn": "SVHN", "cifar100": "CIFAR-100"}
+
+
+class WarmstartSettings(ExhibitSettings):
+    """Settings that every exhibit of this paper has; tags as in the protocol."""
+
+    stand_in: dict[Role, Dataset] = Field(
+        default_factory=dict, description="data set of the paper -> data set that stands in for it at this scale"
+    )
+    population: int | None = Field(None, ge=30, description="training samples in all; None is the whole set [C]")
+    report_samples: int | None = Field(None, ge=1, description="samples that accuracy is reported on at most")
+    width: int | None = Field(None, ge=4, description="first width of the ResNet; None is the authors' 16 [C]")
+    sgd_lr: float = Field(1e-3, gt=0, le=1, description="learning rate of SGD [C]")
+    adam_lr: float = Field(1e-3, gt=0, le=1, description="learning rate of Adam [C]")
+    batch_size: int = Field(128, ge=1, description="samples of a step [C]")
+    threshold: float = Field(99.0, gt=0, le=100, description="train accuracy in percent that ends a round [P]")
+    signal: Literal["authors_running", "running", "clean_eval"] = Field(
+        "authors_running", description="train accuracy that the threshold looks at [C]"
+    )
+    plateau_epochs: int = Field(100, ge=1, description="a round also ends when the best train accuracy rose < 0.1 [O]")
+    resnet_cap: int = Field(1000, ge=1, description="most epochs of a ResNet round [O]")
+    mlp_cap: int = Field(2000, ge=1, description="most epochs of an MLP round [O]")
+    logistic_cap: int = Field(350, ge=1, description="most epochs of logistic regression [O]")
+    normalisation: Literal["2020", "2022"] = Field("2020", description="constants of the authors' first code [C]")
+    precision: Literal["float32", "bf16"] = Field("float32", description="arithmetic of training")
+
+    def dataset(self, role: Role) -> Dataset:
+        return self.stand_in.get(role, role)
+
+    def train_samples(self, role: Role) -> int:
+        whole = SHAPES[self.dataset(role)][2]
+        return min(whole, self.population or whole)
+
+    def fit_samples(self, role: Role, report: str = "val_third") -> int:
+        """Samples of the fit split: int(2N/3), or all of them with the official test set [C]."""
+        samples = self.train_samples(role)
+        return int(2 * samples / 3) if report == "val_third" else samples
+
+    def network(self, name: str, *, online: bool = False) -> Network:
+        """A network as the authors use it: the MLP has tanh in two-phase and ReLU in online runs [C]."""
+        if name == "mlp":
+            return Network(name="mlp", activation="relu" if online else "tanh")
+        if name == "logistic":
+            return Network(name="logistic")
+        return Network(name=name, width=self.width)  # type: ignore[arg-type]
+
+    def optimizer(self, name: str, **changes: Any) -> Optimizer:
+        lr = self.sgd_lr if name == "sgd" else self.adam_lr
+        return Optimizer(**{"name": name, "lr": lr, "batch_size": self.batch_size, **changes})
+
+    def stop(self, network: str, *, online: bool = False, **changes: Any) -> Stop:
+        """99 %, a plateau or the cap; exceeded in two-phase, reached in online runs [C]."""
+        caps = {"mlp": self.mlp_cap, "logistic": self.logistic_cap}
+        chosen = {
+            "threshold": self.threshold,
+            "strict": not online,
+            "plateau_epochs": self.plateau_epochs,
+            "cap": caps.get(network, self.resnet_cap),
+            "signal": self.signal,
+        }
+        return Stop(**{**chosen, **changes})
+
+    def training(self, role: Role, network: str, optimizer: str, seed: int, **fields: Any) -> Training:
+        """A run with the paper's surroundings; `fields` override them."""
+        online = bool(fields.pop("online", False))
+        chosen = {
+            "seed": seed,
+            "dataset": self.dataset(role),
+            "network": self.network(network, online=online),
+            "optimizer": self.optimizer(optimizer),
+            "stop": self.stop(network, online=online),
+            "population": self.population,
+            "report_samples": self.report_samples,
+            "normalisation": self.normalisation,
+            "precision": self.precision,
+            "bn_buffers": "reset" if online else "keep",
+        }
+        return Training(**{**chosen, **fields})
+
+
+def first_phase(settings: WarmstartSettings, role: Role, network: str, optimizer: str, seed: int, **fields: Any) -> Training:
+    """Half of the fit split from fresh weights; leaves its weights."""
+    half = settings.fit_samples(role, fields.get("report", "val_third")) // 2
+    rounds = (Round(samples=half, start=FRESH),)
+    return settings.training(role, network, optimizer, seed, rounds=rounds, leaves=True, **fields)
+
+
+def random_init(settings: WarmstartSettings, role: Role, network: str, optimizer: str, seed: int, **fields: Any) -> Training:
+    """The whole fit split from fresh weights (RI)."""
+    samples = settings.fit_samples(role, fields.get("report", "val_third"))
+    rounds = (Round(samples=samples, start=FRESH),)
+    return settings.training(role, network, optimizer, seed, rounds=rounds, **fields)
+
+
+def second_phase(
+    settings: WarmstartSettings,
+    role: Role,
+    network: str,
+    optimizer: str,
+    seed: int,
+    *,
+    start: Restart = KEPT,
+    parent: Training | None = None,
+    **fields: Any,
+) -> Training:
+    """The whole fit split from the first phase's weights: a warm start (WS), or what `start` makes of them."""
+    samples = settings.fit_samples(role, fields.get("report", "val_third"))
+    above = parent or first_phase(settings, role, network, optimizer, seed, **fields)
+    rounds = (Round(samples=samples, start=start),)
+    return settings.training(role, network, optimizer, seed, rounds=rounds, parent=above, **fields)
+
+
+def online_rounds(fit: int, increment: int, start: Restart, first: Restart = FRESH) -> tuple[Round, ...]:
+    """Rounds that add `increment` samples each until all are there: 33 x 1,000 and 333 more for CIFAR-10 [P, C].
+
+    Args:
+        fit: samples of the fit split.
+        increment: samples added in a round.
+        start: how the weights of every round but the first are made.
+        first: how those of the first round are made.
+    """
+    full, rest = divmod(fit, increment)
+    rounds = [Round(samples=increment, start=first)]
+    if full > 1:
+        rounds.append(Round(samples=2 * increment, start=start, repeats=full - 1, grows=increment))
+    if rest:
+        rounds.append(Round(samples=fit, start=start))
+    return tuple(rounds)
+
+
+def accuracy_row(member: Member, record: Record, metric: str = "val_acc") -> Row:
+    """Accuracy of the final model, in percent, on the samples that the run reports on."""
+    return row(member, metric, record.metrics["report_acc"])
+
+
+def final_rows(member: Member, record: Record, metric: str = "val_acc") -> Iterable[Row]:
+    """Accuracy and cost of a two-phase or fresh run: percent, samples to the stop, seconds."""
+    yield accuracy_row(member, record, metric)
+    yield row(member, "samples_to_stop", record.costs["samples"])
+    yield row(member, "train_time_s", record.costs["seconds"])
+    yield row(member, "train_acc_final", record.metrics["train_acc"])
+
+
+def round_rows(member: Member, record: Record) -> Iterable[Row]:
+    """Accuracy, samples and seconds by round of an online run, at the sample counts of the paper's x axis."""
+    rounds = record.series["rounds"]
+    for samples, accuracy, visited, seconds in zip(
+        rounds["n_samples"], rounds["report_acc"], rounds["samples"], rounds["seconds"], strict=True
+    ):
+        at = {"x_name": "n_samples", "x": samples}
+        yield row(member, "val_acc", accuracy, **at, panel="left")
+        yield row(member, "samples_round", visited, **at, panel="right")
+        yield row(member, "train_time_round", seconds, **at, panel="right")
+    yield row(member, "samples_total", record.costs["samples"])
+    yield row(member, "train_time_total", record.costs["seconds"], panel="right")
+
+
+def by_seed(frame: Any, metric: str, **labels: Any) -> dict[int, float]:
+    """Seed -> value of one number of a long frame.
+
+    Raises:
+        KeyError: there is no such row, naming what was asked for.
+    """
+    chosen = frame[frame["metric"] == metric]
+    for name, value in labels.items():
+        chosen = chosen[chosen[name] == value]
+    if chosen.empty:
+        raise KeyError(f"{metric} {labels}")
+    return dict(zip(chosen["seed"].tolist(), chosen["value"].tolist(), strict=False))
+
+
+def last_round(frame: Any) -> float:
+    """The largest number of samples of an online run."""
+    return float(frame[frame["x_name"] == "n_samples"]["x"].max())
+
+
+def substitution(settings: WarmstartSettings, role: Role) -> str:
+    """The data set's name for titles, with what stands in for it."""
+    actual = settings.dataset(role)
+    return DATASETS[role] if actual == role else f"{DATASETS[role]} (generated images)"
