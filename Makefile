@@ -1,0 +1,38 @@
+# The environment is .venv: every package of requirements.lock, plus the project itself. Nothing else is touched.
+#   make env     create or update it
+#   make test    the fast tests        make lint    style, types and workflow
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The first CPython of 3.11 to 3.13 that is found; `make env PYTHON=/path/to/python3.12` chooses another.
+PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
+	"$$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo "$$name"; break; }; done)
+
+.DEFAULT_GOAL := env
+.PHONY: env test lint
+
+env: $(VENV)/.complete
+
+# A call that was stopped half-way leaves .incomplete, and the next one starts afresh: a package that is installed in
+# part looks complete to pip. An environment that was made otherwise is kept and brought up to date.
+$(VENV)/.complete: requirements.lock pyproject.toml
+	@if [ -z "$(PYTHON)" ]; then echo "no CPython 3.11 to 3.13 was found; install one, or name it: make env PYTHON=/path/to/python3.12" >&2; exit 1; fi
+	@if [ -e $(VENV)/.incomplete ]; then echo "$(VENV) is incomplete: starting afresh"; rm -rf $(VENV); fi
+	@mkdir -p $(VENV) && touch $(VENV)/.incomplete && rm -f $@
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || \
+		{ echo "$(PYTHON) has no venv module; install it (on Debian: the package python3-venv)" >&2; exit 1; }
+	@echo "installing requirements.lock into $(VENV) (several minutes the first time; torch for CUDA takes about 6 GB)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@rm $(VENV)/.incomplete && touch $@
+
+test: env
+	$(BIN)/python -m pytest -m "not slow and not gpu and not slurm" $(PYTEST)
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile bench/rules
+	BENCH_RESULTS=build/lint $(BIN)/python -m bench plan --scale ci --freeze
+	$(BIN)/snakemake --lint --config plan=build/lint/ci/plan.json
+	$(BIN)/mypy
