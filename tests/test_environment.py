@@ -6,6 +6,7 @@ import itertools
 import re
 import tomllib
 from collections.abc import Iterator
+from functools import lru_cache
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def locked(environment: dict[str, str]) -> dict[str, str]:
     return found
 
 
+@lru_cache(maxsize=1)
 def installed() -> dict[str, Distribution]:
     return {canonicalize_name(found.metadata["Name"]): found for found in distributions()}
 
@@ -59,13 +61,15 @@ def environment(platform: str, python: str) -> dict[str, str]:
     }
 
 
+@lru_cache(maxsize=1000)
+def declared_needs(name: str) -> list[Requirement]:
+    """All that a distribution may need, by its own metadata."""
+    return [Requirement(text) for text in STALE.get(name) or installed()[name].requires or ()]
+
+
 def needs(name: str, extras: frozenset[str], where: dict[str, str]) -> Iterator[Requirement]:
-    """What a distribution needs in an environment, by its own metadata."""
-    if name in STALE:
-        yield from map(Requirement, STALE[name])
-        return
-    for text in installed()[name].requires or ():
-        requirement = Requirement(text)
+    """What a distribution needs in an environment."""
+    for requirement in declared_needs(name):
         marker = requirement.marker
         if marker is None or any(marker.evaluate({**where, "extra": extra}) for extra in ("", *extras)):
             yield requirement
@@ -133,4 +137,5 @@ def test_the_lock_names_packages_and_versions_only() -> None:
     line = re.compile(r'[A-Za-z0-9-]+==[0-9][0-9A-Za-z.]*(; sys_platform == "(linux|darwin)")?')
     lines = [text for text in LOCK.read_text().splitlines() if not text.startswith("#")]
     assert [text for text in lines if not line.fullmatch(text)] == []
-    assert lines == sorted(lines, key=str.lower)
+    names = [text.split("==")[0].lower() for text in lines]
+    assert names == sorted(set(names))
