@@ -54,7 +54,9 @@ def build(name: str, *, num_classes: int, in_shape: tuple[int, int, int], **opti
         raise UserError(f"model '{name}': {error}") from error
 
 
-def build_seeded(name: str, seed: int, *, num_classes: int, in_shape: tuple[int, int, int], **options: Any) -> nn.Module:
+def build_seeded(
+    name: str, seed: int, *, num_classes: int, in_shape: tuple[int, int, int], **options: Any
+) -> nn.Module:
     """`build` with its own seed; the global generator is left as it was, so equal seeds give equal weights anywhere."""
     import torch
 

@@ -1,4 +1,4 @@
-"""Measurements beside accuracy: gradient norms (Figure 5), accuracy under shrinking (6), correlation of weights (11)."""
+"""Measurements beside accuracy: gradient norms (Figure 5), accuracy under shrinking (6), correlations (11)."""
 
 from __future__ import annotations
 

@@ -9,20 +9,23 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench import models, seeds
+from bench import seeds
 from bench.errors import FailedRun
 from bench.run import Outcome
 from bench.training.samples import EVAL_BATCH, Pool, accuracy
 from bench.training.step import TrainStep
 from bench.warmstart import methods, probes, stopping
+from bench.warmstart.losses import make_loss
 from bench.warmstart.shrink import last_layer
 from bench.warmstart.spec import Round, Training
+from bench.warmstart.weights import copies, draw_network, load_matching, reset_buffers
 
 if TYPE_CHECKING:
     from bench.training.context import Context
@@ -53,30 +56,16 @@ def make_split(spec: Training, context: Context) -> Split:
         context.used_data(data.name, data.checksum)
     order = torch.randperm(len(data.train), generator=seeds.generator("warmstart", spec.dataset, "split", spec.seed))
     order = order[: spec.train_samples()]
-    fit = order[: spec.fit_samples()]
+    fit, rest = order[: spec.fit_samples()], order[spec.fit_samples() :]
     mean, std = CONSTANTS[spec.normalisation]
-    pool = {"mean": mean, "std": std, "device": context.device, "channels_last": spec.network.name.endswith("resnet18")}
+    pool = partial(
+        Pool.make, mean=mean, std=std, device=context.device, channels_last=spec.network.name.endswith("resnet18")
+    )
+    held, held_labels = data.train, data.train_labels
     if spec.report == "official_test":
-        reported = (data.test, data.test_labels)
-    else:
-        rest = order[spec.fit_samples() :]
-        reported = (data.train[rest], data.train_labels[rest])
-    limit = spec.report_samples
-    return Split(
-        fit=Pool.make(data.train[fit], data.train_labels[fit], **pool),
-        report=Pool.make(reported[0][:limit], reported[1][:limit], **pool),
-    )
-
-
-def draw_network(spec: Training, *names: object) -> nn.Module:
-    """A newly drawn network; equal names give equal weights in all methods of a comparison."""
-    return models.build_seeded(
-        spec.network.name,
-        seeds.seed("warmstart", "init", spec.seed, *names),
-        num_classes=spec.classes(),
-        in_shape=spec.shape(),
-        **spec.network.options(),
-    )
+        held, held_labels, rest = data.test, data.test_labels, torch.arange(len(data.test))
+    rest = rest[: spec.report_samples]
+    return Split(pool(data.train[fit], data.train_labels[fit]), pool(held[rest], held_labels[rest]))
 
 
 def make_optimizer(spec: Training, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
@@ -89,11 +78,10 @@ def make_optimizer(spec: Training, parameters: list[nn.Parameter]) -> torch.opti
     )
 
 
-def reset_buffers(model: nn.Module) -> None:
-    """BatchNorm's running statistics start again at 0 and 1, as in the authors' online code."""
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            module.reset_running_stats()
+EPOCH_COLUMNS = ("round", "epoch", "train_acc", "samples", "report_acc")
+ROUND_COLUMNS = ("n_samples", "report_acc", "train_acc", "epochs", "steps", "samples", "seconds", "stop_rule")
+MOST_EPOCH_ROWS = 3000
+"""Epoch rows that fit into a record; longer trainings keep every k-th."""
 
 
 @dataclass
@@ -116,12 +104,6 @@ class Progress:
     round_seconds: float = 0.0
 
 
-EPOCH_COLUMNS = ("round", "epoch", "train_acc", "samples", "report_acc")
-ROUND_COLUMNS = ("n_samples", "report_acc", "train_acc", "epochs", "steps", "samples", "seconds", "stop_rule")
-MOST_EPOCH_ROWS = 3000
-"""Epoch rows that fit into a record; longer trainings keep every k-th."""
-
-
 class Trainer:
     """One run: `fit` goes round by round and epoch by epoch, saving at every epoch."""
 
@@ -131,18 +113,15 @@ class Trainer:
         self.rounds = spec.expanded()
         self.done = Progress(**(context.resume() or {}))
         self.model = draw_network(spec, "first").to(context.device)
-        self.initial = {name: tensor.detach().clone() for name, tensor in self.model.named_parameters()}
+        self.initial = copies(self.model)
         if self.split.fit.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if spec.parent is not None and self.done.model is None:
+        if spec.parent is not None:
             load_matching(self.model, context.parent_tensors(spec.start_from))
-        self.before = {name: tensor.detach().clone() for name, tensor in self.model.named_parameters()}
+        self.before = copies(self.model)
         if self.done.model is not None:
-            if spec.parent is not None:
-                load_matching(self.model, context.parent_tensors(spec.start_from))
-                self.before = {name: tensor.detach().clone() for name, tensor in self.model.named_parameters()}
             self.model.load_state_dict(self.done.model)
-        self.step: TrainStep | None = None
+        self.steps: dict[tuple[str, float, str], TrainStep] = {}
 
     def fit(self) -> Outcome:
         while self.done.round < len(self.rounds):
@@ -151,28 +130,19 @@ class Trainer:
 
     def _round(self, one: Round) -> None:
         done = self.done
+        self.model.requires_grad_(True)
         if done.epoch == 0:
             self._restart(one)
-        parameters = list((self.model if one.trains == "all" else last_layer(self.model)).parameters())
-        for parameter in self.model.parameters():
-            parameter.requires_grad_(False)
-        for parameter in parameters:
-            parameter.requires_grad_(True)
-        optimizer = make_optimizer(self.spec, parameters)
+        trained = self.model if one.trains == "all" else last_layer(self.model)
+        self.model.requires_grad_(False)
+        trained.requires_grad_(True)
+        optimizer = make_optimizer(self.spec, list(trained.parameters()))
         if done.optimizer is not None:
             optimizer.load_state_dict(done.optimizer)
             done.optimizer = None
-        step = TrainStep(
-            self.model,
-            optimizer,
-            loss=self._loss(one),
-            precision=self.spec.precision,
-            compile=self.context.compile,
-            expected_steps=self.spec.work() / self.spec.optimizer.batch_size,
-        )
         rule = stopping.fired(self.spec.stop, done.accuracies, one.epochs) if done.accuracies else None
         while rule is None:
-            self._epoch(one, step)
+            self._epoch(one, optimizer)
             rule = stopping.fired(self.spec.stop, done.accuracies, one.epochs)
             if rule is None:
                 self.context.checkpoint(lambda: self._state(optimizer))
@@ -212,33 +182,31 @@ class Trainer:
         self.model.zero_grad()
         return gradient
 
-    def _loss(self, one: Round) -> Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """(model, images, labels) -> loss and logits; the penalties of Table 3 and of methods are added here."""
-        penalty = self.spec.penalty
-        method = methods.load(one.start.method) if one.start.method not in ("fresh", "kept") else None
-        pull = getattr(method, "penalty", None)
+    def _step(self, one: Round) -> TrainStep:
+        """The step of a round; rounds that minimise the same and train the same layers share it."""
+        kind = (one.start.method, one.start.strength, one.trains)
+        if kind not in self.steps:
+            method = methods.load(one.start.method) if one.start.method not in ("fresh", "kept") else None
+            penalty = getattr(method, "penalty", None)
+            pull = None if penalty is None else partial(penalty, initial=self.initial, strength=one.start.strength)
+            self.steps[kind] = TrainStep(
+                self.model,
+                loss=make_loss(self.spec.penalty, pull),
+                batch_size=self.spec.optimizer.batch_size,
+                precision=self.spec.precision,
+                compile=self.context.compile,
+                expected_steps=self.spec.work() / self.spec.optimizer.batch_size,
+            )
+        return self.steps[kind]
 
-        def loss(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-            logits = model(images).float()
-            value = F.cross_entropy(logits, labels)
-            if penalty.kind == "confidence":
-                value = value - penalty.weight * entropy(logits)
-            elif penalty.kind == "adversarial":
-                size = penalty.weight if penalty.fgsm_eps is None else penalty.fgsm_eps
-                value = value + penalty.weight * F.cross_entropy(model(fgsm(model, images, labels, size)).float(), labels)
-            if pull is not None:
-                value = value + pull(model, self.initial, one.start.strength)
-            return value, logits
-
-        return loss
-
-    def _epoch(self, one: Round, step: TrainStep) -> None:
+    def _epoch(self, one: Round, optimizer: torch.optim.Optimizer) -> None:
         spec, done, device = self.spec, self.done, self.context.device
         started = time.perf_counter()
         size = spec.optimizer.batch_size
         names = ("warmstart", "order", spec.dataset, spec.seed, one.samples, done.round, done.epoch)
         order = torch.randperm(one.samples, generator=seeds.generator(*names)).to(device)
-        self._set_lr(step.optimizer)
+        self._set_lr(optimizer)
+        step = self._step(one)
         crop = self._augmenter(names)
         self.model.train()
         hits: list[Tensor] = []
@@ -248,11 +216,12 @@ class Trainer:
             images, labels = self.split.fit.take(index)
             if spec.probe.kind == "gradients":
                 probes.gradient_norms(self.model, images, labels, index < spec.probe.old_samples, done.probe)
-            loss, logits = step(crop(images), labels)
+            loss, logits = step(crop(images), labels, optimizer)
             hits.append((logits.argmax(1) == labels).sum())
             worst = worst + loss.detach()
         if not math.isfinite(float(worst)):
-            raise FailedRun(spec.label(), done.steps + len(hits), f"the loss is {float(worst)} in epoch {done.epoch + 1}")
+            why = f"the loss is {float(worst)} in epoch {done.epoch + 1}"
+            raise FailedRun(spec.label(), done.steps + len(hits), why)
         done.epoch += 1
         done.samples += one.samples
         done.steps += len(hits)
@@ -268,8 +237,9 @@ class Trainer:
         row = (done.round, done.epoch, round(train_acc, 4), done.samples, round(report, 4))
         for name, value in zip(EPOCH_COLUMNS, row, strict=True):
             done.epochs[name].append(value)
+        expected = max(spec.work(), done.samples)
         self.context.progress(
-            done.samples, max(self.spec.work(), done.samples), "samples", round=done.round + 1, epoch=done.epoch, train=train_acc
+            done.samples, expected, "samples", round=done.round + 1, epoch=done.epoch, train=train_acc
         )
 
     def _augmenter(self, names: tuple[Any, ...]) -> Callable[[Tensor], Tensor]:
@@ -358,33 +328,6 @@ def thinned(columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
     stride = max(1, math.ceil(rows / MOST_EPOCH_ROWS))
     keep = sorted({*range(0, rows, stride), rows - 1})
     return {name: [values[row] for row in keep] for name, values in columns.items()}
-
-
-def entropy(logits: Tensor) -> Tensor:
-    """Mean entropy of the predictions in nats, [B, C] -> scalar (confidence penalty, Pereyra et al. 2017)."""
-    logs = F.log_softmax(logits, dim=1)
-    return -(logs.exp() * logs).sum(1).mean()
-
-
-def fgsm(model: nn.Module, images: Tensor, labels: Tensor, size: float) -> Tensor:
-    """Images moved by `size` along the sign of the loss gradient (fast gradient sign method), detached."""
-    moved = images.detach().requires_grad_(True)
-    (slope,) = torch.autograd.grad(F.cross_entropy(model(moved).float(), labels), moved)
-    return (images + size * slope.sign()).detach()
-
-
-def load_matching(model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Loads the parent's weights; a classifier for other classes stays newly drawn (transfer, Figure 9).
-
-    Raises:
-        FailedRun: anything else does not fit.
-    """
-    own = model.state_dict()
-    head = {name for name, module in model.named_modules() if module is last_layer(model)}
-    wrong = [name for name in own if name not in tensors or own[name].shape != tensors[name].shape]
-    if foreign := [name for name in wrong if name.rpartition(".")[0] not in head]:
-        raise FailedRun("parent weights", None, f"{foreign[0]} does not fit the network")
-    model.load_state_dict({name: own[name] if name in wrong else tensors[name] for name in own})
 
 
 def train(spec: Training, context: Context) -> Outcome:

@@ -69,14 +69,11 @@ def shrink_perturb(
         UserError: a factor is out of its range, or the networks differ.
     """
     check(shrink=shrink, perturb=perturb)
-    pairs = list(
-        zip(selected(model, norms=norms, layers=layers), selected(fresh, norms=norms, layers=layers), strict=False)
-    )
-    if any(old.shape != new.shape for old, new in pairs) or len(list(model.parameters())) != len(
-        list(fresh.parameters())
-    ):
-        raise UserError("shrink_perturb: the two networks differ; build `fresh` with the same name, classes and options")
-    for old, new in pairs:
+    old_tensors = list(selected(model, norms=norms, layers=layers))
+    new_tensors = list(selected(fresh, norms=norms, layers=layers))
+    if [old.shape for old in old_tensors] != [new.shape for new in new_tensors]:
+        raise UserError("shrink_perturb: the networks differ; build `fresh` with the same name, classes and options")
+    for old, new in zip(old_tensors, new_tensors, strict=True):
         # Multiplying by 0 would keep NaN and infinity alive, and -0.0; (0, 1) must be the fresh network exactly.
         old.copy_(old * shrink + new.to(old.device) * perturb if shrink else new.to(old.device) * perturb)
     return model

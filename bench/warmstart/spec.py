@@ -28,7 +28,7 @@ class Network(Frozen):
 
     name: Model = Field("thin_resnet18", description="network; the paper's ResNet is the authors' thin ResNet-18")
     width: int | None = Field(None, ge=1, le=1024, description="first width; None is the network's own")
-    activation: Literal["tanh", "relu"] | None = Field(None, description="of the MLP: tanh in two-phase runs, ReLU online")
+    activation: Literal["tanh", "relu"] | None = Field(None, description="of the MLP: tanh two-phase, ReLU online")
     bias: bool = Field(True, description="biases of the MLP")
     norm: Literal["batch", "group"] = Field("batch", description="normalisation of the ResNets")
 
@@ -122,7 +122,7 @@ class Penalty(Frozen):
 
     kind: Literal["none", "adversarial", "confidence"] = Field("none", description="FGSM cross-entropy or entropy")
     weight: float = Field(0.0, ge=0, description="weight of the penalty")
-    fgsm_eps: float | None = Field(None, ge=0, description="step of FGSM in normalised units; None is the weight itself")
+    fgsm_eps: float | None = Field(None, ge=0, description="step of FGSM in normalised units; None: the weight itself")
 
 
 class Probe(Frozen):
@@ -161,7 +161,7 @@ class Training(RunSpec):
     leaves: bool = Field(False, description="whether the final weights are kept for children")
     start_from: str = Field("weights", description="artefact of the parent that the run starts from")
     precision: Literal["float32", "bf16"] = Field("float32", description="arithmetic of the forward and backward pass")
-    generated: int | None = Field(None, ge=2, description="train on so many generated samples of the true shape (smoke)")
+    generated: int | None = Field(None, ge=2, description="train on so many generated samples of the true shape")
     parent: Training | None = Field(None, description="run whose weights this one starts from")
 
     @model_validator(mode="after")
@@ -195,8 +195,8 @@ class Training(RunSpec):
             for k in range(r.repeats)
         ]
 
-    def epochs_expected(self, samples: int) -> float:
-        """Epochs that a round of `samples` takes, from calibration runs on CIFAR-10 (protocol, sections a and d)."""
+    def epochs_expected(self) -> float:
+        """Epochs that a round takes, from calibration runs on CIFAR-10 (protocol, sections a and d)."""
         if self.stop.epochs is not None:
             return self.stop.epochs
         typical = {
@@ -217,7 +217,8 @@ class Training(RunSpec):
         total = 0.0
         for index, one in enumerate(self.expanded()):
             warm = one.start.method != "fresh" and (index > 0 or self.parent is not None)
-            epochs = one.epochs or self.epochs_expected(one.samples) * (0.4 if warm and self.stop.epochs is None else 1.0)
+            sooner = 0.4 if warm and self.stop.epochs is None else 1.0
+            epochs = one.epochs or self.epochs_expected() * sooner
             total += epochs * one.samples
         return total
 
@@ -236,7 +237,9 @@ class Training(RunSpec):
     def label(self) -> str:
         one = self.rounds[-1]
         start = one.start
-        method = start.method if start.method != "shrink_perturb" else f"shrink {start.shrink:g} perturb {start.perturb:g}"
+        method = start.method
+        if method == "shrink_perturb":
+            method = f"shrink {start.shrink:g} perturb {start.perturb:g}"
         rounds = len(self.expanded())
         many = f" in {rounds} rounds" if rounds > 1 else ""
         samples = self.expanded()[-1].samples
@@ -259,10 +262,11 @@ class Training(RunSpec):
         return () if self.generated else (self.dataset,)
 
     def code(self) -> tuple[str, ...]:
-        from bench.models import module_of
+        from bench import models
+        from bench.warmstart import methods
 
-        methods = {r.start.method for r in self.rounds} - {"fresh", "kept"}
-        return (module_of(self.network.name), *(f"bench.warmstart.methods.{name}" for name in sorted(methods)))
+        names = {r.start.method for r in self.rounds} - {"fresh", "kept"}
+        return (models.module_of(self.network.name), *(methods.module_of(name) for name in sorted(names)))
 
     def smoke(self) -> Training:
         """Two steps a round: as many generated samples as two batches hold, of which two thirds are fitted."""
@@ -271,9 +275,8 @@ class Training(RunSpec):
         parent = None if self.parent is None else self.parent.smoke()
         # One round of each kind that the run has.
         distinct = {(r.start.method, r.trains): r for r in self.rounds}
-        rounds = tuple(
-            r.model_copy(update={"samples": 2 * batch, "repeats": 1, "grows": 0, "epochs": 1}) for r in distinct.values()
-        )
+        cut = {"samples": 2 * batch, "repeats": 1, "grows": 0, "epochs": 1}
+        rounds = tuple(r.model_copy(update=cut) for r in distinct.values())
         stop = self.stop.model_copy(update={"cap": 1, **({"epochs": 1} if self.stop.epochs else {})})
         kept = (1,) if self.keep_epochs else ()
         start = "epoch-1" if self.start_from.startswith("epoch-") else self.start_from

@@ -1,0 +1,51 @@
+"""Two ways of doing the same work, measured in turns, so that a busy machine slows both."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Result of `alternate`.
+
+    Attributes:
+        ours: units per second, median over the turns.
+        peer: units per second, median over the turns.
+        ratio: median of the ratios of neighbouring turns.
+        spread: half the range of those ratios, relative to their median.
+    """
+
+    ours: float
+    peer: float
+    ratio: float
+    spread: float
+
+
+def rate(work: Callable[[], float]) -> float:
+    """Units per second of one call; `work` returns the number of units that it has done."""
+    started = time.perf_counter()
+    units = work()
+    return units / (time.perf_counter() - started)
+
+
+def alternate(ours: Callable[[], float], peer: Callable[[], float], *, turns: int = 5) -> Timing:
+    """Measures `ours` and `peer` in turns.
+
+    Args:
+        ours: one turn of our work; returns its rate in units per second, warm-up left out.
+        peer: the same of the other way.
+        turns: of each.
+    """
+    pairs = [(ours(), peer()) for _ in range(turns)]
+    ratios = [one / other for one, other in pairs]
+    middle = statistics.median(ratios)
+    return Timing(
+        ours=statistics.median(one for one, _ in pairs),
+        peer=statistics.median(other for _, other in pairs),
+        ratio=middle,
+        spread=(max(ratios) - min(ratios)) / 2 / middle,
+    )
