@@ -78,7 +78,7 @@ def test_options() -> None:
 def test_unknown_names_and_options_are_one_line() -> None:
     with pytest.raises(UserError, match="did you mean 'thin_resnet18'"):
         models.build("thin_resnet81", num_classes=10, in_shape=SHAPE)
-    with pytest.raises(UserError, match="model 'mlp'.*depth"):
+    with pytest.raises(UserError, match=r"model 'mlp'.*depth"):
         models.build("mlp", num_classes=10, in_shape=SHAPE, depth=3)
 
 

@@ -93,7 +93,9 @@ def test_gaussian_noise_has_the_size_that_its_reading_says(size_is: str, std: fl
     assert abs(noise.mean().item()) < 5 * std / math.sqrt(len(noise))
 
 
-@pytest.mark.parametrize(("shrink", "perturb"), [(1.1, 0.0), (-0.1, 0.0), (math.nan, 0.0), (0.5, -1.0), (0.5, math.inf)])
+@pytest.mark.parametrize(
+    ("shrink", "perturb"), [(1.1, 0.0), (-0.1, 0.0), (math.nan, 0.0), (0.5, -1.0), (0.5, math.inf)]
+)
 def test_impossible_factors_are_refused_before_anything_changes(shrink: float, perturb: float) -> None:
     old, fresh = resnet(1), resnet(2)
     before = tensors(old)

@@ -1,0 +1,35 @@
+"""Random crops and flips of whole batches on their device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def crop_and_flip(images: Tensor, *, padding: int, generator: torch.Generator, mode: str = "replicate") -> Tensor:
+    """Each image is padded, cropped at its own random place, and mirrored with probability 1/2.
+
+    Args:
+        images: float [B, C, H, W].
+        padding: pixels added on each side, so shifts go from -padding to padding.
+        generator: CPU generator, so that a CPU and a GPU make the same choices.
+        mode: "replicate" repeats the edge, "constant" fills with zeros.
+
+    Returns:
+        float [B, C, H, W] in the memory layout of `images`.
+    """
+    count, channels, height, width = images.shape
+    device = images.device
+    span = 2 * padding + 1
+    rows = torch.randint(0, span, (count,), generator=generator).to(device)
+    columns = torch.randint(0, span, (count,), generator=generator).to(device)
+    flipped = (torch.rand(count, generator=generator) < 0.5).to(device)
+    padded = F.pad(images, (padding,) * 4, mode=mode)
+    x = torch.arange(width, device=device)
+    x = torch.where(flipped[:, None], x.flip(0), x) + columns[:, None]
+    y = torch.arange(height, device=device) + rows[:, None]
+    index = torch.arange(count, device=device)[:, None, None, None]
+    channel = torch.arange(channels, device=device)[None, :, None, None]
+    cut = padded[index, channel, y[:, None, :, None], x[:, None, None, :]]
+    return cut.contiguous(memory_format=torch.channels_last) if images.is_contiguous(memory_format=torch.channels_last) else cut

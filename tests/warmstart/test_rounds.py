@@ -1,0 +1,251 @@
+"""The trainer against a plain loop, interrupted at every boundary, and on each kind of list of rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bench import checkpoint, seeds
+from bench.data import images
+from bench.errors import FailedRun, OutOfTime, UserError
+from bench.run import Outcome
+from bench.training.context import Context
+from bench.warmstart import rounds, stopping
+from bench.warmstart.spec import (
+    FRESH,
+    KEPT,
+    Network,
+    Optimizer,
+    Penalty,
+    Probe,
+    Restart,
+    Round,
+    Stop,
+    Training,
+)
+from bench.warmstart.weights import draw_network
+
+Train = Callable[[Training], Outcome]
+Toy = Callable[..., Training]
+Surround = Callable[..., Any]
+
+SP = Restart(method="shrink_perturb", shrink=0.5, perturb=0.1)
+
+
+def results(outcome: Outcome) -> dict[str, Any]:
+    """All numbers but times."""
+    series = {
+        name: {column: values for column, values in columns.items() if column != "seconds"}
+        for name, columns in outcome.series.items()
+    }
+    return {"metrics": outcome.metrics, "series": series, "notes": outcome.notes}
+
+
+def weights(context: Context, name: str = "weights") -> dict[str, Tensor]:
+    return checkpoint.load_tensors(context.layout.artefact(context.key, name))
+
+
+def test_twenty_steps_equal_a_plain_loop(toy: Toy, surroundings: Surround) -> None:
+    """NCHW, unfused, with the data normalised image by image: the same weights after 21 steps, the same accuracies."""
+    spec = toy(
+        network=Network(), optimizer=Optimizer(name="sgd", lr=0.05, batch_size=10), stop=Stop(epochs=3), leaves=True
+    )
+    context = surroundings(spec)
+    outcome = rounds.train(spec, context)
+
+    data = images.generated((3, 32, 32), 10, train=96, test=10)
+    order = torch.randperm(96, generator=seeds.generator("warmstart", "cifar10", "split", 0))
+    mean, std = (torch.tensor(c).reshape(3, 1, 1) for c in ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)))
+    pixels = torch.stack([(image / 255 - mean) / std for image in data.train])
+    model = draw_network(spec, "first")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, fused=False, foreach=False)
+    accuracies = []
+    for epoch in range(3):
+        names = ("warmstart", "order", "cifar10", 0, 64, 0, epoch)
+        correct, seen = [], []
+        for batch in torch.randperm(64, generator=seeds.generator(*names)).split(10):
+            chosen = order[:64][batch]
+            optimizer.zero_grad()
+            logits = model(pixels[chosen])
+            F.cross_entropy(logits, data.train_labels[chosen]).backward()
+            optimizer.step()
+            correct.append(int((logits.argmax(1) == data.train_labels[chosen]).sum()))
+            seen.append(len(chosen))
+        accuracies.append(stopping.authors_accuracy(correct, seen))
+    for name, tensor in weights(context).items():
+        torch.testing.assert_close(tensor, model.state_dict()[name], rtol=1e-3, atol=1e-4)
+    assert outcome.series["epochs"]["train_acc"] == pytest.approx(accuracies, abs=1e-3)
+    model.eval()
+    held = order[64:]
+    right = int((model(pixels[held]).argmax(1) == data.train_labels[held]).sum())
+    assert outcome.metrics["report_acc"] == pytest.approx(100 * right / 32)
+    assert outcome.metrics["steps"] == 21
+    assert outcome.metrics["samples"] == 192
+
+
+@pytest.mark.parametrize("kind", ["online", "penalties"])
+def test_interrupted_anywhere_equals_uninterrupted(toy: Toy, surroundings: Surround, kind: str) -> None:
+    """Three rounds with Adam, BatchNorm and a cosine, ended at each boundary in turn, bit for bit."""
+    if kind == "online":
+        lots = (Round(samples=24, start=FRESH), Round(samples=44, grows=20, repeats=2, start=SP))
+        spec = toy(rounds=lots, stop=Stop(epochs=3), keep_epochs=(2,), leaves=True, bn_buffers="reset")
+    else:
+        spec = toy(
+            rounds=(Round(samples=40, start=FRESH), Round(samples=64, trains="last")),
+            optimizer=Optimizer(name="sgd", lr=0.1, momentum=0.9, batch_size=24, schedule="cosine"),
+            penalty=Penalty(kind="adversarial", weight=0.1),
+            probe=Probe(kind="gradients", old_samples=40, every=1),
+            augment=True,
+            evaluate="epochs",
+            leaves=True,
+        )
+    whole = surroundings(spec)
+    expected = results(rounds.train(spec, whole))
+    final = weights(whole)
+    assert whole.boundaries >= 6
+    for ends_at in range(1, whole.boundaries + 1):
+        first = surroundings(spec, ends_at=ends_at)
+        first.key = f"interrupted-{ends_at}"
+        with pytest.raises(OutOfTime):
+            rounds.train(spec, first)
+        second = replace(first, ends_at=0, deadline=None, kept={})
+        assert results(rounds.train(spec, second)) == expected
+        assert second.resumed
+        assert second.kept == whole.kept  # artefacts by checksum
+        again = weights(second)
+        assert all(torch.equal(tensor, again[name]) for name, tensor in final.items())
+
+
+def test_shrink_perturb_ends_in_fresh_and_kept(toy: Toy, trained: Train) -> None:
+    """(0, 1) trains exactly as random initialisation, (1, 0) as a warm start, also in their running statistics."""
+    parent = toy(rounds=(Round(samples=32, start=FRESH),), leaves=True)
+
+    def child(start: Restart) -> dict[str, Any]:
+        return results(trained(toy(parent=parent, rounds=(Round(samples=64, start=start),), bn_buffers="reset")))
+
+    warm, fresh = child(KEPT), child(FRESH)
+    assert warm != fresh
+    assert child(Restart(method="shrink_perturb", shrink=1.0, perturb=0.0)) == warm
+    assert child(Restart(method="shrink_perturb", shrink=0.0, perturb=1.0)) == fresh
+
+
+def test_a_child_starts_from_the_epoch_that_it_names(toy: Toy, surroundings: Surround) -> None:
+    parent = toy(keep_epochs=(1, 2), leaves=True)
+    above = surroundings(parent)
+    rounds.train(parent, above)
+    assert set(above.kept) == {"epoch-1", "epoch-2", "weights"} == set(parent.keeps())
+    assert above.kept["epoch-2"] != above.kept["weights"]
+    child = toy(parent=parent, start_from="epoch-1", leaves=True, stop=Stop(epochs=1), rounds=(Round(samples=64),))
+    assert child.needs() == ("epoch-1",)
+    # One epoch at a rate too small to move a weight: what is left is what it began with.
+    child = child.model_copy(update={"optimizer": Optimizer(name="sgd", lr=1e-30, batch_size=24)})
+    below = surroundings(child)
+    rounds.train(child, below)
+    begun, left = weights(above, "epoch-1"), weights(below)
+    assert all(torch.equal(begun[name], left[name]) for name in begun if "running" not in name and "num" not in name)
+
+
+def test_equal_seeds_share_split_order_and_first_weights(toy: Toy, surroundings: Surround) -> None:
+    """Compared methods are paired; another seed shares nothing."""
+    one, two = toy(optimizer=Optimizer(lr=0.1)), toy(optimizer=Optimizer(name="adam"), bn_buffers="reset")
+    first, second = (rounds.Trainer(spec, surroundings(spec)) for spec in (one, two))
+    other = rounds.Trainer(toy(seed=1), surroundings(toy(seed=1)))
+    assert torch.equal(first.split.fit.images, second.split.fit.images)
+    assert torch.equal(first.split.report.labels, second.split.report.labels)
+    assert all(torch.equal(a, b) for a, b in zip(first.model.parameters(), second.model.parameters(), strict=True))
+    assert not torch.equal(first.split.fit.images, other.split.fit.images)
+    assert not torch.equal(first.model.linear.weight, other.model.linear.weight)
+
+
+def test_fit_and_report_share_no_sample(toy: Toy, surroundings: Surround) -> None:
+    split = rounds.make_split(toy(), surroundings(toy()))
+    fit = {tuple(image.flatten().tolist()[:40]) for image in split.fit.images}
+    held = {tuple(image.flatten().tolist()[:40]) for image in split.report.images}
+    assert (len(fit), len(held)) == (64, 32)
+    assert not fit & held
+
+
+def test_only_the_classifier_moves_when_only_it_is_trained(toy: Toy, surroundings: Surround) -> None:
+    spec = toy(rounds=(Round(samples=64, start=FRESH, trains="last"),), leaves=True)
+    context = surroundings(spec)
+    rounds.train(spec, context)
+    begun = draw_network(spec, "first").state_dict()
+    moved = {name for name, tensor in weights(context).items() if not torch.equal(tensor, begun[name])}
+    assert {name for name in moved if "running" not in name and "num" not in name} == {"linear.weight", "linear.bias"}
+
+
+def test_buffers_are_kept_or_restarted(toy: Toy, surroundings: Surround) -> None:
+    counts = {}
+    for buffers in ("keep", "reset"):
+        spec = toy(rounds=(Round(samples=48, start=FRESH), Round(samples=64)), bn_buffers=buffers, leaves=True)
+        context = surroundings(spec)
+        rounds.train(spec, context)
+        counts[buffers] = int(weights(context)["norm.num_batches_tracked"])
+    assert counts == {"keep": 3 * 2 + 3 * 3, "reset": 3 * 3}
+
+
+def test_transfer_draws_a_new_head_and_keeps_the_rest(toy: Toy, surroundings: Surround) -> None:
+    parent = toy(dataset="cifar100", leaves=True)
+    above = surroundings(parent)
+    rounds.train(parent, above)
+    child = toy(parent=parent, rounds=(Round(samples=64, start=KEPT),))
+    trainer = rounds.Trainer(child, surroundings(child))
+    source = weights(above)
+    own = trainer.model.state_dict()
+    assert own["linear.weight"].shape == (10, 64)
+    assert all(torch.equal(own[name], source[name]) for name in own if not name.startswith("linear"))
+    wide = toy(parent=parent, network=Network(name="thin_resnet18", width=16))
+    with pytest.raises(FailedRun, match="does not fit"):
+        rounds.Trainer(wide, surroundings(wide))
+
+
+def test_a_model_that_never_reaches_the_threshold_ends_at_the_cap_and_says_so(toy: Toy, trained: Train) -> None:
+    spec = toy(network=Network(name="logistic"), optimizer=Optimizer(lr=1e-6), stop=Stop(cap=4))
+    outcome = trained(spec)
+    assert outcome.series["rounds"]["stop_rule"] == ["cap"]
+    assert outcome.notes["stop_rules"] == {"cap": 1}
+    assert outcome.series["epochs"]["epoch"] == [1, 2, 3, 4]
+
+
+def test_a_threshold_that_is_reached_ends_the_round(toy: Toy, trained: Train) -> None:
+    spec = toy(network=Network(name="mlp"), stop=Stop(cap=300, signal="clean_eval"))
+    outcome = trained(spec)
+    assert outcome.series["rounds"]["stop_rule"] == ["threshold"]
+    assert outcome.metrics["train_acc"] > 99
+    assert max(outcome.series["epochs"]["train_acc"][:-1]) <= 99
+
+
+def test_a_loss_that_is_not_finite_fails_the_run(toy: Toy, trained: Train) -> None:
+    spec = toy(network=Network(name="mlp", activation="relu"), optimizer=Optimizer(lr=10.0, momentum=0.99, batch_size=8))
+    spec = spec.model_copy(update={"stop": Stop(epochs=50)})
+    with pytest.raises(FailedRun, match=r"mlp sgd .* failed at step \d+: the loss is (nan|inf)"):
+        trained(spec)
+
+
+def test_estimated_samples_are_those_that_are_trained_on(toy: Toy, trained: Train) -> None:
+    lots = (Round(samples=24, start=FRESH), Round(samples=44, grows=20, repeats=2), Round(samples=10, epochs=1))
+    spec = toy(rounds=lots)
+    outcome = trained(spec)
+    assert spec.cost().amount == outcome.costs["samples"] == 3 * (24 + 44 + 64) + 10
+    assert outcome.series["rounds"]["n_samples"] == [24, 44, 64, 10]
+    assert outcome.series["rounds"]["samples"] == [72, 132, 192, 10]
+
+
+def test_long_trainings_are_thinned_and_keep_their_end() -> None:
+    columns = {"epoch": list(range(10_001))}
+    thin = rounds.thinned(columns)["epoch"]
+    assert len(thin) <= rounds.MOST_EPOCH_ROWS + 1
+    assert thin[0] == 0 and thin[-1] == 10_000
+    assert len({b - a for a, b in zip(thin[:-2], thin[1:-1], strict=True)}) == 1
+
+
+def test_unknown_methods_are_named(toy: Toy, trained: Train) -> None:
+    spec = toy(rounds=(Round(samples=64, start=Restart(method="shrink_pertub")),))
+    with pytest.raises(UserError, match="did you mean 'shrink_perturb'"):
+        spec.code()
