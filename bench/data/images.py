@@ -82,7 +82,7 @@ def _cifar(name: str, root: Path) -> Images:
     def read(paths: list[Path]) -> tuple[Tensor, Tensor]:
         batches = [_unpickle(path) for path in paths]
         images = np.concatenate([batch[b"data"] for batch in batches]).reshape(-1, 3, 32, 32)
-        return _tensors(images, sum((list(batch[label]) for batch in batches), []))
+        return _tensors(images, [value for batch in batches for value in batch[label]])
 
     train = sorted(path for path in files if path.name.startswith("data_batch") or path.name == "train")
     test = [path for path in files if path.name in ("test_batch", "test")]

@@ -65,13 +65,11 @@ class Language:
 
 
 def _draw(name: str, vocabulary: int, branches: int, concentration: float, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Successors without repetition by Zipf's law and their probabilities, both (V², branches)."""
+    """Successors by Zipf's law and their probabilities, both (V², branches); a successor drawn twice adds up."""
     random = np.random.Generator(np.random.PCG64(seeds.seed("language", name, number)))
     contexts = vocabulary**2
     weight = 1.0 / np.arange(1, vocabulary + 1)
-    # The largest of log w + Gumbel noise are a draw without replacement with weights w.
-    keys = np.log(weight) + random.gumbel(size=(contexts, vocabulary))
-    successors = np.argsort(-keys, axis=1, kind="stable")[:, :branches]
+    successors = random.choice(vocabulary, size=(contexts, branches), p=weight / weight.sum())
     share = random.gamma(concentration, size=(contexts, branches))
     return successors, share / share.sum(axis=1, keepdims=True)
 
@@ -109,7 +107,7 @@ def pair(
 
 def _language(successors: np.ndarray, share: np.ndarray, vocabulary: int, noise: float) -> Language:
     probability = np.full((vocabulary**2, vocabulary), noise / vocabulary)
-    np.put_along_axis(probability, successors, (1 - noise) * share + noise / vocabulary, axis=1)
+    np.add.at(probability, (np.arange(vocabulary**2)[:, None], successors), (1 - noise) * share)
     cumulative = np.cumsum(share, axis=1)
     cumulative[:, -1] = 1.0
     return Language(probability, successors, cumulative, noise)
