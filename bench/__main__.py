@@ -16,7 +16,11 @@ def _scale(parser: argparse.ArgumentParser) -> None:
 
 def _exhibits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--exhibits", nargs="+", default=[], metavar="E", help="e.g. warmstart/table1, or warmstart for all of that paper"
+        "--exhibits",
+        nargs="+",
+        default=[],
+        metavar="E",
+        help="e.g. warmstart/table1, or warmstart for all of that paper",
     )
 
 
@@ -33,7 +37,9 @@ def parser() -> argparse.ArgumentParser:
     _exhibits(plan)
     plan.add_argument("--json", action="store_true", help="machine-readable")
     plan.add_argument("--runs", action="store_true", help="list every run")
-    plan.add_argument("--freeze", action="store_true", help="write the list of missing runs that the workflow works from")
+    plan.add_argument(
+        "--freeze", action="store_true", help="write the list of missing runs that the workflow works from"
+    )
     plan.add_argument("--budget", type=float, metavar="HOURS", help="allow more than a day of machine time")
 
     run = add("run", "train what is missing, parents first; works without Snakemake")
@@ -60,7 +66,9 @@ def parser() -> argparse.ArgumentParser:
     judge = add("judge", "a verdict for every published number and claim")
     _scale(judge)
     _exhibits(judge)
-    judge.add_argument("--strict", action="store_true", help="exit 1 when a claim of the reference is no longer reproduced")
+    judge.add_argument(
+        "--strict", action="store_true", help="exit 1 when a claim of the reference is no longer reproduced"
+    )
 
     document = add("paper", "the report as PDF, and the page with all verdicts")
     _scale(document)
@@ -78,7 +86,9 @@ def parser() -> argparse.ArgumentParser:
     _exhibits(reproduce)
     reproduce.add_argument("--profile", default="local", help="local, slurm, kubernetes, or the path of a profile")
     reproduce.add_argument("--budget", type=float, metavar="HOURS", help="allow more than a day of machine time")
-    reproduce.add_argument("--rerun", action="store_true", help="train runs of older code again also where they are accepted")
+    reproduce.add_argument(
+        "--rerun", action="store_true", help="train runs of older code again also where they are accepted"
+    )
     reproduce.add_argument("--dry-run", action="store_true", help="show what would be done")
 
     pack = add("pack", "records and resumable state as checksummed archives")

@@ -98,7 +98,9 @@ def load_tensors(path: Path, *, expected_sha256: str | None = None) -> dict[str,
     except FileNotFoundError:
         raise UserError(f"{path}: no such weights; train the run that leaves them first") from None
     if expected_sha256 is not None and (found := hashlib.sha256(content).hexdigest()) != expected_sha256:
-        raise UserError(f"{path}: sha256 {found[:12]}…, its record says {expected_sha256[:12]}…; delete it to train again")
+        raise UserError(
+            f"{path}: sha256 {found[:12]}…, its record says {expected_sha256[:12]}…; delete it to train again"
+        )
     try:
         return load(content)
     except SafetensorError as error:

@@ -73,7 +73,11 @@ def frame_of(plan: Plan, name: str) -> tuple[pd.DataFrame, Facts]:
             seconds += float(found.provenance.get("seconds", 0.0))
             older += planned.state == OLDER
             machine = found.provenance.get("machine", {})
-            machines.add(", ".join(machine.get("gpus", [])) if "cuda" in found.provenance.get("device", "") else machine.get("processor", "unknown"))
+            machines.add(
+                ", ".join(machine.get("gpus", []))
+                if "cuda" in found.provenance.get("device", "")
+                else machine.get("processor", "unknown")
+            )
             commits.add(str(found.provenance.get("commit")))
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     for column in LABELS:
@@ -125,5 +129,3 @@ def read(plan: Plan, name: str) -> tuple[pd.DataFrame, Facts]:
         raise UserError(
             f"{path}: not collected; run `python -m bench collect --scale {plan.suite.scale} --exhibits {name}`"
         ) from None
-
-

@@ -48,7 +48,9 @@ def do_run(arguments: argparse.Namespace) -> int:
         frozen = plan.frozen(made.layout.plan)
         keys = next((batch["keys"] for batch in frozen["batches"] if batch["name"] == arguments.batch), None)
         if keys is None:
-            raise UserError(f"{made.layout.plan}: has no batch {arguments.batch}; make the plan again with `plan --freeze`")
+            raise UserError(
+                f"{made.layout.plan}: has no batch {arguments.batch}; make the plan again with `plan --freeze`"
+            )
         if unknown := [key for key in keys if key not in made.runs]:
             raise UserError(f"{made.layout.plan}: is of other code or settings (run {unknown[0]}); make the plan again")
         wanted = {run.key for run in runs}
@@ -61,7 +63,10 @@ def do_run(arguments: argparse.Namespace) -> int:
         for key in tally.left[:10]:
             print(f"  {made.runs[key].spec.label()}")
     if tally.failed:
-        print(f"{len(tally.failed)} of {len(runs)} runs failed; each is named above and in {made.layout.runs}/*.failed", file=sys.stderr)
+        print(
+            f"{len(tally.failed)} of {len(runs)} runs failed; each is named above and in {made.layout.runs}/*.failed",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench import checkpoint, paths, provenance, record
@@ -145,7 +146,7 @@ def _finish(plan: Plan, run: Planned, context: Context, outcome: Outcome, starte
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return f"out of memory ({str(error).splitlines()[0] if str(error) else 'no detail'}); smaller batches or `device: cpu`"
+        return f"out of memory ({str(error).partition(chr(10))[0] or 'no detail'}); smaller batches or `device: cpu`"
     first = str(error).splitlines()[0] if str(error) else ""
     return first if isinstance(error, FailedRun | UserError) else f"{type(error).__name__}: {first}"
 
@@ -212,8 +213,12 @@ def run_all(
             tally.left += [run.key for run in members]
             continue
         done += len(members)
-        _run_members(plan, members, device, deadline, tally, lambda text, n=done: tell(f"[{n}/{len(waiting)}] {text}"))
+        _run_members(plan, members, device, deadline, tally, partial(_numbered, tell, done, len(waiting)))
     return tally
+
+
+def _numbered(tell: Callable[[str], None], number: int, of: int, text: str) -> None:
+    tell(f"[{number}/{of}] {text}")
 
 
 def _run_members(

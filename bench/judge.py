@@ -52,7 +52,9 @@ def targets(plan: Plan, name: str, frame: pd.DataFrame, facts: collect.Facts) ->
         if not values:
             outcome = stats.not_run("no record")
         elif not settings.at_protocol():
-            outcome = stats.describe(values, verdict="not comparable", detail=f"scale {plan.suite.scale}, another protocol")
+            outcome = stats.describe(
+                values, verdict="not comparable", detail=f"scale {plan.suite.scale}, another protocol"
+            )
         else:
             outcome = stats.equivalent_to(values, float(row["value"]), margin=margin, expected=settings.seed_range())
         entries.append(
@@ -136,9 +138,7 @@ def _regressions(plan: Plan, entries: list[Entry]) -> list[str]:
     made = reference.as_results(plan)
     for name in made.members:
         collect.collect(made, name)
-    before = {
-        (entry.exhibit, entry.name): entry.outcome.verdict for entry in entries_of(made) if entry.kind == "claim"
-    }
+    before = {(entry.exhibit, entry.name): entry.outcome.verdict for entry in entries_of(made) if entry.kind == "claim"}
     return [
         f"{entry.exhibit} {entry.name}: reproduced in the reference, now {entry.outcome.verdict} ({entry.outcome.detail})"
         for entry in entries

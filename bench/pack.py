@@ -36,7 +36,8 @@ def pack(layout: Layout, into: Path, *, part_bytes: int = 16_000_000) -> list[Pa
     into.mkdir(parents=True, exist_ok=True)
     for old in into.glob(f"{layout.scale}.tar.[0-9][0-9][0-9]"):
         old.unlink()
-    written, digests = [], {}
+    written: list[Path] = []
+    digests: dict[str, str] = {}
     with tempfile.TemporaryFile(dir=into) as stream:
         with tarfile.open(fileobj=stream, mode="w") as archive:
             for path in files:

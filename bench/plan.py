@@ -125,9 +125,7 @@ class Plan:
         planned = self.runs[self.key(parent)]
         if planned.state == MISSING:
             self._want(planned, wanted)
-        elif absent := [
-            name for name in run.spec.needs() if not self.layout.artefact(planned.used, name).exists()
-        ]:
+        elif absent := [name for name in run.spec.needs() if not self.layout.artefact(planned.used, name).exists()]:
             planned.state, planned.why = MISSING, f"its {', '.join(absent)} are needed again by {run.spec.label()}"
             planned.used = planned.key
             self._want(planned, wanted)
@@ -186,7 +184,7 @@ def _set_state(run: Planned, suite: Suite, layout: Layout, present: set[str], ol
 
 
 def machine_kind(suite: Suite) -> str:
-    """"gpu" or "cpu", for estimates: without torch, by what the configuration asks for and the driver's device file."""
+    """ "gpu" or "cpu", for estimates: without torch, by what the configuration asks for and the driver's device file."""
     return "gpu" if suite.device == "cuda" or (suite.device == "auto" and Path("/dev/nvidia0").exists()) else "cpu"
 
 
@@ -222,10 +220,10 @@ def batches(plan: Plan) -> list[Batch]:
     made = []
     for job in jobs:
         parents = [todo[key].spec.parent_spec for key in job]
-        above = {names[plan.key(parent)] for parent in parents if parent is not None and plan.key(parent) in todo}
+        before = {names[plan.key(parent)] for parent in parents if parent is not None and plan.key(parent) in todo}
         own = names[job[0]]
         memory = max(todo[key].spec.cost().memory_mb for key in job)
-        made.append(Batch(own, tuple(job), tuple(sorted(above - {own})), sum(minutes[key] for key in job), memory))
+        made.append(Batch(own, tuple(job), tuple(sorted(before - {own})), sum(minutes[key] for key in job), memory))
     # The longest first, so that the last jobs to end are short.
     return sorted(made, key=lambda batch: -batch.minutes)
 

@@ -71,7 +71,8 @@ def dependencies(module: str) -> tuple[str, ...]:
 # How a run is announced, timed, stored or named cannot change what it computes. What a specification says enters the
 # key as data; that no default changes without a new version is kept by a test.
 NEUTRAL = frozenset(
-    f"bench.{name}" for name in "checkpoint config errors paths provenance record run training.context".split()
+    f"bench.{name}"
+    for name in ("checkpoint", "config", "errors", "paths", "provenance", "record", "run", "training.context")
 ) | {"bench"}
 
 

@@ -25,7 +25,9 @@ def of_paper(paper: str) -> pd.DataFrame:
 
     path = Path(__file__).parent / paper / "published.csv"
     if not path.exists():
-        return pd.DataFrame(columns=["exhibit", *LABELS, "metric", "value", "spread", "n", "unit", "provenance", "note"])
+        return pd.DataFrame(
+            columns=["exhibit", *LABELS, "metric", "value", "spread", "n", "unit", "provenance", "note"]
+        )
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     for column in ("value", "spread", "n", "x"):
         frame[column] = pd.to_numeric(frame[column], errors="coerce")

@@ -115,7 +115,9 @@ def read(path: Path) -> Record:
             "move the folder aside, or use the version that wrote it"
         )
     if _seal({"format": found, **body}) != seal:
-        raise UserError(f"{path}: changed after it was written (its seal does not fit); restore it, or delete it to train again")
+        raise UserError(
+            f"{path}: changed after it was written (its seal does not fit); restore it, or delete it to train again"
+        )
     body["outcome"] = Outcome(**body["outcome"])
     return Record(**body)
 

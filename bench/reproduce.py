@@ -65,8 +65,11 @@ def reproduce(
         if not dry_run:
             plan.check_budget(made, budget, shutil.disk_usage(made.layout.root).free)
         plan.freeze(made)
-        print(f"same as: {shlex.join([sys.executable, '-m', 'bench', 'plan', '--scale', scale, *_named(names), '--freeze'])} "
-              f"&& {shlex.join(call)}", flush=True)
+        print(
+            f"same as: {shlex.join([sys.executable, '-m', 'bench', 'plan', '--scale', scale, *_named(names), '--freeze'])} "
+            f"&& {shlex.join(call)}",
+            flush=True,
+        )
         code = subprocess.run([sys.executable, "-m", *call, *(["--dry-run"] if dry_run else [])]).returncode
         if dry_run:
             return code

@@ -87,7 +87,11 @@ def _shown(mean: float, low: float | None, high: float | None) -> str:
 
 
 def _decide(
-    values: Values, test: str, holds: Callable[[float, float], bool], fails: Callable[[float, float], bool], missing: Sequence[int] = ()
+    values: Values,
+    test: str,
+    holds: Callable[[float, float], bool],
+    fails: Callable[[float, float], bool],
+    missing: Sequence[int] = (),
 ) -> Outcome:
     """Verdict of one interval: `holds` and `fails` look at (low, high)."""
     numbers = by_seed(values)
@@ -106,20 +110,22 @@ def _decide(
 
 def above(values: Values, threshold: float, *, name: str = "mean") -> Outcome:
     """Reproduced when the interval of the mean lies above `threshold`, not reproduced when it lies below."""
-    return _decide(values, f"{name} > {threshold:g}", lambda low, high: low > threshold, lambda low, high: high <= threshold)
+    return _decide(
+        values, f"{name} > {threshold:g}", lambda low, high: low > threshold, lambda low, high: high <= threshold
+    )
 
 
 def below(values: Values, threshold: float, *, name: str = "mean") -> Outcome:
     """Reproduced when the interval of the mean lies below `threshold`, not reproduced when it lies above."""
-    return _decide(values, f"{name} < {threshold:g}", lambda low, high: high < threshold, lambda low, high: low >= threshold)
+    return _decide(
+        values, f"{name} < {threshold:g}", lambda low, high: high < threshold, lambda low, high: low >= threshold
+    )
 
 
 def greater(first: Values, second: Values, *, by: float = 0.0, name: str = "paired difference") -> Outcome:
     """Whether `first` exceeds `second` by more than `by`, paired by seed."""
     differences, missing = _paired(first, second)
-    return _decide(
-        differences, f"{name} > {by:g}", lambda low, high: low > by, lambda low, high: high <= by, missing
-    )
+    return _decide(differences, f"{name} > {by:g}", lambda low, high: low > by, lambda low, high: high <= by, missing)
 
 
 def equivalent(first: Values, second: Values, *, margin: float, name: str = "paired difference") -> Outcome:
@@ -198,7 +204,9 @@ def report(values: Values, detail: str = "") -> Outcome:
         return not_run(detail or "no values")
     mean, low, high = interval(numbers)
     shown = _shown(mean, low, high)
-    return Outcome("undecided", mean, low, high, len(numbers), "reported only", f"{shown}{'; ' if detail else ''}{detail}")
+    return Outcome(
+        "undecided", mean, low, high, len(numbers), "reported only", f"{shown}{'; ' if detail else ''}{detail}"
+    )
 
 
 def describe(values: Values, *, verdict: Verdict, detail: str) -> Outcome:

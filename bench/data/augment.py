@@ -32,4 +32,8 @@ def crop_and_flip(images: Tensor, *, padding: int, generator: torch.Generator, m
     index = torch.arange(count, device=device)[:, None, None, None]
     channel = torch.arange(channels, device=device)[None, :, None, None]
     cut = padded[index, channel, y[:, None, :, None], x[:, None, None, :]]
-    return cut.contiguous(memory_format=torch.channels_last) if images.is_contiguous(memory_format=torch.channels_last) else cut
+    return (
+        cut.contiguous(memory_format=torch.channels_last)
+        if images.is_contiguous(memory_format=torch.channels_last)
+        else cut
+    )

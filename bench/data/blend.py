@@ -32,7 +32,9 @@ def parts(weights: Sequence[float], names: Sequence[str]) -> tuple[int, ...]:
     shared = math.gcd(*counts)
     counts = [count // shared for count in counts]
     if sum(counts) > LONGEST_PERIOD:
-        raise UserError(f"mixture: weights with fewer digits, please: the blend repeats after {sum(counts):,} samples ({shown})")
+        raise UserError(
+            f"mixture: weights with fewer digits, please: the blend repeats after {sum(counts):,} samples ({shown})"
+        )
     return tuple(counts)
 
 

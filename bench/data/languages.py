@@ -64,7 +64,9 @@ class Language:
         return self.stationary().reshape(self.vocabulary, -1).sum(axis=0)
 
 
-def _draw(name: str, vocabulary: int, branches: int, concentration: float, number: int) -> tuple[np.ndarray, np.ndarray]:
+def _draw(
+    name: str, vocabulary: int, branches: int, concentration: float, number: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Successors by Zipf's law and their probabilities, both (V², branches); a successor drawn twice adds up."""
     random = np.random.Generator(np.random.PCG64(seeds.seed("language", name, number)))
     contexts = vocabulary**2

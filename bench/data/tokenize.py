@@ -64,7 +64,9 @@ def vocabulary(name: str, data_root: Path, *, train_on: str = "text-upstream") -
                 "EleutherAI/pythia (2,467,981 bytes), put it there"
             )
         if (found := hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()) != NEOX_MD5:
-            raise UserError(f"{path}: md5 {found}, expected {NEOX_MD5}; fetch 20B_tokenizer.json of EleutherAI/pythia again")
+            raise UserError(
+                f"{path}: md5 {found}, expected {NEOX_MD5}; fetch 20B_tokenizer.json of EleutherAI/pythia again"
+            )
     elif name.startswith("bpe-") and name[4:].isdigit() and 300 <= int(name[4:]) <= 65_536:
         path = data_root / "tokens" / name / "tokenizer.json"
         if not path.exists():
@@ -97,9 +99,7 @@ def train_bpe(path: Path, entries: int, corpus: text.Corpus, data_root: Path) ->
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    documents = (
-        content for part, _ in inputs(corpus, "train", data_root) for content, _ in part.documents()
-    )
+    documents = (content for part, _ in inputs(corpus, "train", data_root) for content, _ in part.documents())
     tokenizer.train_from_iterator(documents, trainer)
     checkpoint.write_text(path, tokenizer.to_str(pretty=True))
 
@@ -161,7 +161,9 @@ def _jsonl(path: Path) -> Iterator[tuple[int, Any]]:
             try:
                 yield line, json.loads(content)
             except ValueError as error:
-                raise UserError(f"{path}:{line}: not JSON ({error}); expected one object with 'text' in each line") from error
+                raise UserError(
+                    f"{path}:{line}: not JSON ({error}); expected one object with 'text' in each line"
+                ) from error
 
 
 def _unreachable(address: str, local: str, error: Exception) -> UserError:

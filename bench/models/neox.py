@@ -58,8 +58,11 @@ def rotary(context: int, width: int, heads: int, device: torch.device | str, dty
     cos[:, :, rotated, :shift] = cos[:, :, rotated, shift:dims] = angles.cos()[:, None, None]
     ahead[:, :, rotated, :shift] = -angles.sin()[:, None, None]
     behind[:, :, rotated, shift:dims] = angles.sin()[:, None, None]
-    tables = [table.view(context, 3 * width).to(device, dtype) for table in (cos, ahead, behind)]
-    return Rotary(*tables, shift)
+
+    def table(values: Tensor) -> Tensor:
+        return values.view(context, 3 * width).to(device, dtype)
+
+    return Rotary(table(cos), table(ahead), table(behind), shift)
 
 
 class _Rotate(torch.autograd.Function):
@@ -75,7 +78,7 @@ class _Rotate(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
         cos, ahead, behind = ctx.saved_tensors
         shift = ctx.shift
         out = grad * cos
@@ -206,7 +209,7 @@ class _HeadLoss(torch.autograd.Function):
         return losses / count
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         grad_rows, grad_table = ctx.saved_tensors
         scale = grad.view(-1, 1, 1) / grad_rows.shape[1]
         return (grad_rows * scale).to(grad_rows.dtype), (grad_table * scale).to(ctx.dtype), None, None

@@ -69,15 +69,15 @@ def shape(name: str, *, vocabulary: int | None = None, context: int | None = Non
     if known is None:
         parts = name.split("x")
         if len(parts) != 3 or not all(part.isdigit() and int(part) > 0 for part in parts):
-            raise UserError(f"model '{name}' does not exist{closest(name, SHAPES)}; or give layers x width x heads as 4x128x4")
+            raise UserError(
+                f"model '{name}' does not exist{closest(name, SHAPES)}; or give layers x width x heads as 4x128x4"
+            )
         known = Shape(*map(int, parts))
     if known.width % known.heads or int(known.width // known.heads * 0.25) % 2:
         raise UserError(
             f"model '{name}': {known.heads} heads of {known.width / known.heads:g} elements; a head must be a multiple of 8"
         )
-    return Shape(
-        known.layers, known.width, known.heads, vocabulary or known.vocabulary, context or known.context
-    )
+    return Shape(known.layers, known.width, known.heads, vocabulary or known.vocabulary, context or known.context)
 
 
 def layout(shape: Shape) -> dict[str, tuple[int, ...]]:
@@ -128,7 +128,9 @@ def configuration(shape: Shape) -> Any:
     """The same network as a configuration of ``transformers``."""
     from transformers import GPTNeoXConfig
 
-    return GPTNeoXConfig(
+    # The keyword arguments of its attributes are not in the library's types.
+    build: Any = GPTNeoXConfig
+    return build(
         vocab_size=shape.vocabulary,
         hidden_size=shape.width,
         num_hidden_layers=shape.layers,

@@ -114,9 +114,7 @@ class Ours:
         self.model = network().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.begin = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=LR, fused=True)
-        self.step = TrainStep(
-            self.model, loss=cross_entropy, batch_size=BATCH, precision=precision, compile=compile
-        )
+        self.step = TrainStep(self.model, loss=cross_entropy, batch_size=BATCH, precision=precision, compile=compile)
         self.position = 0
 
     def some(self, steps: int) -> list[Tensor]:

@@ -12,56 +12,7 @@ from bench.report import verdicts
 from bench.report.document import Shown
 from bench.report.verdicts import Entry
 
-SCRIPT = """
-const rows = [...document.querySelectorAll('table.verdicts tbody tr')];
-const controls = document.getElementById('controls');
-controls.hidden = false;
-const chosen = name => document.getElementById(name).value;
-function filter() {
-  const words = chosen('words').toLowerCase();
-  let shown = 0;
-  for (const row of rows) {
-    const fits = (!chosen('verdict') || row.dataset.verdict === chosen('verdict'))
-      && (!chosen('paper') || row.dataset.paper === chosen('paper'))
-      && row.textContent.toLowerCase().includes(words);
-    row.hidden = !fits;
-    shown += fits;
-  }
-  for (const card of document.querySelectorAll('.card'))
-    card.hidden = chosen('paper') && card.dataset.paper !== chosen('paper');
-  document.getElementById('shown').textContent = shown + ' of ' + rows.length + ' entries';
-}
-for (const name of ['verdict', 'paper', 'words']) document.getElementById(name).addEventListener('input', filter);
-for (const head of document.querySelectorAll('table.verdicts th')) {
-  head.tabIndex = 0;
-  const sort = () => {
-    const table = head.closest('table'), place = [...head.parentNode.children].indexOf(head);
-    const down = head.getAttribute('aria-sort') === 'ascending';
-    for (const other of head.parentNode.children) other.removeAttribute('aria-sort');
-    head.setAttribute('aria-sort', down ? 'descending' : 'ascending');
-    const key = row => row.children[place].textContent;
-    const order = (a, b) => {
-      const x = parseFloat(key(a)), y = parseFloat(key(b));
-      return isNaN(x) || isNaN(y) ? key(a).localeCompare(key(b)) : x - y;
-    };
-    const body = table.tBodies[0];
-    [...body.rows].sort((a, b) => down ? order(b, a) : order(a, b)).forEach(row => body.append(row));
-  };
-  head.addEventListener('click', sort);
-  head.addEventListener('keydown', event => { if (event.key === 'Enter') sort(); });
-}
-filter();
-"""
-
-CSS = """
-#controls { display: flex; gap: .6rem; flex-wrap: wrap; align-items: center; position: sticky; top: 0; background: #fff; padding: .5rem 0; z-index: 2; }
-[hidden] { display: none !important; }
-th[tabindex] { cursor: pointer; } th[aria-sort=ascending]::after { content: " ▲"; } th[aria-sort=descending]::after { content: " ▼"; }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(370px, 1fr)); gap: 1rem; }
-.card { border: 1px solid #e3e6ea; border-radius: 6px; padding: .7rem; overflow: auto; } .card img { width: 100%; height: auto; }
-.card h3 { font-size: .95rem; margin: 0 0 .4rem; } .card p { margin: .4rem 0; font-size: .85rem; color: #4a5159; }
-.card table { font-size: .75rem; } .card td, .card th { position: static; padding: .15rem .3rem; }
-"""
+SCRIPT = Path(__file__).with_name("page.js")
 
 
 def _picture(item: Shown) -> str:
@@ -104,15 +55,17 @@ def write(path: Path, entries: Sequence[Entry], shown: Sequence[Shown], *, scale
     text = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Warm-up benchmarks, scale {html.escape(scale)}</title><style>{verdicts.CSS}{CSS}</style></head><body>"
+        f"<title>Warm-up benchmarks, scale {html.escape(scale)}</title><style>{verdicts.STYLE.read_text()}</style></head>"
+        "<body>"
         f"<h1>Warm-up benchmarks, scale {html.escape(scale)}</h1>{sentences}"
-        '<p><a href="#claims">claims</a> · <a href="#targets">published numbers</a> · <a href="#exhibits">exhibits</a></p>'
+        '<p><a href="#claims">claims</a> · <a href="#targets">published numbers</a> · '
+        '<a href="#exhibits">exhibits</a></p>'
         '<div id="controls" hidden>'
         f'<label>verdict <select id="verdict"><option value="">all</option>{kinds}</select></label>'
         f'<label>paper <select id="paper"><option value="">all</option>{papers}</select></label>'
         '<label>search <input id="words" type="search"></label><output id="shown"></output></div>'
         f"{verdicts.html_tables(entries)}"
         f'<h2 id="exhibits">Exhibits</h2><div class="cards">{"".join(_card(item) for item in shown)}</div>'
-        f"<script>{SCRIPT}</script></body></html>\n"
+        f"<script>{SCRIPT.read_text()}</script></body></html>\n"
     )
     checkpoint.write_text(path, text)

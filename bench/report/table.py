@@ -52,8 +52,17 @@ def as_latex(cells: pd.DataFrame, *, title: str) -> str:
     escaped.columns = [str(name) for name in escaped.columns]
     style = escaped.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
     first = "l" if len(escaped.columns) else ""
-    text = style.to_latex(hrules=True, column_format=first * min(2, len(cells.columns)) + "r" * max(0, len(cells.columns) - 2))
-    for sign, command in {"±": r"$\pm$", "–": "--", "λ": r"$\lambda$", "ε": r"$\epsilon$", "−": "$-$", "≤": r"$\le$"}.items():
+    text = style.to_latex(
+        hrules=True, column_format=first * min(2, len(cells.columns)) + "r" * max(0, len(cells.columns) - 2)
+    )
+    for sign, command in {
+        "±": r"$\pm$",
+        "–": "--",
+        "λ": r"$\lambda$",
+        "ε": r"$\epsilon$",
+        "−": "$-$",
+        "≤": r"$\le$",
+    }.items():
         text = text.replace(sign, command)
     comment = " ".join(title.split())
     return f"% {comment}\n{text}"
@@ -62,7 +71,9 @@ def as_latex(cells: pd.DataFrame, *, title: str) -> str:
 def write(cells: pd.DataFrame, stem: Path, *, title: str, missing: Sequence[str] = ()) -> None:
     """Writes ``stem.csv``, ``stem.md`` and ``stem.tex`` from a frame of text cells; missing runs are named below."""
     note = f"{len(missing)} runs missing: {'; '.join(missing[:3])}{' …' if len(missing) > 3 else ''}" if missing else ""
-    markdown = f"**{title}**\n\n{cells.to_markdown(index=False, disable_numparse=True)}\n" + (f"\n{note}\n" if note else "")
+    markdown = f"**{title}**\n\n{cells.to_markdown(index=False, disable_numparse=True)}\n" + (
+        f"\n{note}\n" if note else ""
+    )
     latex = as_latex(cells, title=title) + (f"% {note}\n" if note else "")
     for suffix, text in (("csv", cells.to_csv(index=False)), ("md", markdown), ("tex", latex)):
         checkpoint.write_text(stem.with_name(f"{stem.name}.{suffix}"), text)

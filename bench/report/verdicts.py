@@ -160,7 +160,15 @@ def as_markdown(entries: Sequence[Entry]) -> str:
     for entry in entries:
         if entry.kind == "claim":
             claim = f"**{entry.name}** {entry.statement}"
-            row = (entry.exhibit, claim, entry.verdict, entry.ours_text(), str(entry.outcome.n), entry.test, entry.remark())
+            row = (
+                entry.exhibit,
+                claim,
+                entry.verdict,
+                entry.ours_text(),
+                str(entry.outcome.n),
+                entry.test,
+                entry.remark(),
+            )
             lines.append(f"| {' | '.join(cell(text) for text in row)} |")
     lines += ["", "## Published numbers", ""]
     lines += ["| exhibit | number | verdict | published | ours [95 % interval] | n | margin | remarks |"]
@@ -168,7 +176,7 @@ def as_markdown(entries: Sequence[Entry]) -> str:
     for entry in entries:
         if entry.kind == "target":
             margin = "" if entry.margin is None else f"{entry.margin:g}"
-            row = (
+            number = (
                 entry.exhibit,
                 entry.name,
                 entry.verdict,
@@ -178,7 +186,7 @@ def as_markdown(entries: Sequence[Entry]) -> str:
                 margin,
                 entry.remark(),
             )
-            lines.append(f"| {' | '.join(cell(text) for text in row)} |")
+            lines.append(f"| {' | '.join(cell(text) for text in number)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -240,21 +248,14 @@ def html_tables(entries: Sequence[Entry]) -> str:
     )
 
 
-CSS = """
-:root { color-scheme: light; }
-body { font: 14px/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 1280px; padding: 1rem 1.2rem 4rem; color: #1c2024; background: #fff; }
-h1 { font-size: 1.5rem; margin: .4rem 0; } h2 { font-size: 1.15rem; margin: 2rem 0 .6rem; }
-table { border-collapse: collapse; width: 100%; } th, td { padding: .3rem .5rem; text-align: left; vertical-align: top; border-bottom: 1px solid #e3e6ea; overflow-wrap: anywhere; }
-th { position: sticky; top: 0; background: #f5f7f9; font-weight: 600; white-space: nowrap; }
-.badge { color: #fff; border-radius: 3px; padding: .08rem .4rem; white-space: nowrap; font-size: .85em; }
-"""
+STYLE = Path(__file__).with_name("page.css")
 
 
 def as_html(entries: Sequence[Entry]) -> str:
     sentences = " ".join(html.escape(line) for line in headline(entries))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Verdicts</title>'
-        f"<style>{CSS}</style></head><body><h1>Verdicts</h1><p>{sentences}</p>{html_tables(entries)}</body></html>\n"
+        f"<style>{STYLE.read_text()}</style></head><body><h1>Verdicts</h1><p>{sentences}</p>{html_tables(entries)}</body></html>\n"
     )
 
 

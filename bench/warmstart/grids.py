@@ -63,7 +63,7 @@ class WarmstartSettings(ExhibitSettings):
             return Network(name="mlp", activation="relu" if online else "tanh")
         if name == "logistic":
             return Network(name="logistic")
-        return Network(name=name, width=self.width)  # type: ignore[arg-type]
+        return Network(name=name, width=self.width)
 
     def optimizer(self, name: str, **changes: Any) -> Optimizer:
         lr = self.sgd_lr if name == "sgd" else self.adam_lr
@@ -99,14 +99,18 @@ class WarmstartSettings(ExhibitSettings):
         return Training(**{**chosen, **fields})
 
 
-def first_phase(settings: WarmstartSettings, role: Role, network: str, optimizer: str, seed: int, **fields: Any) -> Training:
+def first_phase(
+    settings: WarmstartSettings, role: Role, network: str, optimizer: str, seed: int, **fields: Any
+) -> Training:
     """Half of the fit split from fresh weights; leaves its weights."""
     half = settings.fit_samples(role, fields.get("report", "val_third")) // 2
     rounds = (Round(samples=half, start=FRESH),)
     return settings.training(role, network, optimizer, seed, rounds=rounds, leaves=True, **fields)
 
 
-def random_init(settings: WarmstartSettings, role: Role, network: str, optimizer: str, seed: int, **fields: Any) -> Training:
+def random_init(
+    settings: WarmstartSettings, role: Role, network: str, optimizer: str, seed: int, **fields: Any
+) -> Training:
     """The whole fit split from fresh weights (RI)."""
     samples = settings.fit_samples(role, fields.get("report", "val_third"))
     rounds = (Round(samples=samples, start=FRESH),)

@@ -161,9 +161,7 @@ class Trainer:
             method = methods.load(start.method)
             fresh = draw_network(self.spec, *names)
             generator = seeds.generator("warmstart", "noise", self.spec.seed, *names)
-            method.restart(
-                methods.Point(self.model, fresh, start, generator, lambda: self._mean_gradient(one.samples))
-            )
+            method.restart(methods.Point(self.model, fresh, start, generator, lambda: self._mean_gradient(one.samples)))
         if self.spec.bn_buffers == "reset":
             reset_buffers(self.model)
         self.model.train()

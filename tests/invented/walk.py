@@ -49,7 +49,8 @@ def train(spec: Walk, context) -> Outcome:
         path.append(float(position.sum()))
         # How tests make a walk long enough to be killed.
         time.sleep(float(os.environ.get("WALK_SECONDS", "0")))
-        context.checkpoint(lambda: {"step": step, "position": position, "path": path})
+        state = {"step": step, "position": position, "path": path}
+        context.checkpoint(lambda state=state: state)
         context.progress(step, spec.steps, "steps", position=path[-1])
     if spec.fails:
         raise FailedRun(spec.label(), step, "position is nan")

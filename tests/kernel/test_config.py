@@ -52,7 +52,10 @@ def test_at_most_ten_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("exhibits: {invented/distence: {}}", "exhibit 'invented/distence' does not exist; did you mean 'invented/distance'?"),
+        (
+            "exhibits: {invented/distence: {}}",
+            "exhibit 'invented/distence' does not exist; did you mean 'invented/distance'?",
+        ),
         ("exhibits: {invented/distance: {drift: [1]}}", "unknown key 'drift'; did you mean 'drifts'?"),
         ("common: {invented: {sed: 1}}", "common.invented: unknown key 'sed'; did you mean 'seeds'?"),
         ("common: {inventet: {}}", "unknown paper 'inventet'"),

@@ -26,7 +26,7 @@ def test_shared_beginnings_are_planned_once(invented: Path) -> None:
     # 3 seeds: one shared beginning, two continuations, two measurements each; the figure needs no run of its own.
     assert len(made.runs) == 3 * 5
     assert len(made.keys_of("invented/distance")) == 6
-    assert [run.spec.parent_spec is None for run in made.runs.values()][0]
+    assert next(iter(made.runs.values())).spec.parent_spec is None
     seen = set()
     for run in made.runs.values():
         assert run.spec.parent_spec is None or made.key(run.spec.parent_spec) in seen

@@ -14,7 +14,9 @@ from bench.run import Outcome
 
 
 def sample(**metrics: float) -> Record:
-    outcome = Outcome(metrics={"val_acc": 51.7, **metrics}, series={"epochs": {"epoch": [1, 2], "val_acc": [40.0, 51.7]}})
+    outcome = Outcome(
+        metrics={"val_acc": 51.7, **metrics}, series={"epochs": {"epoch": [1, 2], "val_acc": [40.0, 51.7]}}
+    )
     return Record("abc-def", {"seed": 3}, "sample", outcome, {}, {"threads": 1})
 
 

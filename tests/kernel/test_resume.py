@@ -107,7 +107,7 @@ def test_state_travels_in_parts(
 
 def test_an_altered_or_missing_part_is_refused(invented: Path, results: Path, tmp_path: Path) -> None:
     made = plan.make(config.load(str(invented)))
-    with pytest.raises(UserError, match="nothing|no records"):
+    with pytest.raises(UserError, match=r"nothing|no records"):
         pack.pack(made.layout, tmp_path / "carried")
     execute.run_all(made, made.to_train(), tell=lambda text: None)
     parts = pack.pack(made.layout, tmp_path / "carried", part_bytes=20_000)

@@ -53,8 +53,10 @@ def test_fgsm_goes_up_the_loss_by_its_step_in_each_pixel(batch: tuple[nn.Module,
 
 def test_adversarial_penalty_adds_the_loss_at_the_example(batch: tuple[nn.Module, torch.Tensor, torch.Tensor]) -> None:
     model, images, labels = batch
-    for penalty, size in ((Penalty(kind="adversarial", weight=0.1), 0.1),
-                          (Penalty(kind="adversarial", weight=0.1, fgsm_eps=8 / 255), 8 / 255)):
+    for penalty, size in (
+        (Penalty(kind="adversarial", weight=0.1), 0.1),
+        (Penalty(kind="adversarial", weight=0.1, fgsm_eps=8 / 255), 8 / 255),
+    ):
         value, _ = make_loss(penalty)(model, images, labels)
         there = F.cross_entropy(model(fgsm(model, images, labels, size)).float(), labels)
         torch.testing.assert_close(value, F.cross_entropy(model(images).float(), labels) + 0.1 * there)

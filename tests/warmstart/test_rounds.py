@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -222,7 +223,9 @@ def test_a_threshold_that_is_reached_ends_the_round(toy: Toy, trained: Train) ->
 
 
 def test_a_loss_that_is_not_finite_fails_the_run(toy: Toy, trained: Train) -> None:
-    spec = toy(network=Network(name="mlp", activation="relu"), optimizer=Optimizer(lr=10.0, momentum=0.99, batch_size=8))
+    spec = toy(
+        network=Network(name="mlp", activation="relu"), optimizer=Optimizer(lr=10.0, momentum=0.99, batch_size=8)
+    )
     spec = spec.model_copy(update={"stop": Stop(epochs=50)})
     with pytest.raises(FailedRun, match=r"mlp sgd .* failed at step \d+: the loss is (nan|inf)"):
         trained(spec)
@@ -242,7 +245,7 @@ def test_long_trainings_are_thinned_and_keep_their_end() -> None:
     thin = rounds.thinned(columns)["epoch"]
     assert len(thin) <= rounds.MOST_EPOCH_ROWS + 1
     assert thin[0] == 0 and thin[-1] == 10_000
-    assert len({b - a for a, b in zip(thin[:-2], thin[1:-1], strict=True)}) == 1
+    assert len({b - a for a, b in itertools.pairwise(thin[:-1])}) == 1
 
 
 def test_unknown_methods_are_named(toy: Toy, trained: Train) -> None:

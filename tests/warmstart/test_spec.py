@@ -90,5 +90,7 @@ def test_smoke_keeps_the_kind_and_cuts_the_work() -> None:
 
 def test_declaring_runs_imports_no_torch() -> None:
     code = "import sys, bench.warmstart.spec as s; s.Training(seed=0, rounds=(s.Round(samples=5),)).code()"
-    done = subprocess.run([sys.executable, "-c", code + "; print('torch' in sys.modules)"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code + "; print('torch' in sys.modules)"], capture_output=True, text=True
+    )
     assert done.stdout.strip() == "False", done.stderr

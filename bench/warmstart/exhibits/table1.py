@@ -106,7 +106,7 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> pd
             cells: dict[str, Any] = {"data set": DATASETS[role], "start": "RI" if method == RI else "WS"}
             for model in settings.models:
                 for optimizer in settings.optimizers:
-                    where = {"dataset": role, "model": model, "method": method, "optimizer": optimizer}
+                    where: dict[str, Any] = {"dataset": role, "model": model, "method": method, "optimizer": optimizer}
                     column = f"{MODELS[model]} {'SGD' if optimizer == 'sgd' else 'Adam'}"
                     cells[column] = compare(frame, own, metric="val_acc", **where)
             rows.append(cells)

@@ -1,0 +1,226 @@
+"""What a run of this paper is: a starting point, a mixture, a schedule and an end. Without torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from bench.models import pythia
+from bench.rewarm.schedule import Shape, learning_rate
+from bench.run import Cost, Frozen, RunSpec
+
+Side = Literal["upstream", "downstream"]
+LARGEST_IN_COMPANY = 4_000_000
+"""Parameters up to which runs train at once: below, launches and allocations cost more than arithmetic."""
+
+
+class Generated(Frozen):
+    """Two generated token languages with known entropy and partial overlap."""
+
+    kind: Literal["generated"] = "generated"
+    vocabulary: int = Field(64, ge=8, le=256, description="tokens of the languages")
+    branches: int = Field(4, ge=1, le=64, description="likely successors of each pair of tokens")
+    concentration: float = Field(0.5, gt=0, description="of the Dirichlet distribution of their probabilities")
+    noise: float = Field(0.03, ge=0, lt=1, description="share of uniformly drawn tokens")
+    kept: float = Field(0.96, ge=0, le=1, description="share of contexts that speak the same language downstream")
+    language: int = Field(0, ge=0, description="which pair of languages; another number is an independent draw")
+    validation_windows: int = Field(128, ge=1, description="fixed validation windows of each language")
+
+
+class Text(Frozen):
+    """Two tokenised corpora."""
+
+    kind: Literal["text"] = "text"
+    upstream: str = Field("pile", description="corpus of pre-training")
+    downstream: str = Field("slimpajama", description="corpus of continued pre-training")
+    tokenizer: str = Field(
+        "neox", pattern=r"^(neox|bpe-\d+)$", description="neox, or bpe-N trained on the upstream text"
+    )
+    validation_tokens: int = Field(
+        2_000_000, ge=1, description="fixed validation tokens of each source, the first of its validation file"
+    )
+
+
+Data = Annotated[Generated | Text, Field(discriminator="kind")]
+
+
+class Schedule(Frozen):
+    """Learning rate by step; lengths are shares of the schedule, which need not be the length of the run."""
+
+    shape: Shape = Field("clipped_cosine", description="clipped_cosine is the paper's (GPT-NeoX before August 2023)")
+    max_lr: float = Field(gt=0, description="peak")
+    min_ratio: float = Field(0.1, ge=0, le=1, description="floor as a share of the peak (section 3)")
+    steps: int = Field(131_296, ge=1, description="length of the schedule (authors' configuration)")
+    warmup: float = Field(0.01, ge=0, le=1, description="warm-up as a share of the schedule, not rounded to steps")
+
+    @property
+    def warmup_steps(self) -> float:
+        return self.warmup * self.steps
+
+    def rate(self, step: int) -> float:
+        """The rate of the update that follows `step` updates."""
+        return learning_rate(
+            step,
+            max_lr=self.max_lr,
+            min_lr=self.min_ratio * self.max_lr,
+            total_steps=self.steps,
+            warmup_steps=self.warmup_steps,
+            shape=self.shape,
+        )
+
+
+class Evaluation(Frozen):
+    """When the validation slices are evaluated: at steps 0 and 1, at the end of warm-up, and on two grids."""
+
+    every: int = Field(100, ge=1, description="steps between evaluations (authors' configuration)")
+    dense_every: int = Field(50, ge=1, description="steps between evaluations at the start (authors' configuration)")
+    dense_until: float = Field(0.02, ge=0, le=1, description="share of the schedule that counts as the start")
+
+
+class Checkpoint(Frozen):
+    """A public Pythia checkpoint."""
+
+    step: int = Field(143_000, ge=0, description="upstream step: a branch of the repository")
+    deduped: bool = Field(False, description="the variant trained on the deduplicated Pile")
+
+
+class PretrainSpec(RunSpec):
+    """A (continued) pre-training."""
+
+    trainer: ClassVar[str] = "bench.rewarm.pretrain"
+    version: ClassVar[int] = 1
+
+    parent: PretrainSpec | None = Field(None, description="run whose weights it starts from; random weights without")
+    start: str = Field("weights", description="artefact of the parent: weights, or stepN of a step that it keeps")
+    checkpoint: Checkpoint | None = Field(None, description="public weights to start from instead of a parent")
+    moments: Literal["fresh", "kept"] = Field("fresh", description="optimiser moments at the switch (authors: fresh)")
+
+    model: str = Field("410m", description="shape by name, or layers x width x heads as 4x128x4")
+    vocabulary: int | None = Field(None, ge=1, le=65_536, description="rows of the embeddings; the shape's by default")
+    context: int | None = Field(None, ge=2, description="tokens of a sequence; the shape's by default")
+
+    corpora: Data = Field(default_factory=Text, description="the two corpora")
+    train_on: Side = Field("downstream", description="which of them is trained on")
+    replay: float = Field(0.0, ge=0, lt=1, description="share of sequences from the other corpus (paper: none)")
+    sources: tuple[tuple[str, float], ...] = Field((), description="sampling weights instead of the corpus's own")
+    first_step: int = Field(0, ge=0, description="position in the training stream at which to begin, steps")
+
+    schedule: Schedule = Field(description="learning rate")
+    stop: float = Field(1.0, gt=0, le=10, description="length of the run as a share of the schedule")
+    batch: int = Field(1104, ge=1, description="sequences in a step (authors' configuration; absent from the paper)")
+    micro_batch: int = Field(0, ge=0, description="sequences at once on one device, gradients add up; 0 for all")
+    precision: Literal["float32", "bf16"] = Field("float32", description="of the arithmetic; weights stay float32")
+    sharding: Literal["replicate", "shard"] = Field("replicate", description="several devices: DDP, or FSDP2")
+    evaluation: Evaluation = Field(default_factory=Evaluation, description="when to evaluate")
+    keep: tuple[float, ...] = Field((), description="shares of the run at which weights are kept, beside the last")
+    keep_moments: bool = Field(False, description="keep optimiser moments with the weights")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PretrainSpec:
+        pythia.shape(self.model)
+        self.schedule.rate(0)
+        if self.parent is not None and self.checkpoint is not None:
+            raise ValueError("a run starts from a parent or from a public checkpoint, not from both")
+        if self.moments == "kept" and (self.parent is None or not self.parent.keep_moments):
+            raise ValueError("kept moments need a parent with keep_moments")
+        if self.parent is not None and self.start not in self.parent.keeps():
+            raise ValueError(f"the parent does not keep '{self.start}'; it keeps {', '.join(self.parent.keeps())}")
+        if self.micro_batch and self.batch % self.micro_batch:
+            raise ValueError(f"batch {self.batch} is no multiple of micro_batch {self.micro_batch}")
+        if isinstance(self.corpora, Generated) and self.shape.vocabulary < self.corpora.vocabulary:
+            raise ValueError(
+                f"vocabulary {self.shape.vocabulary} is smaller than the language's {self.corpora.vocabulary}"
+            )
+        return self
+
+    @property
+    def shape(self) -> pythia.Shape:
+        return pythia.shape(self.model, vocabulary=self.vocabulary, context=self.context)
+
+    @property
+    def steps(self) -> int:
+        """Updates that the run makes."""
+        return max(1, round(self.stop * self.schedule.steps))
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.batch * self.shape.context
+
+    def kept_steps(self) -> dict[int, str]:
+        """Step -> name of the artefact that is left there; the last is called ``weights``."""
+        kept = {round(share * self.steps): f"step{round(share * self.steps)}" for share in self.keep}
+        return {**kept, self.steps: "weights"}
+
+    def evaluation_steps(self) -> list[int]:
+        """Steps at which the validation slices are evaluated, ascending; 0 is before training."""
+        grid = self.evaluation
+        dense = round(grid.dense_until * self.schedule.steps)
+        steps = {0, 1, self.steps, math.ceil(self.schedule.warmup_steps), *self.kept_steps()}
+        steps.update(range(0, min(dense, self.steps) + 1, grid.dense_every))
+        steps.update(range(0, self.steps + 1, grid.every))
+        return sorted(step for step in steps if step <= self.steps)
+
+    def keeps(self) -> tuple[str, ...]:
+        names = tuple(self.kept_steps().values())
+        return (*names, *(moments_of(name) for name in names)) if self.keep_moments else names
+
+    def needs(self) -> tuple[str, ...]:
+        if self.parent is None:
+            return ()
+        return (self.start, moments_of(self.start)) if self.moments == "kept" else (self.start,)
+
+    def parameters(self) -> int:
+        return self.shape.parameters()
+
+    def validation_tokens(self) -> int:
+        """Tokens of one evaluation, both corpora; for text an upper estimate with seven sources each."""
+        if isinstance(self.corpora, Generated):
+            return 2 * self.corpora.validation_windows * self.shape.context
+        return (
+            2 * 7 * self.corpora.validation_tokens
+            if self.shape.vocabulary > 50_000
+            else 2 * 4 * self.corpora.validation_tokens
+        )
+
+    def cost(self) -> Cost:
+        tokens = self.steps * self.tokens_per_step
+        evaluated = len(self.evaluation_steps()) * self.validation_tokens()
+        # A forward pass is a third of a step.
+        flops = (tokens + evaluated / 3) * self.shape.flops_per_token()
+        small = self.parameters() <= LARGEST_IN_COMPANY
+        memory = 1200 + 24 * self.parameters() / 2**20 + (0 if small else 4000)
+        return Cost(float(tokens), flops, unit="tokens", kind=self._kind(), memory_mb=round(memory))
+
+    def _kind(self) -> str:
+        """Throughput differs most by size: tiny models are bound by memory, large ones by arithmetic."""
+        if self.parameters() <= 500_000:
+            return "rewarm-language"
+        return "rewarm-tiny" if self.parameters() <= LARGEST_IN_COMPANY else "rewarm"
+
+    def company(self) -> Hashable | None:
+        if self.parameters() > LARGEST_IN_COMPANY or self.micro_batch or self.sharding == "shard":
+            return None
+        return (self.shape, self.batch, self.precision)
+
+    def origin(self) -> str:
+        """Where the weights come from, for people."""
+        if self.checkpoint is not None:
+            return f"step{self.checkpoint.step}{' deduped' if self.checkpoint.deduped else ''}"
+        if self.parent is None:
+            return "random"
+        return "upstream end" if self.start == "weights" else f"upstream {self.start}"
+
+    def label(self) -> str:
+        rate = f"{self.schedule.max_lr:g} WU {self.schedule.warmup:g}"
+        shape = "" if self.schedule.shape == "clipped_cosine" else f" {self.schedule.shape}"
+        extra = f" replay {self.replay:g}" if self.replay else ""
+        extra += " kept moments" if self.moments == "kept" else ""
+        return f"{self.model} {self.train_on}{shape} {rate}{extra} from {self.origin()}, seed {self.seed}"
+
+
+def moments_of(artefact: str) -> str:
+    """Name of the artefact with the optimiser moments that belong to the weights `artefact`."""
+    return f"{artefact}-moments"
