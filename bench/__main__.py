@@ -72,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
 
     document = add("paper", "the report as PDF, and the page with all verdicts")
     _scale(document)
+    _exhibits(document)
 
     status = add("status", "finished, running, failed and waiting runs")
     _scale(status)

@@ -13,9 +13,9 @@ SHAPES: dict[str, tuple[tuple[int, int, int], int, int, int]] = {
     "cifar10": ((3, 32, 32), 10, 50_000, 10_000),
     "cifar100": ((3, 32, 32), 100, 50_000, 10_000),
     "svhn": ((3, 32, 32), 10, 73_257, 26_032),
-    "synthetic": ((3, 32, 32), 10, 6_000, 2_000),
-    "synthetic_b": ((3, 32, 32), 10, 6_000, 2_000),
-    "synthetic_100": ((3, 32, 32), 20, 6_000, 2_000),
+    "synthetic": ((3, 12, 12), 10, 3_000, 1_000),
+    "synthetic_b": ((3, 12, 12), 10, 3_000, 1_000),
+    "synthetic_100": ((3, 12, 12), 20, 3_000, 1_000),
 }
 """Data set -> shape of an image, classes, training samples, test samples."""
 

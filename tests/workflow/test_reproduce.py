@@ -1,0 +1,137 @@
+"""The whole way through Snakemake, on the invented paper: what is made, and what an edit makes again."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+Call = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def scale(invented: Path, tmp_path: Path) -> Path:
+    """A scale file of one's own, to edit."""
+    return Path(shutil.copy(invented, tmp_path / "toy.yaml"))
+
+
+def edit(scale: Path, **exhibits: dict) -> None:
+    content = yaml.safe_load(scale.read_text())
+    content["exhibits"] = {f"invented/{name}": settings for name, settings in exhibits.items()}
+    scale.write_text(yaml.safe_dump(content))
+
+
+def reproduce(bench: Call, scale: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    return bench("reproduce", "--scale", str(scale), *more)
+
+
+def rules(answer: subprocess.CompletedProcess[str]) -> list[str]:
+    """Rules of the jobs that ran, in order."""
+    return re.findall(r"Finished jobid: \d+ \(Rule: (\w+)\)", answer.stderr + answer.stdout)
+
+
+def stamps(root: Path) -> dict[str, int]:
+    return {str(path.relative_to(root)): path.stat().st_mtime_ns for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.slow
+def test_everything_is_made_and_edits_make_only_what_they_touch(bench: Call, scale: Path, results: Path) -> None:
+    first = reproduce(bench, scale)
+    assert first.returncode == 0, first.stdout + first.stderr
+    root = results / "toy"
+    for name in ("paper.pdf", "index.html", "verdicts.csv", "verdicts.md", "verdicts.html", "report.zip"):
+        assert (root / name).stat().st_size > 100, name
+    for name in ("distance.csv", "distance.tex", "distance.md", "curve.csv", "curve.pdf", "curve.png"):
+        assert (root / "exhibits" / "invented" / name).stat().st_size > 50, name
+    assert "paper.pdf" in first.stdout
+
+    again = reproduce(bench, scale)
+    assert again.returncode == 0 and rules(again) == [], "nothing changed"
+
+    records = stamps(root / "runs")
+    figure = (root / "exhibits" / "invented" / "curve.pdf").stat().st_mtime_ns
+    edit(scale, distance={"drifts": [0.1, 0.3]})
+    changed = reproduce(bench, scale)
+    assert changed.returncode == 0, changed.stderr
+    ran = rules(changed)
+    assert ran.count("collect") == 1 and "draw_table" in ran and "draw_figure" not in ran
+    assert (root / "exhibits" / "invented" / "curve.pdf").stat().st_mtime_ns == figure
+    after = stamps(root / "runs")
+    assert {name: after[name] for name in records} == records, "records that are right stay"
+    assert len(after) == len(records) + 6
+
+    # A lost figure is drawn again from the records alone.
+    (root / "exhibits" / "invented" / "curve.png").unlink()
+    redrawn = reproduce(bench, scale)
+    assert "draw_figure" in rules(redrawn) and "run" not in rules(redrawn)
+    assert stamps(root / "runs") == after
+
+
+@pytest.mark.slow
+def test_carried_records_train_nothing(bench: Call, scale: Path, results: Path, tmp_path: Path) -> None:
+    assert bench("run", "--scale", str(scale)).returncode == 0
+    carried = tmp_path / "carried"
+    assert bench("pack", "--scale", str(scale), "--into", str(carried)).returncode == 0
+    elsewhere = str(tmp_path / "elsewhere")
+    assert bench("unpack", "--scale", str(scale), "--from", str(carried), BENCH_RESULTS=elsewhere).returncode == 0
+    answer = bench("reproduce", "--scale", str(scale), BENCH_RESULTS=elsewhere)
+    assert answer.returncode == 0, answer.stderr
+    assert "run" not in rules(answer) and "draw_figure" in rules(answer)
+
+
+@pytest.mark.slow
+def test_a_killed_workflow_goes_on(bench: Call, scale: Path, results: Path, tmp_path: Path) -> None:
+    whole = bench("run", "--scale", str(scale), BENCH_RESULTS=str(tmp_path / "whole"))
+    assert whole.returncode == 0
+    environment = {**os.environ, "WALK_SECONDS": "0.05", "BENCH_CHECKPOINT_SECONDS": "0"}
+    call = [sys.executable, "-m", "bench", "reproduce", "--scale", str(scale)]
+    for seconds in (4.0, 6.0):
+        job = subprocess.Popen(
+            call,
+            cwd=ROOT,
+            env=environment,
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(seconds)
+        os.killpg(job.pid, signal.SIGKILL)
+        job.wait()
+    answer = reproduce(bench, scale)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    from bench import record
+
+    names = sorted(path.name for path in (results / "toy" / "runs").glob("*.json"))
+    assert names == sorted(path.name for path in (tmp_path / "whole" / "toy" / "runs").glob("*.json"))
+    for name in names:
+        ours, theirs = record.read(results / "toy" / "runs" / name), record.read(tmp_path / "whole/toy/runs" / name)
+        untimed = [{k: v for k, v in one.metrics.items() if "seconds" not in k} for one in (ours, theirs)]
+        assert untimed[0] == untimed[1] and ours.series == theirs.series
+
+
+@pytest.mark.slow
+def test_a_second_call_in_the_same_folder_is_refused(bench: Call, scale: Path, results: Path) -> None:
+    from filelock import FileLock
+
+    (results / "toy").mkdir(parents=True)
+    with FileLock(results / "toy" / ".lock"):
+        answer = reproduce(bench, scale)
+    assert answer.returncode == 2
+    assert "another call is at work here" in answer.stderr
+
+
+def test_the_budget_stops_before_anything_runs(bench: Call, results: Path) -> None:
+    answer = bench("plan", "--scale", "paper", "--freeze")
+    assert answer.returncode == 2
+    assert "hours on this machine" in answer.stderr and "BUDGET=" in answer.stderr
+    assert not (results / "paper" / "plan.json").exists()
