@@ -45,9 +45,7 @@ RECIPES = {
     "synthetic_b": Recipe(prototypes=2, noise=0.15, margin=3),
     "synthetic_100": Recipe(classes=20, prototypes=2, noise=0.12),
     # Protocol of the certified paper, section f: measured effects of normalisation and initialisation.
-    "synthetic_certified": Recipe(
-        classes=5, prototypes=3, margin=2, amplitude=0.3, noise=0.08, train=800
-    ),
+    "synthetic_certified": Recipe(classes=5, prototypes=3, margin=2, amplitude=0.3, noise=0.08, train=800),
 }
 """Data sets by name."""
 

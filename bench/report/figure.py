@@ -156,14 +156,20 @@ def published_points(axes: Axes, frame: pd.DataFrame, *, series: str, at: float 
     )
 
 
-def legend(axes: Axes, *, published: bool, **options: Any) -> None:
-    """The legend of the figure, with one entry that says what hollow markers are."""
+def legend(axes: Axes, *, published: bool, rescaled: bool = False, **options: Any) -> None:
+    """The legend of the figure, with one entry that says what hollow markers are.
+
+    Args:
+        published: whether there are any.
+        rescaled: whether their x was stretched to a reduced scale.
+    """
     from matplotlib.lines import Line2D
 
     handles, labels = axes.get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))
     if published:
-        once["published"] = Line2D([], [], linestyle="none", marker="o", markerfacecolor="none", color="0.3")
+        name = "published, x rescaled" if rescaled else "published"
+        once[name] = Line2D([], [], linestyle="none", marker="o", markerfacecolor="none", color="0.3")
     if once:
         axes.legend(list(once.values()), list(once), **options)
 

@@ -35,10 +35,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FIRST = "phase1_half"
+PAPER_EPOCHS = 350
+"""Epochs of each phase in the paper."""
 
 
 class Settings(WarmstartSettings):
-    epochs: int = Field(350, ge=2, description="epochs of each phase; no early stop [P]")
+    epochs: int = Field(PAPER_EPOCHS, ge=2, description="epochs of each phase; no early stop [P]")
 
 
 def members(settings: Settings) -> list[Member]:
@@ -94,6 +96,8 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Fi
     from bench.report import figure
 
     drawn, axes = figure.panels(1, 2, sharey=True)
+    stretch = settings.epochs / PAPER_EPOCHS
+    published = published.assign(x=published["x"] * stretch)
     for panel, metric, place in (("train", "train_acc", axes[0]), ("test", "test_acc", axes[1])):
         for method in (FIRST, WS, RI):
             chosen = frame[(frame["metric"] == metric) & (frame["method"] == method)]
@@ -103,7 +107,8 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Fi
         place.axvline(settings.epochs, linestyle="--", color="0.5", linewidth=0.8)
         place.set(xlabel="epoch", title=f"{panel} accuracy")
     axes[0].set_ylabel("accuracy (%)")
-    figure.legend(axes[0], published=bool(len(published)))
+    axes[0].set_ylim(0, 103)
+    figure.legend(axes[0], published=bool(len(published)), rescaled=stretch != 1)
     drawn.suptitle(substitution(settings, "cifar10"))
     return drawn
 

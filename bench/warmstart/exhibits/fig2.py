@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+PAPER_SAMPLES = 33_333
+"""Samples of the fit split in the paper."""
+
+
 class Settings(WarmstartSettings):
     increment: int = Field(1000, ge=1, description="samples added in a round [P]")
 
@@ -81,7 +85,9 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Fi
     from bench.report import figure
 
     drawn, axes = figure.panels(1, 2)
+    stretch = settings.fit_samples("cifar10") / PAPER_SAMPLES
     paper = published[published["provenance"] == "digitised"]
+    paper = paper.assign(x=paper["x"] * stretch)
     for method in (RI, WS):
         for metric, place in (("val_acc", axes[0]), ("train_time_round", axes[1])):
             chosen = frame[(frame["metric"] == metric) & (frame["method"] == method)]
@@ -90,7 +96,7 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Fi
             figure.published_points(place, own, series=method)
     axes[0].set(xlabel="samples", ylabel="validation accuracy (%)")
     axes[1].set(xlabel="samples", ylabel="training time of a round (s)")
-    figure.legend(axes[0], published=bool(len(paper)))
+    figure.legend(axes[0], published=bool(len(paper)), rescaled=stretch != 1)
     drawn.suptitle(substitution(settings, "cifar10"))
     return drawn
 
