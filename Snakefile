@@ -32,6 +32,6 @@ rule all:
         PLAN.path("verdicts.csv"),
         PLAN.path("index.html"),
         PLAN.path("paper.pdf"),
+    localrule: True
     message:
         "everything of scale {PLAN.scale} is there"
-    localrule: True

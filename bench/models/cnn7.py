@@ -1,4 +1,4 @@
-"""CNN-7 of certified training: five convolutions and two linear layers, BatchNorm everywhere, after convolutions, or nowhere.
+"""CNN-7 of certified training: five convolutions, two linear layers; BatchNorm everywhere, after convolutions, or nowhere.
 
 Source: protocol of Shi et al., section (b); 17,192,650 parameters for CIFAR-10.
 """

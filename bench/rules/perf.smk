@@ -15,4 +15,4 @@ rule perf:
     message:
         "speed against peers"
     shell:
-        "{config[python]} -m bench perf 2>&1 | tee {log}"
+        "{config[python]:q} -m bench perf 2>&1 | tee {log:q}"

@@ -7,23 +7,23 @@ rule collect:
     output:
         PLAN.path("tables", "{exhibit}.parquet"),
         PLAN.path("tables", "{exhibit}.json"),
-    wildcard_constraints:
-        exhibit=PLAN.constraint(),
     log:
         PLAN.path("logs", "collect", "{exhibit}.log"),
     benchmark:
         PLAN.path("benchmarks", "collect", "{exhibit}.tsv")
+    wildcard_constraints:
+        exhibit=PLAN.constraint(),
     threads: 1
     resources:
         runtime=30,
         mem_mb=2000,
-    message:
-        "records of {wildcards.exhibit}"
     params:
         scale=PLAN.scale,
         version=PLAN.version,
+    message:
+        "records of {wildcards.exhibit}"
     shell:
-        "{config[python]} -m bench collect --scale {params.scale:q} --exhibits {wildcards.exhibit} > {log} 2>&1"
+        "{config[python]:q} -m bench collect --scale {params.scale:q} --exhibits {wildcards.exhibit} > {log:q} 2>&1"
 
 
 rule draw_figure:
@@ -38,25 +38,25 @@ rule draw_figure:
             labels=PLAN.labels,
             caption="caption.rst",
         ),
-    wildcard_constraints:
-        exhibit=PLAN.constraint("figure"),
     log:
         PLAN.path("logs", "draw", "{exhibit}.log"),
     benchmark:
         PLAN.path("benchmarks", "draw", "{exhibit}.tsv")
+    wildcard_constraints:
+        exhibit=PLAN.constraint("figure"),
     threads: 1
     resources:
         runtime=30,
         mem_mb=2000,
-    message:
-        "figure {wildcards.exhibit}"
     params:
         scale=PLAN.scale,
         version=PLAN.version,
         title=PLAN.title,
         caption=PLAN.caption,
+    message:
+        "figure {wildcards.exhibit}"
     shell:
-        "{config[python]} -m bench draw --scale {params.scale:q} --exhibits {wildcards.exhibit} > {log} 2>&1"
+        "{config[python]:q} -m bench draw --scale {params.scale:q} --exhibits {wildcards.exhibit} > {log:q} 2>&1"
 
 
 rule draw_table:
@@ -71,25 +71,25 @@ rule draw_table:
             labels=PLAN.labels,
             caption="caption.rst",
         ),
-    wildcard_constraints:
-        exhibit=PLAN.constraint("table"),
     log:
         PLAN.path("logs", "draw", "{exhibit}.log"),
     benchmark:
         PLAN.path("benchmarks", "draw", "{exhibit}.tsv")
+    wildcard_constraints:
+        exhibit=PLAN.constraint("table"),
     threads: 1
     resources:
         runtime=30,
         mem_mb=2000,
-    message:
-        "table {wildcards.exhibit}"
     params:
         scale=PLAN.scale,
         version=PLAN.version,
         title=PLAN.title,
         caption=PLAN.caption,
+    message:
+        "table {wildcards.exhibit}"
     shell:
-        "{config[python]} -m bench draw --scale {params.scale:q} --exhibits {wildcards.exhibit} > {log} 2>&1"
+        "{config[python]:q} -m bench draw --scale {params.scale:q} --exhibits {wildcards.exhibit} > {log:q} 2>&1"
 
 
 rule judge:
@@ -112,14 +112,14 @@ rule judge:
     resources:
         runtime=30,
         mem_mb=2000,
-    message:
-        "a verdict for every published number and claim"
     params:
         scale=PLAN.scale,
         exhibits=PLAN.names(),
         code=PLAN.content["judging"],
+    message:
+        "a verdict for every published number and claim"
     shell:
-        "{config[python]} -m bench judge --scale {params.scale:q} --exhibits {params.exhibits} > {log} 2>&1"
+        "{config[python]:q} -m bench judge --scale {params.scale:q} --exhibits {params.exhibits} > {log:q} 2>&1"
 
 
 rule paper:
@@ -141,10 +141,10 @@ rule paper:
     resources:
         runtime=30,
         mem_mb=2000,
-    message:
-        "the report"
     params:
         scale=PLAN.scale,
         exhibits=PLAN.names(),
+    message:
+        "the report"
     shell:
-        "{config[python]} -m bench paper --scale {params.scale:q} --exhibits {params.exhibits} > {log} 2>&1"
+        "{config[python]:q} -m bench paper --scale {params.scale:q} --exhibits {params.exhibits} > {log:q} 2>&1"

@@ -12,12 +12,12 @@ rule fetch:
     resources:
         runtime=240,
         mem_mb=4000,
-    message:
-        "data sets of scale {PLAN.scale}"
     params:
         scale=PLAN.scale,
+    message:
+        "data sets of scale {PLAN.scale}"
     shell:
-        "{config[python]} -m bench fetch --scale {params.scale:q} > {log} 2>&1"
+        "{config[python]:q} -m bench fetch --scale {params.scale:q} > {log:q} 2>&1"
 
 
 rule run:
@@ -33,11 +33,12 @@ rule run:
     threads: PLAN.content["threads"]
     resources:
         runtime=lambda wildcards, attempt: PLAN.runtime(wildcards.batch, attempt),
-        mem_mb=lambda wildcards, attempt: PLAN.batch(wildcards.batch)["memory_mb"] * attempt,
-        gpu=PLAN.content["gpus"],
-    message:
-        "training batch {wildcards.batch}"
+        mem_mb=lambda wildcards, attempt: PLAN.batch(wildcards.batch)["memory_mb"]
+        * attempt,
+        gpu=lambda wildcards: PLAN.batch(wildcards.batch)["gpus"],
     params:
         scale=PLAN.scale,
+    message:
+        "training batch {wildcards.batch}"
     shell:
-        "{config[python]} -m bench run --scale {params.scale:q} --batch {wildcards.batch} > {log} 2>&1"
+        "{config[python]:q} -m bench run --scale {params.scale:q} --batch {wildcards.batch} > {log:q} 2>&1"
