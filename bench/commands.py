@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -38,7 +39,7 @@ def do_plan(arguments: argparse.Namespace) -> int:
 
 
 def do_run(arguments: argparse.Namespace) -> int:
-    from bench import execute
+    from bench import gpus
 
     if arguments.minutes is not None and arguments.minutes <= 0:
         raise UserError(f"--minutes {arguments.minutes:g}: expected more than 0")
@@ -55,6 +56,18 @@ def do_run(arguments: argparse.Namespace) -> int:
             raise UserError(f"{made.layout.plan}: is of other code or settings (run {unknown[0]}); make the plan again")
         wanted = {run.key for run in runs}
         runs = [made.runs[key] for key in keys if key in wanted]
+    # A job of the workflow takes what the plan gave it; a call for everything trains run by run, on one GPU.
+    offered = made.suite.gpus_per_job if arguments.batch else 1
+    needed = plan.gpus_for([run.spec for run in runs], made.suite, min(offered, max(1, len(gpus.visible()))))
+    with gpus.assigned(needed, jobs_per_gpu=made.suite.jobs_per_gpu):
+        if needed > 1 and "LOCAL_RANK" not in os.environ:
+            return gpus.run_on(needed, sys.argv[1:])
+        return _train(made, runs, arguments)
+
+
+def _train(made: plan.Plan, runs: list[plan.Planned], arguments: argparse.Namespace) -> int:
+    from bench import execute
+
     tally = execute.run_all(made, runs[: arguments.limit], minutes=arguments.minutes)
     if not arguments.batch:
         execute.prune(made)

@@ -32,6 +32,12 @@ class Suite(Frozen):
     batch_minutes: float = Field(
         30.0, gt=0, le=10_000, description="runs are joined into one job up to this estimate (minutes on this machine)"
     )
+    gpus_per_job: int = Field(
+        1, ge=1, le=64, description="GPUs of one job, for runs that make use of several (torchrun)"
+    )
+    jobs_per_gpu: int = Field(
+        1, ge=1, le=64, description="jobs that share a GPU of this machine, for runs too small to fill one"
+    )
     keep: Literal["nothing", "weights", "everything"] = Field(
         "weights",
         description="artefacts kept once the runs that need them are done: nothing; the final weights; everything",

@@ -61,17 +61,24 @@ def prepare_torch(threads: int) -> None:
 
 
 @contextlib.contextmanager
-def _locked(folder: Any, key: str) -> Iterator[bool]:
-    """The run's own lock, so that an orphaned job and a new one never write the same run; False if it is taken."""
+def _locked(folder: Any, run: Planned, deadline: float | None) -> Iterator[bool]:
+    """The run's own lock, so that an orphaned job and a new one never write the same run.
+
+    Waits while another process trains it; False when the deadline comes first.
+    """
     from filelock import FileLock, Timeout
 
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f"{key}.lock")
+    lock = FileLock(folder / f"{run.key}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        yield False
-        return
+        print(f"{run.spec.label()}: another process trains it; waiting for it", file=sys.stderr, flush=True)
+        try:
+            lock.acquire(timeout=-1 if deadline is None else max(0.0, deadline - time.monotonic()), poll_interval=0.5)
+        except Timeout:
+            yield False
+            return
     try:
         yield True
     finally:
@@ -231,9 +238,14 @@ def _run_members(
 ) -> None:
     with contextlib.ExitStack() as stack:
         ready: list[Planned] = []
+        # All processes lock in the same order, so that no two wait for each other.
+        mine = {
+            run.key: stack.enter_context(_locked(plan.layout.scratch, run, deadline))
+            for run in sorted(members, key=lambda run: run.key)
+        }
         for run in members:
-            if not stack.enter_context(_locked(plan.layout.scratch, run.key)):
-                _fail(plan, run, UserError("another process is training it now"), tally)
+            if not mine[run.key]:
+                tally.left.append(run.key)
             elif why := _blocked(plan, run, tally):
                 _fail(plan, run, UserError(why), tally)
             elif _recorded(plan, run):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -72,6 +72,7 @@ class Batch:
         after: batches that leave what this one starts from.
         minutes: estimate on this kind of machine.
         memory_mb: peak of the largest run.
+        gpus: that it makes use of; 0 on the CPU.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Batch:
     after: tuple[str, ...]
     minutes: float
     memory_mb: int
+    gpus: int
 
 
 @dataclass
@@ -188,10 +190,14 @@ def machine_kind(suite: Suite) -> str:
     return "gpu" if suite.device == "cuda" or (suite.device == "auto" and Path("/dev/nvidia0").exists()) else "cpu"
 
 
+def gpus_for(specs: Iterable[RunSpec], suite: Suite, offered: int) -> int:
+    """GPUs that a job of these runs makes use of, if it is offered so many; 0 on the CPU."""
+    return 0 if machine_kind(suite) == "cpu" else max((spec.gpus(offered) for spec in specs), default=0)
+
+
 def batches(plan: Plan) -> list[Batch]:
     """Joins runs into jobs of about ``batch_minutes``; a family of parents and children stays together if it fits."""
     machine = machine_kind(plan.suite)
-    limit = plan.suite.batch_minutes
     todo = {run.key: run for run in plan.to_train()}
     minutes = {key: 60 * hours(run.spec.cost(), machine) for key, run in todo.items()}
     root: dict[str, str] = {}
@@ -201,21 +207,7 @@ def batches(plan: Plan) -> list[Batch]:
         above = None if parent is None else plan.key(parent)
         root[key] = root[above] if above in todo and above is not None else key
         families.setdefault(root[key], []).append(key)
-    jobs: list[list[str]] = []
-    open_jobs: dict[Any, list[str]] = {}
-    for family in families.values():
-        total = sum(minutes[key] for key in family)
-        if total > limit and len(family) > 1:
-            jobs += [[key] for key in family]
-            continue
-        first = todo[family[0]].spec
-        shelf = (first.trainer, first.company())
-        current = open_jobs.setdefault(shelf, [])
-        if current and sum(minutes[key] for key in current) + total > limit:
-            jobs.append(current)
-            current = open_jobs[shelf] = []
-        current += family
-    jobs += [job for job in open_jobs.values() if job]
+    jobs = _joined(plan, todo, families.values(), minutes)
     names = {key: hashlib.sha256(" ".join(job).encode()).hexdigest()[:12] for job in jobs for key in job}
     made = []
     for job in jobs:
@@ -223,9 +215,45 @@ def batches(plan: Plan) -> list[Batch]:
         before = {names[plan.key(parent)] for parent in parents if parent is not None and plan.key(parent) in todo}
         own = names[job[0]]
         memory = max(todo[key].spec.cost().memory_mb for key in job)
-        made.append(Batch(own, tuple(job), tuple(sorted(before - {own})), sum(minutes[key] for key in job), memory))
+        gpus = gpus_for([todo[key].spec for key in job], plan.suite, plan.suite.gpus_per_job)
+        spent = sum(minutes[key] for key in job)
+        made.append(Batch(own, tuple(job), tuple(sorted(before - {own})), spent, memory, gpus))
     # The longest first, so that the last jobs to end are short.
     return sorted(made, key=lambda batch: -batch.minutes)
+
+
+def _joined(
+    plan: Plan, todo: Mapping[str, Planned], families: Iterable[list[str]], minutes: Mapping[str, float]
+) -> list[list[str]]:
+    """Puts families that are alike into one job up to the limit; of one that is too long, the runs without children."""
+    limit = plan.suite.batch_minutes
+    with_children = {plan.key(parent) for run in todo.values() if (parent := run.spec.parent_spec) is not None}
+    jobs: list[list[str]] = []
+    waiting: dict[Any, tuple[list[str], float]] = {}
+
+    def put(keys: list[str], above: str | None) -> None:
+        first = todo[keys[0]].spec
+        # Runs that wait for different parents never share a job, so that no two jobs wait for each other.
+        shelf = (first.trainer, first.company(), gpus_for([first], plan.suite, plan.suite.gpus_per_job), above)
+        total = sum(minutes[key] for key in keys)
+        current, spent = waiting.get(shelf, ([], 0.0))
+        if current and spent + total > limit:
+            jobs.append(current)
+            current, spent = [], 0.0
+        current.extend(keys)
+        waiting[shelf] = (current, spent + total)
+
+    for family in families:
+        if len(family) == 1 or sum(minutes[key] for key in family) <= limit:
+            put(family, None)
+            continue
+        for key in family:
+            parent = todo[key].spec.parent_spec
+            if key in with_children or parent is None:
+                jobs.append([key])
+            else:
+                put([key], plan.key(parent))
+    return jobs + [current for current, _ in waiting.values()]
 
 
 def freeze(plan: Plan) -> Path:
@@ -234,7 +262,6 @@ def freeze(plan: Plan) -> Path:
         "scale": plan.suite.scale,
         "source": plan.source or plan.suite.scale,
         "threads": plan.suite.threads,
-        "gpus": int(machine_kind(plan.suite) == "gpu"),
         "judging": provenance.fingerprint("bench.judge"),
         "batches": [vars(batch) for batch in batches(plan)],
         "exhibits": {

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from bench import config, paths, plan
+from bench import config, gpus, paths, plan
 from bench.errors import UserError
 
 PROFILES = config.CONFIGS / "profiles"
@@ -33,7 +33,72 @@ def command_line(made: plan.Plan, profile: str) -> list[str]:
         "--config",
         f"plan={made.layout.plan}",
         f"python={sys.executable}",
+        *_local_gpus(folder / "config.yaml", made),
     ]
+
+
+def _local_gpus(profile: Path, made: plan.Plan) -> list[str]:
+    """How many GPU jobs may run at once on this machine; a cluster counts its GPUs itself."""
+    import yaml
+
+    content = yaml.safe_load(profile.read_text()) or {}
+    devices = gpus.visible()
+    if content.get("executor", "local") != "local" or not devices:
+        return []
+    return ["--resources", f"gpu={len(devices) * made.suite.jobs_per_gpu}"]
+
+
+@contextlib.contextmanager
+def _alone(root: Path) -> Iterator[int]:
+    """Holds the folder's lock. Snakemake inherits it, so that it outlives a killed call as long as its Snakemake does.
+
+    Raises:
+        UserError: another call is at work in the folder.
+    """
+    import fcntl
+
+    root.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{root}: another call is at work here; wait for it or stop it") from None
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _snakemake(call: Sequence[str], lock: int) -> int:
+    """Runs Snakemake and returns its exit code, negative for a signal; an interrupt ends its jobs before it goes up."""
+    process = subprocess.Popen([sys.executable, "-m", *call], pass_fds=(lock,))
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        # A terminal interrupts the whole group; from elsewhere only this process may have been told.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=3)
+        _interrupt_tree(process)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt_tree(process: subprocess.Popen[bytes]) -> None:
+    import psutil  # type: ignore[import-untyped]
+
+    with contextlib.suppress(psutil.NoSuchProcess):
+        tree = psutil.Process(process.pid)
+        for member in (*tree.children(recursive=True), tree):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.send_signal(signal.SIGINT)
+    with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+        process.wait(timeout=30)
 
 
 def reproduce(
@@ -55,13 +120,7 @@ def reproduce(
         suite = suite.model_copy(update={"older_code": "retrain"})
     made = plan.make(suite, names, source=scale)
     call = command_line(made, profile)
-    made.layout.root.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(made.layout.root / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"{made.layout.root}: another call is at work here; wait for it or stop it") from None
-    with lock:
+    with _alone(made.layout.root) as lock:
         if not dry_run:
             plan.check_budget(made, budget, shutil.disk_usage(made.layout.root).free)
         plan.freeze(made)
@@ -70,9 +129,12 @@ def reproduce(
             f"&& {shlex.join(call)}",
             flush=True,
         )
-        code = subprocess.run([sys.executable, "-m", *call, *(["--dry-run"] if dry_run else [])]).returncode
+        code = _snakemake([*call, *(["--dry-run"] if dry_run else [])], lock)
         if dry_run:
             return code
+        if code < 0:
+            print(f"Snakemake was killed (signal {-code}); the same command goes on", file=sys.stderr)
+            return 1
         if code != 0:
             return _after_failure(scale, names, made)
         _browsable(call, made)
@@ -97,9 +159,9 @@ def _after_failure(scale: str, names: Sequence[str], made: plan.Plan) -> int:
     for path in failures:
         content = json.loads(path.read_text())
         print(f"FAILED {content['label']}: {content['why']}", file=sys.stderr)
+    what = f"{len(failures)} runs failed" if failures else "a step failed"
     print(
-        f"{len(failures)} runs failed; what is there was drawn with gaps. The same command tries them again; "
-        f"logs: {made.layout.logs}",
+        f"{what}; what is there was drawn with gaps. The same command tries again; logs: {made.layout.logs}",
         file=sys.stderr,
     )
     return 1

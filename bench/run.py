@@ -79,6 +79,10 @@ class RunSpec(Frozen):
         """Runs with equal company may train together in one process; ``None`` trains alone."""
         return None
 
+    def gpus(self, offered: int) -> int:
+        """How many of so many GPUs of one machine the run makes use of; several are driven by torchrun."""
+        return min(1, offered)
+
     def keeps(self) -> tuple[str, ...]:
         """Names of the artefacts that the run leaves for children or verification."""
         return ()
