@@ -10,7 +10,7 @@ from typing import Literal
 
 from torch import nn
 
-Norm = Literal["full", "convs", "none"]
+Norm = Literal["full", "convs", "partial", "none"]
 
 
 def cnn7(
@@ -18,14 +18,16 @@ def cnn7(
 ) -> nn.Sequential:
     """Convolutions 3 x 3 of widths w, w, 2w, 2w, 2w with strides 1, 1, 2, 1, 1; a hidden layer of `units`; the classifier.
 
-    The fifth convolution has stride 2 for images of 64 pixels and more.
+    The fifth convolution has stride 2 for images of 64 pixels and more. BatchNorm stands everywhere (full), after all
+    convolutions (convs), after the first four (partial), or nowhere (none).
     """
     channels, height, side = in_shape
     layers: list[nn.Module] = []
     strides = (1, 1, 2, 1, 2 if height >= 64 else 1)
-    for out, stride in zip((width, width, 2 * width, 2 * width, 2 * width), strides, strict=True):
+    widths = (width, width, 2 * width, 2 * width, 2 * width)
+    for index, (out, stride) in enumerate(zip(widths, strides, strict=True)):
         layers.append(nn.Conv2d(channels, out, 3, stride, 1))
-        if norm != "none":
+        if norm in ("full", "convs") or (norm == "partial" and index < 4):
             layers.append(nn.BatchNorm2d(out))
         layers.append(nn.ReLU())
         channels = out

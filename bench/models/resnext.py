@@ -10,20 +10,23 @@ from bench.models.residual import Residual, batch_norm, head, shortcut
 
 CARDINALITY = 2
 
+Norm = Literal["full", "partial", "none"]
 
-def _block(channels_in: int, group: int, stride: int, present: bool) -> Residual:
-    inner = CARDINALITY * group
+
+def _block(channels_in: int, group: int, stride: int, norm: Norm) -> Residual:
+    """1 x 1, grouped 3 x 3, 1 x 1 to twice the group width; with partial BatchNorm only after the first."""
+    full = norm == "full"
     body = nn.Sequential(
-        nn.Conv2d(channels_in, inner, 1),
-        batch_norm(inner, present),
+        nn.Conv2d(channels_in, group, 1),
+        batch_norm(group, norm != "none"),
         nn.ReLU(),
-        nn.Conv2d(inner, inner, 3, stride, 1, groups=CARDINALITY),
-        batch_norm(inner, present),
+        nn.Conv2d(group, group, 3, stride, 1, groups=CARDINALITY),
+        batch_norm(group, full),
         nn.ReLU(),
-        nn.Conv2d(inner, 2 * group, 1),
-        batch_norm(2 * group, present),
+        nn.Conv2d(group, 2 * group, 1),
+        batch_norm(2 * group, full),
     )
-    return Residual(body, shortcut(channels_in, 2 * group, stride, present))
+    return Residual(body, shortcut(channels_in, 2 * group, stride, full))
 
 
 def resnext(
@@ -32,7 +35,7 @@ def resnext(
     in_shape: tuple[int, int, int],
     width: int | None = None,
     units: int = 512,
-    norm: Literal["full", "none"] = "full",
+    norm: Norm = "full",
 ) -> nn.Sequential:
     """Group widths w, 2w, 4w with strides 1, 2, 2: one block each from w = 64, two each from w = 16 for 64 pixels."""
     present, large = norm == "full", in_shape[1] >= 64
@@ -42,6 +45,6 @@ def resnext(
     for factor, first in ((1, 1), (2, 2), (4, 2)):
         for index in range(blocks):
             stride = first if index == 0 else 1
-            layers.append(_block(channels, base * factor, stride, present))
+            layers.append(_block(channels, base * factor, stride, norm))
             channels, side = 2 * base * factor, -(-side // stride)
     return nn.Sequential(*layers, *head(channels * side * side, units, num_classes, present))

@@ -1,0 +1,528 @@
+"""Runs of certified training as data: training, verification, bounds at initialisation, timing. Without torch.
+
+Every field's default is the paper's or its code's value; what a record of each run holds stands in the docstrings.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from bench.certified import sizes
+from bench.run import Cost, Frozen, RunSpec
+
+SHAPES: dict[str, tuple[tuple[int, int, int], int, int, int]] = {
+    "mnist": ((1, 28, 28), 10, 60_000, 10_000),
+    "cifar10": ((3, 32, 32), 10, 50_000, 10_000),
+    "tinyimagenet": ((3, 64, 64), 200, 100_000, 10_000),
+    "synthetic_certified": ((3, 12, 12), 5, 800, 1_000),
+}
+"""Data set -> shape of an image, classes, training samples, test samples (TinyImageNet: its validation samples)."""
+
+EPS: dict[str, dict[str, float]] = {
+    "mnist": {"exact": 0.4, "code": 0.4},
+    "cifar10": {"exact": 8 / 255, "code": 0.03137},
+    "tinyimagenet": {"exact": 1 / 255, "code": 0.00392},
+    "synthetic_certified": {"exact": 0.025, "code": 0.025},
+}
+"""Target radius by data set, and the slightly smaller constants of the authors' code (protocol, section d)."""
+
+BATCH = {"mnist": 256, "cifar10": 128, "tinyimagenet": 128, "synthetic_certified": 32}
+"""Samples of a step (protocol, section b)."""
+
+LAMBDA_0 = {"mnist": 0.5, "cifar10": 0.5, "tinyimagenet": 0.2, "synthetic_certified": 0.5}
+"""Weight of the regularisers at the start of the warm-up (authors' code; TinyImageNet: the README's command)."""
+
+AUGMENTATION = {"mnist": (0, False), "cifar10": (2, True), "tinyimagenet": (4, True), "synthetic_certified": (0, False)}
+"""Pixels of edge padding before the random crop, and whether images are mirrored (authors' code)."""
+
+STATISTICS = {
+    "mnist": ((0.0,), (1.0,)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "tinyimagenet": ((0.4802, 0.4481, 0.3975), (0.2302, 0.2265, 0.2262)),
+    "synthetic_certified": ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
+}
+"""Mean and standard deviation by channel that images are normalised with (protocol, section b)."""
+
+Dataset = Literal["mnist", "cifar10", "tinyimagenet", "synthetic_certified"]
+Init = Literal[
+    "default",
+    "torch_default",
+    "ibp",
+    "kaiming_uniform",
+    "kaiming_normal",
+    "kaiming_fan_out",
+    "xavier_uniform",
+    "xavier_normal",
+    "orthogonal",
+]
+Method = Literal["ibp", "crown_ibp", "crown", "alpha_crown"]
+PHASES = ("zero", "ramp", "final")
+"""Parts of a schedule: eps = 0, eps rising, eps at its target."""
+
+
+class Network(Frozen):
+    """A network and its options; widths scale everything but the stem of the Wide-ResNet."""
+
+    name: Literal["cnn7", "wide_resnet8", "resnext"] = Field("cnn7", description="architecture")
+    norm: Literal["full", "convs", "partial", "none"] = Field(
+        "full",
+        description=(
+            "BatchNorm: everywhere, after convolutions only (CNN-7), as earlier TinyImageNet models had it "
+            "(CNN-7: convolutions 1 to 4; ResNeXt: after each block's first convolution), nowhere"
+        ),
+    )
+    width: int | None = Field(None, ge=1, le=1024, description="first width; None is the paper's for the image size")
+    units: int = Field(512, ge=1, le=8192, description="units of the hidden linear layer")
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        has = {"cnn7": ("full", "convs", "partial", "none"), "resnext": ("full", "partial", "none")}
+        if self.norm not in has.get(self.name, ("full", "none")):
+            raise ValueError(f"{self.name} has no variant '{self.norm}' of BatchNorm")
+        return self
+
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments of the builder that depart from its defaults."""
+        chosen: dict[str, Any] = {} if self.norm == "full" else {"norm": self.norm}
+        chosen |= {} if self.width is None else {"width": self.width}
+        return chosen | ({} if self.units == 512 else {"units": self.units})
+
+    def layers(self, shape: tuple[int, int, int], classes: int) -> list[sizes.Layer]:
+        """Convolutions and linear layers in the order of the forward pass."""
+        large = shape[1] >= 64
+        paper = {"cnn7": 64, "wide_resnet8": 160 if large else 128, "resnext": 16 if large else 64}[self.name]
+        make = {"cnn7": sizes.cnn7, "wide_resnet8": sizes.wide_resnet8, "resnext": sizes.resnext}[self.name]
+        return list(make(shape, classes, self.width or paper, self.units, self.norm))
+
+
+class Schedule(Frozen):
+    """Epochs of the three phases and the learning rate by epoch."""
+
+    zero: int = Field(1, ge=0, le=10_000, description="epochs at eps = 0")
+    ramp: int = Field(80, ge=1, le=10_000, description="epochs in which eps rises")
+    final: int = Field(79, ge=0, le=10_000, description="epochs at the target eps")
+    milestones: tuple[int, ...] = Field((120, 140), description="the learning rate falls after these epochs")
+    mid: float = Field(0.25, gt=0, lt=1, description="share of the ramp before eps rises linearly")
+    beta: float = Field(4.0, ge=2, le=8, description="exponent of the ramp's first part")
+
+    @property
+    def epochs(self) -> int:
+        return self.zero + self.ramp + self.final
+
+    @property
+    def warmup(self) -> int:
+        """Epochs in which the regularisers act: eps = 0 and ramp."""
+        return self.zero + self.ramp
+
+    def phase(self, epoch: int) -> Literal["zero", "ramp", "final"]:
+        """Phase of an epoch, counted from 0."""
+        return "zero" if epoch < self.zero else "ramp" if epoch < self.warmup else "final"
+
+    def name(self) -> str:
+        """As the published tables say it, e.g. ``160 (1+80+79)``."""
+        return f"{self.epochs} ({self.zero}+{self.ramp}+{self.final})"
+
+
+MNIST_70 = Schedule(zero=0, ramp=20, final=50, milestones=(50, 60))
+CIFAR_70 = Schedule(zero=1, ramp=20, final=49, milestones=(50, 60))
+CIFAR_160 = Schedule()
+TIN_10 = Schedule(zero=1, ramp=10, final=69, milestones=(60, 70))
+TIN_20 = Schedule(zero=1, ramp=20, final=59, milestones=(60, 70))
+"""The paper's schedules (protocol, section b)."""
+
+
+class Recipe(Frozen):
+    """What newer recipes change in the robust loss; the defaults are the paper's loss."""
+
+    objective: Literal["ibp", "mtl_ibp", "sabr"] = Field(
+        "ibp", description="robust loss: of the box; mixed with an adversarial loss; of a small box around an attack"
+    )
+    robust_weight: float = Field(
+        1.0, ge=0, le=1, description="weight of the robust loss; the rest is clean (MTL-IBP: adversarial) loss"
+    )
+    box_share: float = Field(1.0, gt=0, le=1, description="SABR: radius of the small box as a share of eps")
+    l1: float = Field(0.0, ge=0, description="weight of the sum of absolute weights")
+    attack_steps: int = Field(8, ge=1, le=200, description="PGD steps in training (MTL-IBP, SABR)")
+    attack_step: float = Field(0.25, gt=0, le=2, description="size of a PGD step as a share of eps")
+
+
+class Certified(RunSpec):
+    """One training of certified robustness.
+
+    Rows of Table 4 as fields: r1 ``network.norm="none"``; r2 ``norm="convs"``; r3 (vanilla) all defaults; r4
+    ``init="ibp"``; r5 ``init="ibp", regularizers=("tightness",)``; r6 ``("relu",)``; r7 both and ``init="default"``; r8
+    (ours) both and ``init="ibp"``. The CROWN-IBP baseline is vanilla with ``bound="crown_ibp"``.
+
+    A record has (errors in percent, on the test set, verified ones by interval bounds):
+
+    metrics
+        ``standard_error``, ``verified_error``: of the epoch that `report` names (the last by default);
+        ``reported_epoch``: that epoch, from 1;
+        ``last_standard_error``, ``last_verified_error``;
+        ``best_standard_error``, ``best_verified_error``, ``best_epoch``: of the epoch at the target eps with the least
+        verified error on the test set (optimistic: chosen on what is reported);
+        ``val_best_standard_error``, ``val_best_verified_error``, ``val_best_epoch``: chosen on held-out training
+        samples; only with `holdout`;
+        ``train_error``, ``train_verified_error``: running means of the last epoch.
+    series ``epochs``, a row for each epoch
+        ``epoch`` from 1; ``phase`` zero, ramp or final; ``eps`` reached at its end, with which it is evaluated; ``lr``;
+        ``train_loss``, ``train_error``, ``train_verified_error`` (running means in train mode; with eps = 0 and without
+        regularisers verified equals standard); ``standard_error``, ``verified_error`` (at this eps), ``tightness``,
+        ``relu`` (both regularisers on the test set, also where their weight is 0; eps = 0 is taken as 1e-6);
+        ``seconds`` of training, ``seconds_test``; with `holdout` also ``val_standard_error``, ``val_verified_error``.
+    series ``layers``, a row for each epoch and ReLU layer, on the test set
+        ``epoch``, ``layer`` from 1, shares ``active``, ``inactive``, ``unstable`` (sum 1), ``radius`` (mean).
+    series ``radii``, at the ends of the eps = 0 phase (eps taken as 1e-6), of each quarter of the ramp and of training
+        ``epoch``, ``layer``, ``state`` (active, inactive, unstable), ``share``, ``radius`` (mean over the neurons in
+        that state; a state without neurons has no row).
+    series ``phases``, a row for each phase that has epochs
+        ``phase``, ``epochs``, ``seconds_per_epoch`` (training only, the first epoch of the run left out if others are).
+    costs
+        ``samples``, ``steps``, ``seconds`` (training), ``seconds_test``.
+    artefact ``weights``
+        of the reported epoch, with BatchNorm's running statistics.
+    """
+
+    trainer: ClassVar[str] = "bench.certified.train"
+
+    dataset: Dataset = Field("cifar10", description="data set")
+    network: Network = Field(default_factory=Network, description="network")
+    init: Init = Field("default", description="initial weights; default is the network's own, as in the authors' code")
+    halve_after_add: bool = Field(True, description="IBP init: halve weights that read ReLU(a + b) (October 2021 code)")
+    bound: Literal["ibp", "crown_ibp"] = Field("ibp", description="bound of the warm-up loss")
+    regularizers: tuple[Literal["tightness", "relu", "std"], ...] = Field(
+        (), description="regularisers of the warm-up (Equations 7 and 8; std is an extra of two code versions)"
+    )
+    lambda_0: float | None = Field(None, ge=0, le=100, description="their weight at the start; None is the data set's")
+    tau: float = Field(0.5, gt=0, le=10, description="tolerance of the regularisers (authors' code)")
+    l_relu: Literal["skip", "code"] = Field(
+        "skip", description="layers without an active or inactive neuron: left out (paper), or a constant 2 (code)"
+    )
+    eps: float | None = Field(None, gt=0, lt=1, description="target radius in pixel units of 0 to 1; None: data set's")
+    schedule: Schedule = Field(default_factory=Schedule, description="epochs, eps and learning rate")
+    lr: float = Field(5e-4, gt=0, le=1, description="learning rate of Adam")
+    lr_decay: float = Field(0.2, gt=0, le=1, description="factor at each milestone (authors' code)")
+    batch: int | None = Field(None, ge=2, le=8192, description="samples of a step; None is the data set's")
+    micro_batch: int | None = Field(
+        None,
+        ge=2,
+        description="gradient accumulation with BatchNorm statistics of so many samples (authors: 64 on TIN)",
+    )
+    clip: float = Field(10.0, gt=0, description="largest gradient norm (authors' code)")
+    crop: int | None = Field(None, ge=0, le=16, description="padding of the random crop; None is the data set's")
+    flip: bool | None = Field(None, description="random mirroring; None is the data set's")
+    recipe: Recipe = Field(default_factory=Recipe, description="robust loss")
+    precision: Literal["float32", "bf16"] = Field("float32", description="arithmetic of training; evaluation: float32")
+    tf32: bool = Field(False, description="allow TF32 in training on a GPU; evaluation never does")
+    bn_statistics: Literal["running", "population"] = Field(
+        "running", description="BatchNorm at evaluation: running averages, or means over the training set (CTBench)"
+    )
+    report: Literal["last", "best_on_test", "best_on_val"] = Field(
+        "last", description="epoch that is reported and kept; best_on_test is optimistic"
+    )
+    holdout: int = Field(0, ge=0, description="training samples held out for the choice of an epoch")
+    population: int | None = Field(None, ge=4, description="use so many training samples in all; None is the whole set")
+    report_samples: int | None = Field(None, ge=1, description="test on so many samples; None is the whole set")
+    generated: int | None = Field(None, ge=2, description="train on so many generated samples of the true shape")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.report == "best_on_val" and not self.holdout:
+            raise ValueError("report best_on_val needs a holdout, e.g. 5000")
+        if self.fit_samples() < 2:
+            raise ValueError(f"holdout {self.holdout} leaves nothing of {self.train_samples()} samples to train on")
+        if self.micro_batch and self.batch_size % self.micro_batch:
+            raise ValueError(f"batch {self.batch_size} is no multiple of micro_batch {self.micro_batch}")
+        if self.recipe.objective != "ibp" and self.bound != "ibp":
+            raise ValueError(f"objective {self.recipe.objective} goes with bound ibp only")
+        return self
+
+    @property
+    def target(self) -> float:
+        """Target eps."""
+        return EPS[self.dataset]["exact"] if self.eps is None else self.eps
+
+    @property
+    def batch_size(self) -> int:
+        return BATCH[self.dataset] if self.batch is None else self.batch
+
+    @property
+    def weight(self) -> float:
+        """lambda_0."""
+        return LAMBDA_0[self.dataset] if self.lambda_0 is None else self.lambda_0
+
+    def augmentation(self) -> tuple[int, bool]:
+        """Padding of the crop, and whether images are mirrored."""
+        padding, flip = AUGMENTATION[self.dataset]
+        return (padding if self.crop is None else self.crop, flip if self.flip is None else self.flip)
+
+    def shape(self) -> tuple[int, int, int]:
+        return SHAPES[self.dataset][0]
+
+    def classes(self) -> int:
+        return SHAPES[self.dataset][1]
+
+    def train_samples(self) -> int:
+        """Training samples that are used, the held-out ones included; fewer where the copy at hand has fewer."""
+        available = self.generated or SHAPES[self.dataset][2]
+        return min(available, self.population or available)
+
+    def fit_samples(self) -> int:
+        return self.train_samples() - self.holdout
+
+    def test_samples(self) -> int:
+        available = self.batch_size if self.generated else SHAPES[self.dataset][3]
+        return min(available, self.report_samples or available)
+
+    def steps_per_epoch(self) -> int:
+        """L of the schedule; the last partial batch counts (and one of a single sample is dropped)."""
+        return math.ceil(self.fit_samples() / self.batch_size)
+
+    def layers(self) -> list[sizes.Layer]:
+        return self.network.layers(self.shape(), self.classes())
+
+    def parameters(self) -> int:
+        return sum(layer.parameters for layer in self.layers())
+
+    def macs(self) -> int:
+        """Multiply-accumulates of a forward pass for one image."""
+        return sum(layer.macs for layer in self.layers())
+
+    def passes(self, phase: str) -> float:
+        """Forward passes' worth of work of a training step: clean, centre and radius, each also twice backward."""
+        bounded = phase != "zero" or bool(self.regularizers)
+        work = 9.0 if bounded else 3.0
+        if phase == "ramp" and self.bound == "crown_ibp":
+            work += 3.0 * (self.classes() - 1)
+        if phase != "zero" and self.recipe.objective != "ibp":
+            work += 2.0 * self.recipe.attack_steps + 3.0
+        return work
+
+    def cost(self) -> Cost:
+        schedule, fit = self.schedule, self.fit_samples()
+        spans = {"zero": schedule.zero, "ramp": schedule.ramp, "final": schedule.final}
+        train = sum(spans[phase] * self.passes(phase) for phase in PHASES) * fit
+        test = 3.0 * schedule.epochs * (self.test_samples() + self.holdout)
+        neurons = sum(layer.neurons for layer in self.layers())
+        # About twelve float32 tensors of every pre-activation live between the forward and the backward pass.
+        memory = 900 + (48 * neurons * (self.micro_batch or self.batch_size) + 20 * self.parameters()) / 2**20
+        kind = f"certified_{self.precision}"
+        return Cost(float(schedule.epochs * fit), 2 * self.macs() * (train + test), "samples", kind, round(memory))
+
+    def method(self) -> str:
+        """The row's name for people."""
+        parts = ["ours" if self._ours() else "CROWN-IBP" if self.bound == "crown_ibp" else "vanilla"]
+        if not self._ours():
+            parts += ["IBP init"] if self.init == "ibp" else [] if self.init == "default" else [self.init]
+            parts += [f"L_{name}" for name in self.regularizers]
+        if self.network.norm != "full":
+            parts.append({"none": "no BN", "convs": "BN after convs", "partial": "partial BN"}[self.network.norm])
+        if self.recipe.objective != "ibp":
+            parts.append(self.recipe.objective)
+        if self.recipe.robust_weight != 1:
+            parts.append(f"robust weight {self.recipe.robust_weight:g}")
+        return " ".join(parts)
+
+    def _ours(self) -> bool:
+        return self.init == "ibp" and set(self.regularizers) >= {"tightness", "relu"} and self.bound == "ibp"
+
+    def label(self) -> str:
+        return (
+            f"certified {self.dataset} {self.network.name} {self.method()} eps {self.target:.4g} "
+            f"{self.schedule.name()} seed {self.seed}"
+        )
+
+    def company(self) -> Hashable | None:
+        return None
+
+    def keeps(self) -> tuple[str, ...]:
+        return ("weights",)
+
+    def data(self) -> tuple[str, ...]:
+        return () if self.generated else (self.dataset,)
+
+    def code(self) -> tuple[str, ...]:
+        from bench import models
+
+        return (models.module_of(self.network.name),)
+
+    def smoke(self) -> Certified:
+        """Two steps of the ramp on generated samples of the true shape."""
+        return self.model_copy(
+            update={
+                "seed": 0,
+                "generated": 2 * self.batch_size + min(self.holdout, self.batch_size),
+                "holdout": min(self.holdout, self.batch_size),
+                "population": None,
+                "report_samples": None,
+                "schedule": self.schedule.model_copy(update={"zero": 0, "ramp": 1, "final": 0, "milestones": ()}),
+            }
+        )
+
+
+class Verification(RunSpec):
+    """Verified error of a trained network with auto_LiRPA, and the error under attack.
+
+    A record has (errors in percent):
+
+    metrics
+        ``standard_error``, ``pgd_error``, ``verified_error_<method>`` for each of `methods`, ``samples`` (n), ``eps``.
+        Each sample is checked: misclassified implies attacked, attacked implies not verified.
+    costs
+        ``seconds_pgd``, ``seconds_<method>``.
+    notes
+        ``auto_lirpa``, its version; ``dtype``.
+    """
+
+    trainer: ClassVar[str] = "bench.certified.verify"
+
+    parent: Certified = Field(description="run whose weights are verified")
+    eps: float | None = Field(None, gt=0, lt=1, description="radius; None is the one that the network was trained for")
+    methods: tuple[Method, ...] = Field(("ibp", "crown_ibp"), min_length=1, description="bounds, through auto_LiRPA")
+    pgd_steps: int = Field(40, ge=1, le=10_000, description="steps of the attack")
+    pgd_restarts: int = Field(1, ge=1, le=100, description="random starts of the attack")
+    pgd_step: float = Field(
+        0.1, gt=0, le=2, description="size of a step as a share of eps; a quarter after half of them"
+    )
+    samples: int | None = Field(
+        None, ge=1, description="verify so many test samples; None: those the parent reports on"
+    )
+    batch: int | None = Field(None, ge=1, le=10_000, description="samples at once; None is chosen by memory")
+    dtype: Literal["float32", "float64"] = Field("float32", description="arithmetic; never TF32")
+    alpha_iterations: int = Field(20, ge=1, le=1000, description="optimisation steps of alpha-CROWN")
+
+    @property
+    def radius(self) -> float:
+        return self.parent.target if self.eps is None else self.eps
+
+    def test_samples(self) -> int:
+        return min(self.samples or self.parent.test_samples(), self.parent.test_samples())
+
+    def cost(self) -> Cost:
+        parent, n = self.parent, self.test_samples()
+        rows = parent.classes() - 1
+        neurons = sum(layer.neurons for layer in parent.layers())
+        # CROWN bounds every intermediate neuron by a backward pass of its own.
+        each = {"ibp": 2.0, "crown_ibp": 2.0 + 2.0 * rows, "crown": float(neurons), "alpha_crown": 3.0 * neurons}
+        passes = 1 + 3.0 * self.pgd_steps * self.pgd_restarts + sum(each[method] for method in self.methods)
+        memory = round(1500 + 4 * neurons * rows * min(n, self.batch or 100) * 8 / 2**20)
+        return Cost(float(n), 2.0 * parent.macs() * passes * n, "samples", "certified_verify", memory)
+
+    def parameters(self) -> int:
+        return 0
+
+    def label(self) -> str:
+        parent = self.parent
+        return (
+            f"verification of {parent.dataset} {parent.network.name} {parent.method()} {parent.schedule.name()} "
+            f"at eps {self.radius:.4g} seed {self.seed}"
+        )
+
+    def data(self) -> tuple[str, ...]:
+        return self.parent.data()
+
+    def code(self) -> tuple[str, ...]:
+        return self.parent.code()
+
+    def smoke(self) -> Verification:
+        update = {"seed": 0, "parent": self.parent.smoke(), "samples": 2, "pgd_steps": 2}
+        return self.model_copy(update=update)
+
+
+class Initialisation(RunSpec):
+    """Interval bounds of an untrained network on one batch of training images (Figure 1, Table 5).
+
+    A record has:
+
+    metrics
+        ``growth``: mean radius of the last ReLU layer's input over the input's; ``tightness``: L_tightness, tau 0.5.
+    series ``layers``, row 0 for the input and one for the input of each ReLU, in the order of the forward pass
+        ``layer`` from 0; ``kind`` (input, conv, linear); ``fan_in``; ``fan_out`` (k^2 times output channels);
+        ``radius`` (mean, normalised units; the interval's width is twice that); ``gain`` (measured: radius over the
+        last row's; 0 in row 0); ``formula`` (expected gain of this initialisation without BatchNorm, 0 in row 0). For
+        residual networks ``fan_in`` and ``formula`` are of the last convolution before the ReLU.
+    """
+
+    trainer: ClassVar[str] = "bench.certified.gains"
+
+    dataset: Dataset = Field("cifar10", description="data set")
+    network: Network = Field(default_factory=lambda: Network(norm="none"), description="network")
+    init: Init = Field("torch_default", description="initial weights")
+    halve_after_add: bool = Field(True, description="IBP init: halve weights that read ReLU(a + b)")
+    eps: float | None = Field(None, gt=0, lt=1, description="radius; None is the data set's target")
+    batch: int = Field(128, ge=2, le=1024, description="images")
+    mode: Literal["eval", "train"] = Field("eval", description="BatchNorm by running or by batch statistics")
+    generated: int | None = Field(None, ge=2, description="generated samples of the true shape")
+
+    def cost(self) -> Cost:
+        layers = self.network.layers(*SHAPES[self.dataset][:2])
+        flops = 6.0 * sum(layer.macs for layer in layers) * self.batch
+        memory = 900 + 24 * sum(layer.neurons for layer in layers) * self.batch / 2**20
+        return Cost(float(self.batch), flops, "samples", "certified_float32", round(memory))
+
+    def parameters(self) -> int:
+        return 0
+
+    def label(self) -> str:
+        mode = "" if self.network.norm == "none" else f" {self.mode} mode"
+        return f"bounds at init of {self.dataset} {self.network.name} {self.init}{mode} seed {self.seed}"
+
+    def data(self) -> tuple[str, ...]:
+        return () if self.generated else (self.dataset,)
+
+    def code(self) -> tuple[str, ...]:
+        from bench import models
+
+        return (models.module_of(self.network.name),)
+
+    def smoke(self) -> Initialisation:
+        return self.model_copy(update={"seed": 0, "generated": self.batch})
+
+
+class Timing(RunSpec):
+    """Seconds of a training epoch in each phase, measured on the machine at hand (Table 3, training cost).
+
+    A record has:
+
+    metrics
+        ``seconds_zero``, ``seconds_ramp``, ``seconds_final``: a training epoch of each phase that the schedule has,
+        evaluation left out; ``seconds_total``: summed over the schedule; ``samples_per_second_<phase>``. All depend on
+        the machine and are no part of a bit-for-bit comparison.
+    series ``epochs``
+        ``phase``, ``repeat`` from 0, ``seconds_epoch`` (scaled to a whole epoch from `steps`).
+    """
+
+    trainer: ClassVar[str] = "bench.certified.timing"
+
+    of: Certified = Field(description="training whose epochs are timed; its data are used")
+    repeats: int = Field(3, ge=1, le=100, description="timed epochs of each phase, after one that warms up")
+    steps: int | None = Field(None, ge=2, description="time so many steps and scale to an epoch; None is a whole epoch")
+
+    def _steps(self) -> int:
+        return min(self.steps or self.of.steps_per_epoch(), self.of.steps_per_epoch())
+
+    def cost(self) -> Cost:
+        samples = (self.repeats + 1) * self._steps() * self.of.batch_size
+        spans = {"zero": self.of.schedule.zero, "ramp": self.of.schedule.ramp, "final": self.of.schedule.final}
+        passes = sum(self.of.passes(phase) for phase in PHASES if spans[phase])
+        inner = self.of.cost()
+        return Cost(3.0 * samples, 2 * self.of.macs() * passes * samples, "samples", inner.kind, inner.memory_mb)
+
+    def parameters(self) -> int:
+        return 0
+
+    def label(self) -> str:
+        return f"timing of {self.of.dataset} {self.of.network.name} {self.of.method()} seed {self.seed}"
+
+    def data(self) -> tuple[str, ...]:
+        return self.of.data()
+
+    def code(self) -> tuple[str, ...]:
+        return self.of.code()
+
+    def smoke(self) -> Timing:
+        return self.model_copy(update={"seed": 0, "of": self.of.smoke(), "repeats": 1, "steps": 2})
