@@ -1,13 +1,14 @@
 """The trainer of the warm-start paper: rounds of fitting, each from weights made of the last round's.
 
 Two-phase training, online learning, transfer and repeated shrinking are lists of rounds (`bench.warmstart.spec`).
+A run is a generator that asks for one step at a time, so that it can be driven alone or together with others.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -104,12 +105,38 @@ class Progress:
     round_seconds: float = 0.0
 
 
-class Trainer:
-    """One run: `fit` goes round by round and epoch by epoch, saving at every epoch."""
+@dataclass(frozen=True)
+class Batch:
+    """What one step fits: float32 [B, C, H, W] and int64 [B]."""
 
-    def __init__(self, spec: Training, context: Context):
+    images: Tensor
+    labels: Tensor
+
+
+Course = Generator[Batch, tuple[Tensor, Tensor], Outcome]
+"""Gives the batch of the next step and takes its (loss, right answers), both scalars on the device; ends in the outcome."""
+
+
+class Trainer:
+    """One run: `course` goes round by round and epoch by epoch, saving at every epoch; `fit` drives it alone.
+
+    Attributes:
+        model: the network; whoever drives the course changes its parameters and running statistics in place.
+        optimizer: of the round at hand, a new object at each round.
+        now: the round at hand.
+
+    Args:
+        spec: the run.
+        context: its surroundings.
+        split: its samples, where they are there already.
+    """
+
+    optimizer: torch.optim.Optimizer
+    now: Round
+
+    def __init__(self, spec: Training, context: Context, split: Split | None = None):
         self.spec, self.context = spec, context
-        self.split = make_split(spec, context)
+        self.split = make_split(spec, context) if split is None else split
         self.rounds = spec.expanded()
         self.done = Progress(**(context.resume() or {}))
         self.model = draw_network(spec, "first").to(context.device)
@@ -124,12 +151,30 @@ class Trainer:
         self.steps: dict[tuple[str, float, str], TrainStep] = {}
 
     def fit(self) -> Outcome:
+        """Trains the run alone."""
+        course = self.course()
+        try:
+            batch = next(course)
+            while True:
+                loss, logits = self._step(self.now)(batch.images, batch.labels, self.optimizer)
+                batch = course.send((loss, (logits.argmax(1) == batch.labels).sum()))
+        except StopIteration as end:
+            return end.value
+
+    def course(self) -> Course:
+        """The run from where it stands to its outcome.
+
+        Raises:
+            FailedRun: the loss of an epoch is not finite.
+            OutOfTime: the time budget is over and the state saved.
+        """
         while self.done.round < len(self.rounds):
-            self._round(self.rounds[self.done.round])
+            yield from self._round(self.rounds[self.done.round])
         return self._outcome()
 
-    def _round(self, one: Round) -> None:
+    def _round(self, one: Round) -> Generator[Batch, tuple[Tensor, Tensor], None]:
         done = self.done
+        self.now = one
         self.model.requires_grad_(True)
         if done.epoch == 0:
             self._restart(one)
@@ -140,9 +185,10 @@ class Trainer:
         if done.optimizer is not None:
             optimizer.load_state_dict(done.optimizer)
             done.optimizer = None
+        self.optimizer = optimizer
         rule = stopping.fired(self.spec.stop, done.accuracies, one.epochs) if done.accuracies else None
         while rule is None:
-            self._epoch(one, optimizer)
+            yield from self._epoch(one, optimizer)
             rule = stopping.fired(self.spec.stop, done.accuracies, one.epochs)
             if rule is None:
                 self.context.checkpoint(lambda: self._state(optimizer))
@@ -166,6 +212,7 @@ class Trainer:
             reset_buffers(self.model)
         self.model.train()
 
+    @torch.enable_grad()
     def _mean_gradient(self, samples: int) -> dict[str, Tensor]:
         self.model.zero_grad()
         device = self.context.device
@@ -197,14 +244,13 @@ class Trainer:
             )
         return self.steps[kind]
 
-    def _epoch(self, one: Round, optimizer: torch.optim.Optimizer) -> None:
+    def _epoch(self, one: Round, optimizer: torch.optim.Optimizer) -> Generator[Batch, tuple[Tensor, Tensor], None]:
         spec, done, device = self.spec, self.done, self.context.device
         started = time.perf_counter()
         size = spec.optimizer.batch_size
         names = ("warmstart", "order", spec.dataset, spec.seed, one.samples, done.round, done.epoch)
         order = torch.randperm(one.samples, generator=seeds.generator(*names)).to(device)
         self._set_lr(optimizer)
-        step = self._step(one)
         crop = self._augmenter(names)
         self.model.train()
         hits: list[Tensor] = []
@@ -214,9 +260,9 @@ class Trainer:
             images, labels = self.split.fit.take(index)
             if spec.probe.kind == "gradients":
                 probes.gradient_norms(self.model, images, labels, index < spec.probe.old_samples, done.probe)
-            loss, logits = step(crop(images), labels, optimizer)
-            hits.append((logits.argmax(1) == labels).sum())
-            worst = worst + loss.detach()
+            loss, right = yield Batch(crop(images), labels)
+            hits.append(right)
+            worst = worst + loss
         if not math.isfinite(float(worst)):
             why = f"the loss is {float(worst)} in epoch {done.epoch + 1}"
             raise FailedRun(spec.label(), done.steps + len(hits), why)
@@ -246,7 +292,8 @@ class Trainer:
         from bench.data.augment import crop_and_flip
 
         generator = seeds.generator(*names, "augment")
-        return lambda images: crop_and_flip(images, padding=4, generator=generator)
+        padding = max(1, round(self.spec.shape()[1] / 8))  # 4 of 32 pixels
+        return lambda images: crop_and_flip(images, padding=padding, generator=generator)
 
     def _set_lr(self, optimizer: torch.optim.Optimizer) -> None:
         """The cosine of the modern recipe, by epoch of the round; the paper's rate is constant."""
@@ -290,8 +337,9 @@ class Trainer:
 
     def _state(self, optimizer: torch.optim.Optimizer | None) -> dict[str, Any]:
         state = dict(vars(self.done))
-        state["model"] = self.model.state_dict()
-        state["optimizer"] = None if optimizer is None else optimizer.state_dict()
+        # Copies, since tensors may be parts of larger ones, which would be saved whole.
+        state["model"] = detached(self.model.state_dict())
+        state["optimizer"] = None if optimizer is None else detached(optimizer.state_dict())
         return state
 
     def _outcome(self) -> Outcome:
@@ -318,6 +366,15 @@ class Trainer:
         costs = {"samples": float(done.samples), "steps": float(done.steps), "seconds": round(done.seconds, 3)}
         rules = {rule: done.rounds["stop_rule"].count(rule) for rule in sorted(set(done.rounds["stop_rule"]))}
         return Outcome(metrics, series, costs, {"stop_rules": rules})
+
+
+def detached(value: Any) -> Any:
+    """A state with its tensors copied; dictionaries and lists are gone through."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {name: detached(part) for name, part in value.items()}
+    return [detached(part) for part in value] if isinstance(value, list) else value
 
 
 def thinned(columns: dict[str, list[Any]]) -> dict[str, list[Any]]:

@@ -263,6 +263,21 @@ def test_long_trainings_are_thinned_and_keep_their_end() -> None:
     assert len({b - a for a, b in itertools.pairwise(thin[:-1])}) == 1
 
 
+@pytest.mark.parametrize("method", ["dash", "l2_init", "last_layer_reset"])
+def test_a_run_trains_from_what_a_method_makes(toy: Toy, surroundings: Surround, method: str) -> None:
+    """Each method in its place between two rounds; its weights differ from a warm start's."""
+
+    def left(start: Restart) -> dict[str, Tensor]:
+        spec = toy(rounds=(Round(samples=40, start=FRESH), Round(samples=64, start=start)), leaves=True)
+        context = surroundings(spec)
+        rounds.train(spec, context)
+        return weights(context)
+
+    warm, other = left(KEPT), left(Restart(method=method, shrink=0.3, strength=0.01))
+    assert not torch.equal(warm["linear.weight"], other["linear.weight"])
+    assert all(bool(tensor.isfinite().all()) for tensor in other.values())
+
+
 def test_unknown_methods_are_named(toy: Toy, trained: Train) -> None:
     spec = toy(rounds=(Round(samples=64, start=Restart(method="shrink_pertub")),))
     with pytest.raises(UserError, match="did you mean 'shrink_perturb'"):

@@ -60,6 +60,7 @@ def test_compiled_equals_eager_and_other_batch_sizes_stay_eager() -> None:
     step = TrainStep(model, loss=cross_entropy, batch_size=32, compile="always")
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     step(torch.randn(5, 3, 16, 16), torch.zeros(5, dtype=torch.int64), optimizer)
     assert torch._dynamo.utils.counters["stats"].get("unique_graphs", 0) == 0
 
