@@ -53,26 +53,29 @@ def parser() -> argparse.ArgumentParser:
     _scale(fetch)
     _exhibits(fetch)
 
+    collect = add("collect", "records of each exhibit to one table")
+    _scale(collect)
+    _exhibits(collect)
+
     for name, help_text in (
-        ("collect", "records of each exhibit to one table"),
         ("draw", "tables to figures and formatted tables"),
+        ("judge", "a verdict for every published number and claim, and the page with all verdicts"),
+        ("paper", "the report as PDF"),
     ):
         command = add(name, help_text)
         _scale(command)
         _exhibits(command)
-        if name == "draw":
-            command.add_argument("--from", dest="origin", choices=["results", "reference"], default="results")
-
-    judge = add("judge", "a verdict for every published number and claim")
-    _scale(judge)
-    _exhibits(judge)
-    judge.add_argument(
-        "--strict", action="store_true", help="exit 1 when a claim of the reference is no longer reproduced"
-    )
-
-    document = add("paper", "the report as PDF, and the page with all verdicts")
-    _scale(document)
-    _exhibits(document)
+        command.add_argument(
+            "--from",
+            dest="origin",
+            choices=["results", "reference"],
+            default="results",
+            help="results: what was trained here (default); reference: the committed records, without training",
+        )
+        if name == "judge":
+            command.add_argument(
+                "--strict", action="store_true", help="exit 1 when a claim of the reference is no longer reproduced"
+            )
 
     status = add("status", "finished, running, failed and waiting runs")
     _scale(status)
@@ -105,11 +108,17 @@ def parser() -> argparse.ArgumentParser:
     _exhibits(reference)
     reference.add_argument("--why", required=True, help="reason, written beside the records")
 
+    again = add("verify-reference", "train the cheapest reference runs of each paper again and compare")
+    _scale(again)
+    _exhibits(again)
+    again.add_argument("--count", type=int, default=2, metavar="N", help="runs of each paper (default 2)")
+
     add("doctor", "check the environment and say what to do")
     perf = add("perf", "the suite's own speed against its peers, measured now")
     perf.add_argument("path", nargs="?", choices=["warmstart", "certified", "rewarm", "workflow"])
     perf.add_argument("--json", action="store_true")
-    add("schema", "write configs/schema.json from the models")
+    add("schema", "write configs/schema.json and configs/README.md from the models")
+    add("readme", "write the results in README.md from the committed reference records")
 
     verify = add("verify", "verified error of a checkpoint with auto_LiRPA, and PGD error")
     verify.add_argument("checkpoint", metavar="CHECKPOINT")

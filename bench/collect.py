@@ -70,7 +70,8 @@ def frame_of(plan: Plan, name: str) -> tuple[pd.DataFrame, Facts]:
         rows += new
         if planned.used not in seen:
             seen.add(planned.used)
-            seconds += float(found.provenance.get("seconds", 0.0))
+            # Runs that were trained at once share their time.
+            seconds += float(found.provenance.get("seconds", 0.0)) / (1 + len(found.provenance.get("company", ())))
             older += planned.state == OLDER
             machine = found.provenance.get("machine", {})
             machines.add(

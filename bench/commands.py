@@ -104,14 +104,20 @@ def do_collect(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _fed(arguments: argparse.Namespace) -> plan.Plan:
+    """The plan with the results of this folder, or with the committed records in their place."""
+    made = _plan(arguments)
+    if arguments.origin == "results":
+        return made
+    from bench import reference
+
+    return reference.as_results(made)
+
+
 def do_draw(arguments: argparse.Namespace) -> int:
     from bench import draw
 
-    made = _plan(arguments)
-    if arguments.origin == "reference":
-        from bench import reference
-
-        made = reference.as_results(made)
+    made = _fed(arguments)
     for name in made.members:
         draw.draw(made, name)
     return 0
@@ -120,13 +126,13 @@ def do_draw(arguments: argparse.Namespace) -> int:
 def do_judge(arguments: argparse.Namespace) -> int:
     from bench import judge
 
-    return judge.judge(_plan(arguments), strict=arguments.strict)
+    return judge.judge(_fed(arguments), strict=arguments.strict)
 
 
 def do_paper(arguments: argparse.Namespace) -> int:
     from bench import judge
 
-    judge.report(_plan(arguments))
+    judge.report(_fed(arguments))
     return 0
 
 
@@ -180,6 +186,12 @@ def do_reference(arguments: argparse.Namespace) -> int:
     return reference.replace(_plan(arguments), why=arguments.why)
 
 
+def do_verify_reference(arguments: argparse.Namespace) -> int:
+    from bench import replicate
+
+    return replicate.verify(_plan(arguments), count=arguments.count)
+
+
 def do_doctor(arguments: argparse.Namespace) -> int:
     from bench import doctor
 
@@ -199,6 +211,13 @@ def do_schema(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def do_readme(arguments: argparse.Namespace) -> int:
+    from bench import readme
+
+    readme.write()
+    return 0
+
+
 def do_verify(arguments: argparse.Namespace) -> int:
     from bench.certified import command
 
@@ -213,5 +232,5 @@ def do_tokenize(arguments: argparse.Namespace) -> int:
 
 def dispatch(arguments: argparse.Namespace) -> int:
     """Runs the chosen command and returns its exit code."""
-    command: Callable[[argparse.Namespace], int] = globals()[f"do_{arguments.command}"]
+    command: Callable[[argparse.Namespace], int] = globals()[f"do_{arguments.command.replace('-', '_')}"]
     return command(arguments)

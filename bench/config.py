@@ -22,6 +22,7 @@ class Suite(Frozen):
     scale: str = Field(
         pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$", description="name of the scale; results lie under results/<scale>"
     )
+    about: str = Field("", description="what this scale is and why it departs from the papers; stands in the report")
     threads: int = Field(1, ge=1, le=256, description="CPU threads of one job (cores)")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where to train; auto takes a GPU when there is one"

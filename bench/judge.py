@@ -4,162 +4,304 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import collect, exhibit, published, stats
+from bench import collect, config, exhibit, paths, published, stats
 from bench import plan as planning
 from bench.errors import UserError
+from bench.exhibit import Claim, Exhibit
 from bench.plan import Plan
-from bench.report import document, page, verdicts
+from bench.report import document, html_tables, page, verdicts
 from bench.report.verdicts import Entry
+from bench.status import duration
 
 if TYPE_CHECKING:
     import pandas as pd
 
-
-def _cost(plan: Plan, name: str) -> str:
-    """What it would take to run the exhibit, for entries that were not run."""
-    sums = planning.total(run for run in plan.runs.values() if name in run.exhibits)
-    return f"about {sums['hours_cpu']:,.1f} h on 2 cores or {sums['hours_gpu']:,.1f} h on one GPU"
+Frames = Mapping[str, "tuple[pd.DataFrame, collect.Facts]"]
+"""Exhibit -> its long frame and its facts."""
 
 
-def _values(frame: pd.DataFrame) -> dict[tuple[Any, ...], dict[int, float]]:
-    """Name of a number -> {seed: value}."""
-    found: dict[tuple[Any, ...], dict[int, float]] = {}
-    for row in frame.to_dict("records"):
-        found.setdefault(published.name_of(row), {})[int(row["seed"])] = float(row["value"])
-    return found
+@dataclass(frozen=True)
+class Subject:
+    """One exhibit that is judged, with what its entries share.
+
+    Attributes:
+        plan: the plan that it belongs to.
+        name: ``<paper>/<name>``.
+        frame: its long frame.
+        facts: what is missing, and where its runs were trained.
+    """
+
+    plan: Plan
+    name: str
+    frame: pd.DataFrame
+    facts: collect.Facts
+
+    @cached_property
+    def exhibit(self) -> Exhibit:
+        return exhibit.registry()[self.name]
+
+    @cached_property
+    def values(self) -> dict[tuple[Any, ...], dict[int, float]]:
+        """Name of a number -> {seed: value}."""
+        found: dict[tuple[Any, ...], dict[int, float]] = {}
+        for row in self.frame.to_dict("records"):
+            found.setdefault(published.name_of(row), {})[int(row["seed"])] = float(row["value"])
+        return found
+
+    @cached_property
+    def cost(self) -> str:
+        """What the runs of the exhibit that are missing would take."""
+        runs = [run for run in self.plan.runs.values() if self.name in run.exhibits and run.state == planning.MISSING]
+        return f"{len(runs)} runs, {_hours(runs)}" if runs else ""
+
+    @cached_property
+    def cost_at_protocol(self) -> str:
+        """What the exhibit would take as the paper made it."""
+        whole = planning.make(config.load("paper"), [self.name])
+        return f"{_hours(whole.runs.values())} for the whole exhibit at scale paper"
+
+    def entry(self, kind: str, name: str, outcome: stats.Outcome, **fields: Any) -> Entry:
+        """An entry with the surroundings that all of the exhibit's entries have."""
+        shared = {
+            "statement": "",
+            "published": None,
+            "spread": None,
+            "unit": "",
+            "margin": None,
+            "test": outcome.test,
+            "cost": "",
+            "note": "",
+        }
+        return Entry(
+            exhibit=self.name,
+            kind=kind,
+            name=name,
+            outcome=outcome,
+            scale=self.plan.suite.scale,
+            machine="; ".join(self.facts.machines),
+            older=self.facts.older > 0,
+            **{**shared, **fields},
+        )
 
 
-def _about(row: dict[str, Any]) -> str:
+def _hours(runs: Any) -> str:
+    sums = planning.total(runs)
+    return f"about {duration(3600 * sums['hours_cpu'])} on 2 cores or {duration(3600 * sums['hours_gpu'])} on one GPU"
+
+
+def _about(row: Mapping[str, Any]) -> str:
     parts = [str(row[label]) for label in ("panel", "dataset", "model", "method", "optimizer") if row[label]]
     at = f"{row['x_name']} {row['x']:g}" if row["x_name"] and row["x"] == row["x"] else ""
     return ", ".join([*parts, at, str(row["metric"])] if at else [*parts, str(row["metric"])])
 
 
-def targets(plan: Plan, name: str, frame: pd.DataFrame, facts: collect.Facts) -> list[Entry]:
+def _as_published(row: Mapping[str, Any]) -> dict[str, Any]:
+    def number(name: str) -> float | None:
+        return None if row[name] != row[name] else float(row[name])
+
+    return {
+        "published": number("value"),
+        "spread": number("spread"),
+        "unit": str(row["unit"]),
+        "provenance": str(row["provenance"]),
+        "note": str(row["note"]),
+    }
+
+
+def targets(subject: Subject) -> list[Entry]:
     """One entry for each of the paper's own numbers that has a margin.
 
     Numbers are judged at the paper's protocol alone, by equivalence within the margin.
     """
-    chosen = exhibit.registry()[name]
-    settings = plan.settings[name]
-    ours = _values(frame)
+    chosen, settings = subject.exhibit, subject.plan.settings[subject.name]
     entries = []
     for row in published.targets(chosen).to_dict("records"):
-        values = ours.get(published.name_of(row), {})
+        values = subject.values.get(published.name_of(row), {})
         margin = chosen.margins[row["metric"]]
+        cost = ""
         if not values:
-            outcome = stats.not_run("no record")
+            outcome = stats.not_run("no record of this number at this scale")
+            cost = subject.cost if settings.at_protocol() else subject.cost_at_protocol
         elif not settings.at_protocol():
             outcome = stats.describe(
-                values, verdict="not comparable", detail=f"scale {plan.suite.scale}, another protocol"
+                values,
+                verdict="not comparable",
+                detail=f"scale {subject.plan.suite.scale} departs from the paper's protocol",
             )
         else:
             outcome = stats.equivalent_to(values, float(row["value"]), margin=margin, expected=settings.seed_range())
         entries.append(
-            Entry(
-                exhibit=name,
-                kind="target",
-                name=_about(row),
-                statement="",
+            subject.entry(
+                "target",
+                _about(row),
+                outcome,
                 source=f"{chosen.title} ({row['provenance']})",
-                published=float(row["value"]),
-                spread=float(row["spread"]) if row["spread"] == row["spread"] else None,
-                unit=str(row["unit"]),
-                provenance=str(row["provenance"]),
                 margin=margin,
-                outcome=outcome,
                 test="equivalence within the margin",
-                scale=plan.suite.scale,
-                machine="; ".join(facts.machines),
-                older=facts.older > 0,
-                cost="" if values else _cost(plan, name),
-                note=str(row["note"]),
+                cost=cost,
+                **_as_published(row),
             )
         )
     return entries
 
 
-def claims(plan: Plan, name: str, frames: dict[str, pd.DataFrame], facts: collect.Facts) -> list[Entry]:
-    """One entry for each claim of an exhibit; claims are judged at every scale."""
-    chosen = exhibit.registry()[name]
+def context(subject: Subject) -> list[Entry]:
+    """Published rows that are shown and not judged: replications, axis ticks, derived values, numbers without a margin."""
+    chosen = subject.exhibit
     entries = []
-    for claim in chosen.claims:
-        absent = [other for other in (name, *claim.also) if other not in frames or frames[other].empty]
-        if absent:
-            outcome = stats.not_run(f"needs {', '.join(absent)}")
-        else:
-            given = {other: frames[other] for other in (name, *claim.also)} if claim.also else frames[name]
-            try:
-                outcome = claim.test(given)
-            except (KeyError, IndexError) as error:
-                outcome = stats.not_run(f"rows are missing: {error}")
-        reason = claim.beyond.get(plan.suite.scale, "")
+    for row in published.context(chosen).to_dict("records"):
+        values = subject.values.get(published.name_of(row), {})
+        outcome = stats.report(values) if values else stats.not_run("")
         entries.append(
-            Entry(
-                exhibit=name,
-                kind="claim",
-                name=claim.name,
+            subject.entry("context", _about(row), outcome, source=chosen.title, test="", **_as_published(row))
+        )
+    return entries
+
+
+def _tested(claim: Claim, name: str, read: Frames) -> stats.Outcome:
+    """The claim's own verdict, undecided where runs that it may need are missing."""
+    needed = (name, *claim.also)
+    if absent := [other for other in needed if other not in read or read[other][0].empty]:
+        return stats.not_run(f"needs {', '.join(absent)}")
+    given = {other: read[other][0] for other in needed} if claim.also else read[name][0]
+    gaps = {other: read[other][1] for other in needed if read[other][1].missing}
+    try:
+        outcome = claim.test(given)
+    except Exception as error:
+        # A test may ask for cells that this scale leaves out; with every run there, anything else is a fault of the test.
+        if not gaps and not isinstance(error, KeyError | IndexError):
+            raise
+        return stats.not_run(f"rows are missing: {' '.join(str(error).split())}")
+    if gaps and outcome.verdict in ("reproduced", "not reproduced"):
+        lacks = ", ".join(f"{len(facts.missing)} of {facts.runs} runs of {other}" for other, facts in gaps.items())
+        return stats.undecided(outcome, f"missing: {lacks}")
+    return outcome
+
+
+def claims(subject: Subject, read: Frames) -> list[Entry]:
+    """One entry for each claim of an exhibit; claims are judged at every scale."""
+    entries = []
+    for claim in subject.exhibit.claims:
+        outcome = _tested(claim, subject.name, read)
+        reason = claim.beyond.get(subject.plan.suite.scale, "")
+        entries.append(
+            subject.entry(
+                "claim",
+                claim.name,
+                outcome,
                 statement=claim.statement,
                 source=claim.source,
-                published=None,
-                spread=None,
-                unit="",
                 provenance="text",
-                margin=None,
-                outcome=outcome,
-                test=outcome.test,
-                scale=plan.suite.scale,
-                machine="; ".join(facts.machines),
-                older=facts.older > 0,
-                cost=_cost(plan, name) if outcome.verdict == "not run" else "",
-                note=f"not to be expected at this scale: {reason}" if reason else "",
+                cost=subject.cost if outcome.verdict == "not run" else "",
+                beyond=reason,
             )
         )
     return entries
+
+
+def further(plan: Plan) -> list[Entry]:
+    """Published rows of the plan's papers that belong to no exhibit: follow-ups, replications, set-up values."""
+    found = []
+    for paper in dict.fromkeys(name.split("/")[0] for name in plan.members):
+        for row in published.further(paper).to_dict("records"):
+            found.append(
+                Entry(
+                    exhibit=f"{paper}/{row['exhibit']}",
+                    kind="context",
+                    name=_about(row),
+                    statement="",
+                    source=str(row["exhibit"]),
+                    margin=None,
+                    outcome=stats.not_run(""),
+                    test="",
+                    scale=plan.suite.scale,
+                    machine="",
+                    older=False,
+                    cost="",
+                    **_as_published(row),
+                )
+            )
+    return found
 
 
 def entries_of(plan: Plan) -> list[Entry]:
     """All entries of the plan's exhibits, in their order."""
     read = {name: collect.read(plan, name) for name in plan.members}
-    frames = {name: frame for name, (frame, _) in read.items()}
     found: list[Entry] = []
     for name, (frame, facts) in read.items():
-        found += claims(plan, name, frames, facts)
-        found += targets(plan, name, frame, facts)
-    return found
+        subject = Subject(plan, name, frame, facts)
+        for part in (claims(subject, read), targets(subject), context(subject)):
+            found += part
+    return found + further(plan)
 
 
-def _regressions(plan: Plan, entries: list[Entry]) -> list[str]:
-    """Claims that the reference reproduced and these results do not."""
+def beside_reference(plan: Plan, entries: list[Entry]) -> list[Entry]:
+    """The entries with what the committed reference says about each claim; unchanged where a scale has none."""
     from bench import reference
 
-    made = reference.as_results(plan)
-    for name in made.members:
-        collect.collect(made, name)
-    before = {(entry.exhibit, entry.name): entry.outcome.verdict for entry in entries_of(made) if entry.kind == "claim"}
+    if not reference.exists(plan.suite.scale):
+        return entries
+    before = {
+        (entry.exhibit, entry.name): entry for entry in reference.entries(plan) if entry.kind == "claim" and entry.ran()
+    }
     return [
-        f"{entry.exhibit} {entry.name}: reproduced in the reference, now {entry.outcome.verdict} ({entry.outcome.detail})"
+        replace(entry, reference=known.verdict, reference_text=known.ours_text())
+        if entry.kind == "claim" and (known := before.get((entry.exhibit, entry.name)))
+        else entry
         for entry in entries
-        if entry.kind == "claim"
-        and before.get((entry.exhibit, entry.name)) == "reproduced"
-        and entry.outcome.verdict != "reproduced"
     ]
 
 
-def judge(plan: Plan, *, strict: bool = False) -> int:
-    """Prints the verdicts and writes ``verdicts.{csv,md,html}`` and ``index.html``; with `strict`, 1 on a regression."""
-    entries = entries_of(plan)
-    verdicts.write(entries, plan.layout.root / "verdicts")
-    page.write(plan.layout.root / "index.html", entries, exhibits_of(plan), scale=plan.suite.scale)
-    print(verdicts.as_text(entries))
-    if not strict:
-        return 0
-    lost = _regressions(plan, entries)
+def _regressions(entries: list[Entry]) -> list[str]:
+    """Claims that the reference reproduced and these results do not."""
+    return [
+        f"{entry.exhibit} {entry.name}: reproduced in the reference ({entry.reference_text}), "
+        f"now {entry.verdict} ({entry.outcome.detail})"
+        for entry in entries
+        if entry.kind == "claim" and entry.reference == "reproduced" and entry.verdict != "reproduced"
+    ]
+
+
+def _strict(plan: Plan, entries: list[Entry]) -> int:
+    """Says what the comparison with the reference found; 1 when a claim was lost.
+
+    Raises:
+        UserError: there is nothing to compare with.
+    """
+    from bench import reference
+
+    reference.check(plan.suite.scale)
+    claimed = [entry for entry in entries if entry.kind == "claim"]
+    held = [entry for entry in claimed if entry.reference == "reproduced"]
+    lost = _regressions(entries)
+    unknown = [f"{entry.exhibit} {entry.name}" for entry in claimed if not entry.reference]
+    print(f"reference: {len(held)} of {len(claimed)} claims are reproduced there, {len(held) - len(lost)} of them here")
+    if unknown:
+        shown = ", ".join(unknown[:5]) + (" …" if len(unknown) > 5 else "")
+        print(
+            f"note: the reference has no records for {len(unknown)} claims ({shown}); they are not compared. "
+            f"Renew it with `python -m bench reference --scale {plan.source or plan.suite.scale} --why REASON`",
+            file=sys.stderr,
+        )
     for line in lost:
         print(f"REGRESSION {line}", file=sys.stderr)
     return 1 if lost else 0
+
+
+def judge(plan: Plan, *, strict: bool = False, tell: Callable[[str], None] = print) -> int:
+    """Prints the verdicts and writes ``verdicts.{csv,md,html}`` and ``index.html``; with `strict`, 1 on a regression."""
+    entries = beside_reference(plan, entries_of(plan))
+    verdicts.write(entries, plan.layout.root / "verdicts")
+    html_tables.write(entries, plan.layout.root / "verdicts.html")
+    page.write(plan.layout.root / "index.html", entries, exhibits_of(plan), scale=plan.suite.scale)
+    tell(verdicts.as_text(entries))
+    return _strict(plan, entries) if strict else 0
 
 
 def exhibits_of(plan: Plan) -> list[document.Shown]:
@@ -185,9 +327,17 @@ def exhibits_of(plan: Plan) -> list[document.Shown]:
                 seconds=facts.seconds,
                 machines=facts.machines,
                 commits=facts.commits,
+                older=facts.older,
+                code=_file_of(chosen),
             )
         )
     return shown
+
+
+def _file_of(chosen: Exhibit) -> str:
+    """The exhibit's file below the project, or its name where it is a user's own."""
+    path = Path(sys.modules[chosen.module].__file__ or "")
+    return str(path.relative_to(paths.PROJECT)) if path.is_relative_to(paths.PROJECT) else path.name
 
 
 def _short(value: Any) -> str:
@@ -205,9 +355,21 @@ def report(plan: Plan) -> None:
     shown = exhibits_of(plan)
     if not any(item.files.with_suffix(".csv").exists() for item in shown):
         raise UserError(f"{plan.layout.exhibits}: nothing is drawn; run `python -m bench draw` first")
+    entries = beside_reference(plan, entries_of(plan))
     document.write(
         plan.layout.root / "paper.pdf",
-        entries_of(plan),
+        entries,
         shown,
         scale=plan.suite.scale,
+        about=plan.suite.about,
+        protocol=_protocol_hours(list(plan.members)),
     )
+
+
+def _protocol_hours(names: list[str]) -> dict[str, str]:
+    """Exhibit -> hours on one GPU at the paper's own protocol, parents included."""
+    whole = planning.make(config.load("paper"), names)
+    return {
+        name: f"{planning.total(run for run in whole.runs.values() if name in run.exhibits)['hours_gpu']:,.1f}"
+        for name in names
+    }

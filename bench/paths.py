@@ -19,6 +19,11 @@ def data_root() -> Path:
     return Path(os.environ.get("BENCH_DATA", "data"))
 
 
+def reference_root() -> Path:
+    """``$BENCH_REFERENCE``, or ``results/reference`` of the project: committed records."""
+    return Path(os.environ.get("BENCH_REFERENCE", PROJECT / "results" / "reference"))
+
+
 @dataclass(frozen=True)
 class Layout:
     """The folders of one scale."""

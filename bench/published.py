@@ -43,8 +43,26 @@ def of_exhibit(exhibit: Exhibit) -> pd.DataFrame:
 def targets(exhibit: Exhibit) -> pd.DataFrame:
     """The rows that ours are held against: the paper's own numbers, in metrics that have a margin."""
     frame = of_exhibit(exhibit)
-    known = frame["provenance"].isin(OWN) & frame["metric"].isin(list(exhibit.margins)) & frame["value"].notna()
-    return frame[known].reset_index(drop=True)
+    return frame[_judged(exhibit, frame)].reset_index(drop=True)
+
+
+def _judged(exhibit: Exhibit, frame: pd.DataFrame) -> pd.Series:
+    return frame["provenance"].isin(OWN) & frame["metric"].isin(list(exhibit.margins)) & frame["value"].notna()
+
+
+def context(exhibit: Exhibit) -> pd.DataFrame:
+    """The exhibit's rows that are no targets: replications, axis ticks, derived values, metrics without a margin."""
+    frame = of_exhibit(exhibit)
+    return frame[~_judged(exhibit, frame)].reset_index(drop=True)
+
+
+def further(paper: str) -> pd.DataFrame:
+    """The rows of a paper that belong to no exhibit of the suite."""
+    from bench.exhibit import registry
+
+    frame = of_paper(paper)
+    shown = {found.short for found in registry().values() if found.paper == paper}
+    return frame[~frame["exhibit"].isin(shown)].reset_index(drop=True)
 
 
 def name_of(row: Any) -> tuple[Any, ...]:

@@ -4,81 +4,167 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import replace as with_fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bench import checkpoint, paths, provenance, record
+from bench import checkpoint, collect, config, paths, provenance, record
 from bench import plan as planning
 from bench.errors import UserError
 from bench.paths import Layout
 from bench.plan import Plan
 
-ROOT = paths.PROJECT / "results" / "reference"
+if TYPE_CHECKING:
+    from bench.report.verdicts import Entry
 
 
-def _lines(folder: Path) -> list[str]:
-    return [line for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()]
+def folder(scale: str) -> Path:
+    return paths.reference_root() / scale
+
+
+def scales() -> list[str]:
+    """Scales that have a reference."""
+    root = paths.reference_root()
+    return sorted({path.parent.name for path in root.glob("*/*.jsonl")}) if root.is_dir() else []
+
+
+def papers(scale: str) -> list[str]:
+    """Papers of which the scale has reference records."""
+    return sorted(path.stem for path in folder(scale).glob("*.jsonl"))
+
+
+def exists(scale: str) -> bool:
+    return scale in scales()
+
+
+def check(scale: str) -> None:
+    """Raises `UserError` when the scale has no reference, naming those that have."""
+    if not exists(scale):
+        raise UserError(
+            f"{folder(scale)}: no reference records of scale {scale}; there are: {', '.join(scales()) or 'none'}. "
+            f"Make them with `python -m bench reference --scale {scale} --why REASON`"
+        )
+
+
+def _records(scale: str) -> Iterator[tuple[Path, str, str]]:
+    """File, key and line of every reference record."""
+    for path in sorted(folder(scale).glob("*.jsonl")):
+        for number, line in enumerate(path.read_text().splitlines(), start=1):
+            try:
+                yield path, str(json.loads(line)["key"]), line
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(f"{path}:{number}: not a record; restore the file from the repository") from error
 
 
 def restore(scale: str, into: Layout) -> int:
     """Writes the reference records of a scale as single files, as if they had been trained here; returns how many.
 
+    Records that an earlier reference left there go.
+
     Raises:
-        UserError: the scale has no reference.
+        UserError: the scale has no reference, or a line of it is no record.
     """
-    lines = _lines(ROOT / scale)
-    if not lines:
-        known = ", ".join(sorted(path.name for path in ROOT.iterdir() if path.is_dir())) if ROOT.is_dir() else "none"
-        raise UserError(f"{ROOT / scale}: no reference records of scale {scale}; there are: {known}")
-    for line in lines:
-        path = into.record(json.loads(line)["key"])
-        if not path.exists():
+    check(scale)
+    lines = {key: line for _, key, line in _records(scale)}
+    for key in record.keys_in(into.runs) - set(lines):
+        into.record(key).unlink()
+    for key, line in lines.items():
+        path = into.record(key)
+        if not path.exists() or path.read_text() != line + "\n":
             checkpoint.write_text(path, line + "\n")
     return len(lines)
 
 
 def as_results(made: Plan) -> Plan:
-    """The same exhibits, fed by the reference records, in ``results/<scale>-reference``."""
+    """The same exhibits, fed by the reference records and collected, in ``results/<scale>-reference``.
+
+    Raises:
+        UserError: the scale has no reference.
+    """
     layout = with_fields(made.layout, root=made.layout.root.with_name(f"{made.suite.scale}-reference"))
     restore(made.suite.scale, layout)
     suite = made.suite.model_copy(update={"older_code": "accept"})
-    return planning.make(suite, list(made.members), source=made.source, layout=layout)
+    fed = planning.make(suite, list(made.members), source=made.source, layout=layout)
+    for name in fed.members:
+        collect.collect(fed, name)
+    return fed
+
+
+def entries(made: Plan) -> list[Entry]:
+    """The verdicts of the reference records on the plan's exhibits."""
+    from bench import judge
+
+    return judge.entries_of(as_results(made))
 
 
 def replace(made: Plan, *, why: str) -> int:
     """Replaces a scale's reference by the records of the plan in ``results/``; returns an exit code.
 
-    Writes when, from which commit, on what machine and why into ``provenance.json`` beside them.
+    Reference records of runs that belong to other exhibits of the scale stay; those that no exhibit of the scale needs
+    any more go. Writes when, from which commit, on what machine and why into ``<paper>.provenance.json`` beside them,
+    the latest first.
 
     Raises:
         UserError: no record of the plan is there, or no reason is given.
     """
     if not why.strip():
         raise UserError("--why: expected a reason; it is written beside the records")
-    by_paper: dict[str, list[str]] = {}
-    machines: dict[str, int] = {}
+    found: dict[str, list[record.Record]] = {}
+    lines: dict[str, dict[str, str]] = {}
     for run in made.runs.values():
         path = made.layout.record(run.used)
-        if not path.exists():
-            continue
-        found = record.read(path)
-        by_paper.setdefault(run.exhibits[0].split("/")[0], []).append(path.read_text().rstrip("\n"))
-        machine = json.dumps(found.provenance.get("machine", {}), sort_keys=True)
-        machines[machine] = machines.get(machine, 0) + 1
-    if not by_paper:
+        if path.exists():
+            paper = run.exhibits[0].split("/")[0]
+            found.setdefault(paper, []).append(record.read(path))
+            lines.setdefault(paper, {})[run.spec.identity] = path.read_text().rstrip("\n")
+    if not lines:
         raise UserError(f"{made.layout.runs}: has no record of these exhibits; train them first")
-    folder = ROOT / made.suite.scale
-    for paper, lines in by_paper.items():
-        checkpoint.write_text(folder / f"{paper}.jsonl", "\n".join(sorted(lines)) + "\n")
-        about: dict[str, Any] = {
-            "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            **provenance.commit(),
-            "records": len(lines),
-            "machines": [{**json.loads(text), "records": count} for text, count in machines.items()],
-            "exhibits": sorted(name for name in made.members if name.startswith(f"{paper}/")),
-            "why": why,
-        }
-        checkpoint.write_text(folder / f"{paper}.provenance.json", json.dumps(about, indent=1) + "\n")
-        print(f"{folder / paper}.jsonl: {len(lines)} records")
+    kept = _still_needed(made, set(made.key_by_identity))
+    for paper, fresh in lines.items():
+        path = folder(made.suite.scale) / f"{paper}.jsonl"
+        whole = [*fresh.values(), *kept.get(path.stem, [])]
+        checkpoint.write_text(path, "\n".join(sorted(whole)) + "\n")
+        exhibits = sorted(name for name in made.members if name.startswith(f"{paper}/"))
+        _note(path.with_suffix(".provenance.json"), found[paper], exhibits, why)
+        print(f"{path}: {len(whole)} records, {len(fresh)} of them new")
     return 0
+
+
+def _still_needed(made: Plan, replaced: set[str]) -> dict[str, list[str]]:
+    """Paper -> lines of the present reference that the scale still needs and this plan does not speak of."""
+    scale = made.suite.scale
+    if not exists(scale):
+        return {}
+    whole = planning.make(config.load(made.source or scale))
+    kept: dict[str, list[str]] = {}
+    for path, key, line in _records(scale):
+        identity = key.split("-")[0]
+        if identity in whole.key_by_identity and identity not in replaced:
+            kept.setdefault(path.stem, []).append(line)
+    return kept
+
+
+def _note(path: Path, found: list[record.Record], exhibits: list[str], why: str) -> None:
+    """Adds who, when, where and why in front of what stands in `path`."""
+    machines: dict[str, int] = {}
+    for one in found:
+        machine = json.dumps(one.provenance.get("machine", {}), sort_keys=True)
+        machines[machine] = machines.get(machine, 0) + 1
+    about: dict[str, Any] = {
+        "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        **provenance.commit(),
+        "trained_from": sorted({str(one.provenance.get("commit")) for one in found}),
+        "records": len(found),
+        "machines": [{**json.loads(text), "records": count} for text, count in machines.items()],
+        "exhibits": exhibits,
+        "why": why,
+    }
+    before = json.loads(path.read_text()) if path.exists() else []
+    checkpoint.write_text(path, json.dumps([about, *before], indent=1) + "\n")
+
+
+def notes(scale: str) -> dict[str, list[dict[str, Any]]]:
+    """Paper -> when, where and why its reference was replaced, the latest first."""
+    found = sorted(folder(scale).glob("*.provenance.json"))
+    return {path.name.split(".")[0]: json.loads(path.read_text()) for path in found}

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench import config, gpus, paths, plan
+from bench import config, gpus, paths, plan, status
 from bench.errors import UserError
 
 PROFILES = config.CONFIGS / "profiles"
@@ -129,7 +129,8 @@ def reproduce(
             f"&& {shlex.join(call)}",
             flush=True,
         )
-        code = _snakemake([*call, *(["--dry-run"] if dry_run else [])], lock)
+        with contextlib.nullcontext() if dry_run else status.watched(made):
+            code = _snakemake([*call, *(["--dry-run"] if dry_run else [])], lock)
         if dry_run:
             return code
         if code < 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Verdict = Literal["reproduced", "not reproduced", "undecided", "not run", "not comparable"]
@@ -28,6 +28,7 @@ class Outcome:
         n: number of values, pairs where the design is paired.
         test: what was tested, for people.
         detail: the numbers behind it, for people.
+        chances: tests of which one alone, wrong by chance, would give this verdict.
     """
 
     verdict: Verdict
@@ -37,6 +38,7 @@ class Outcome:
     n: int = 0
     test: str = ""
     detail: str = ""
+    chances: int = 1
 
 
 def by_seed(values: Values) -> dict[int, float]:
@@ -184,6 +186,8 @@ def all_of(parts: Sequence[Outcome]) -> Outcome:
         min(part.n for part in parts),
         f"{len(parts)} tests, all must hold",
         f"{counts}; weakest: {weakest.test}: {weakest.detail}",
+        # One wrong failure is enough to lose the claim; to pass wrongly, the very part that is false must pass.
+        sum(part.chances for part in parts) if weakest.verdict == "not reproduced" else 1,
     )
 
 
@@ -194,7 +198,10 @@ def any_of(parts: Sequence[Outcome]) -> Outcome:
     order = {"reproduced": 0, "undecided": 1, "not comparable": 2, "not run": 3, "not reproduced": 4}
     best = min(parts, key=lambda part: order[part.verdict])
     test = best.test if len(parts) == 1 else f"one of {len(parts)} tests must hold"
-    return Outcome(best.verdict, best.estimate, best.low, best.high, best.n, test, f"{best.test}: {best.detail}")
+    chances = sum(part.chances for part in parts) if best.verdict == "reproduced" else 1
+    return Outcome(
+        best.verdict, best.estimate, best.low, best.high, best.n, test, f"{best.test}: {best.detail}", chances
+    )
 
 
 def report(values: Values, detail: str = "") -> Outcome:
@@ -221,6 +228,14 @@ def not_run(detail: str) -> Outcome:
 
 
 def false_alarms(outcomes: Iterable[Outcome], *, level: float = LEVEL) -> float:
-    """Expected number of decided tests that would be decided wrongly by chance: one tail of each interval."""
-    decided = sum(outcome.verdict in ("reproduced", "not reproduced") for outcome in outcomes)
+    """Expected number of decisions that chance alone gets wrong, at most: one tail of the interval for each test.
+
+    It is reached where every true difference lies exactly at its threshold; the farther away, the fewer.
+    """
+    decided = sum(outcome.chances for outcome in outcomes if outcome.verdict in ("reproduced", "not reproduced"))
     return decided * (1 - level) / 2
+
+
+def undecided(outcome: Outcome, why: str) -> Outcome:
+    """The same estimate without a decision, and why."""
+    return replace(outcome, verdict="undecided", detail=f"{outcome.detail}; {why}" if outcome.detail else why)

@@ -1,19 +1,48 @@
-"""Finished, running, failed and waiting runs of a scale, from the files alone."""
+"""Finished, running, failed and waiting runs of a scale, from the files alone; and how a call of the workflow stands."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
+import threading
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
+from bench import plan as planning
+from bench.errors import UserError
 from bench.plan import Plan, Planned
 
 RECENT = 10
-"""Rows of each kind that are listed."""
+"""Waiting runs that are listed."""
+TELL_SECONDS = 30.0
+"""Time between two lines of a call of the workflow."""
 
 
-def _progress(plan: Plan, run: Planned) -> dict[str, float | str] | None:
+@dataclass(frozen=True)
+class Standing:
+    """The runs of a plan by what became of them.
+
+    Attributes:
+        finished: number of runs with a record, or not needed.
+        running: a process holds the run's lock.
+        failed: the last attempt ended with an error.
+        waiting: everything else.
+    """
+
+    finished: int
+    running: list[Planned]
+    failed: list[Planned]
+    waiting: list[Planned]
+
+
+def _progress(plan: Plan, run: Planned) -> dict[str, Any] | None:
+    """What the run last said, or ``None``."""
     try:
         return json.loads((plan.layout.scratch / run.key / "progress.json").read_text())
     except (OSError, ValueError):
@@ -31,35 +60,146 @@ def _is_running(plan: Plan, run: Planned) -> bool:
         return True
 
 
+def standing(plan: Plan) -> Standing:
+    todo = {run.key: run for run in plan.to_train()}
+    running = {key: run for key, run in todo.items() if _is_running(plan, run)}
+    failed = {key: run for key, run in todo.items() if key not in running and plan.layout.failure(run.key).exists()}
+    waiting = [run for key, run in todo.items() if key not in running and key not in failed]
+    return Standing(len(plan.runs) - len(todo), list(running.values()), list(failed.values()), waiting)
+
+
+def duration(seconds: float) -> str:
+    """``45 s``, ``12 min``, ``3.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
+
+
+def at(seen: dict[str, Any]) -> str:
+    """``120 of 350 epochs, 3.1 epochs/s, 74 s left, train 98.2``."""
+    unit = seen["unit"]
+    parts = [f"{float(seen['done']):,.0f} of {float(seen['total']):,.0f} {unit}"]
+    if "rate" in seen:
+        parts += [f"{float(seen['rate']):,.3g} {unit}/s", f"{duration(float(seen['seconds_left']))} left"]
+    return ", ".join([*parts, *(f"{name} {value:.4g}" for name, value in seen.get("values", {}).items())])
+
+
 def _running_line(plan: Plan, run: Planned) -> str:
     seen = _progress(plan, run)
     if seen is None:
-        return f"  {run.spec.label()}: started"
-    done, total = float(seen["done"]), float(seen["total"])
-    values = ", ".join(
-        f"{name} {value:.4g}"
-        for name, value in seen.items()
-        if isinstance(value, int | float) and name not in ("done", "total", "time")
+        return f"  running  {run.spec.label()}: started"
+    return f"  running  {run.spec.label()}: {at(seen)} ({duration(max(0.0, time.time() - float(seen['time'])))} ago)"
+
+
+def log_of(plan: Plan, key: str) -> Path | None:
+    """Log of the job that the frozen plan gave a run to."""
+    try:
+        batches = planning.frozen(plan.layout.plan)["batches"]
+    except UserError:
+        return None
+    name = next((batch["name"] for batch in batches if key in batch["keys"]), None)
+    path = plan.layout.logs / "run" / f"{name}.log"
+    return path if name is not None and path.exists() else None
+
+
+def last_line(path: Path, label: str) -> str:
+    """The last line of a log that speaks of a run, or else the last line."""
+    lines = [line.strip() for line in path.read_text(errors="replace").replace("\r", "\n").splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if label in line), lines[-1] if lines else "")
+
+
+def _failed_lines(plan: Plan, run: Planned) -> list[str]:
+    try:
+        why = json.loads(plan.layout.failure(run.key).read_text())["why"]
+    except (OSError, ValueError, KeyError):
+        why = "for an unknown reason"
+    lines = [f"  FAILED   {run.spec.label()}: {why}"]
+    log = log_of(plan, run.key)
+    if log is not None and (last := last_line(log, run.spec.label())):
+        lines.append(f"           {log}: {last}")
+    return lines
+
+
+def _waiting_line(plan: Plan, run: Planned) -> str:
+    seen = _progress(plan, run)
+    stopped = (
+        "" if seen is None else f", stopped at {float(seen['done']):,.0f} of {float(seen['total']):,.0f} {seen['unit']}"
     )
-    age = time.time() - float(seen["time"])
-    return f"  {run.spec.label()}: {done:.0f} of {total:.0f} {seen['unit']}, {values} ({age:.0f} s ago)"
+    return f"  waiting  {run.spec.label()}{stopped}"
 
 
 def as_text(plan: Plan) -> str:
     """Counts, then the running and failed runs by name, then what waits."""
-    todo = {run.key: run for run in plan.to_train()}
-    running = [run for run in todo.values() if _is_running(plan, run)]
-    failed = [run for run in todo.values() if plan.layout.failure(run.key).exists() and run not in running]
-    waiting = [run for run in todo.values() if run not in running and run not in failed]
+    now = standing(plan)
     lines = [
-        f"scale {plan.suite.scale}: {len(plan.runs) - len(todo)} finished, {len(running)} running, "
-        f"{len(failed)} failed, {len(waiting)} waiting"
+        f"scale {plan.suite.scale}: {now.finished} finished, {len(now.running)} running, "
+        f"{len(now.failed)} failed, {len(now.waiting)} waiting"
     ]
-    lines += [_running_line(plan, run) for run in running]
-    for run in failed:
-        why = json.loads(plan.layout.failure(run.key).read_text())["why"]
-        lines.append(f"  FAILED {run.spec.label()}: {why}")
-    lines += [f"  waiting: {run.spec.label()}" for run in waiting[:RECENT]]
-    if len(waiting) > RECENT:
-        lines.append(f"  and {len(waiting) - RECENT} more")
+    lines += [_running_line(plan, run) for run in now.running]
+    for run in now.failed:
+        lines += _failed_lines(plan, run)
+    lines += [_waiting_line(plan, run) for run in now.waiting[:RECENT]]
+    if len(now.waiting) > RECENT:
+        lines.append(f"  and {len(now.waiting) - RECENT} more")
     return "\n".join(lines)
+
+
+class Watch:
+    """Runs done of all, time left and what runs now, for one call of the workflow.
+
+    The time left is the time so far, scaled by the estimated work that is left; runs count by their estimate, running
+    ones by how far they say they are.
+    """
+
+    def __init__(self, plan: Plan):
+        kind = planning.machine_kind(plan.suite)
+        self._plan = plan
+        self._work = {run.key: planning.hours(run.spec.cost(), kind) for run in plan.to_train()}
+        self._runs = {key: plan.runs[key] for key in self._work}
+        self._began = time.monotonic()
+
+    def line(self) -> str:
+        """``12 of 72 runs done, about 4 min left; now: …``"""
+        open_runs = [run for key, run in self._runs.items() if not self._plan.layout.record(key).exists()]
+        running = [run for run in open_runs if _is_running(self._plan, run)]
+        seen = {run.key: _progress(self._plan, run) for run in running}
+        done = len(self._runs) - len(open_runs)
+        total = sum(self._work.values())
+        left = sum(self._work[run.key] for run in open_runs)
+        for key, said in seen.items():
+            if said is not None and float(said["total"]) > 0:
+                left -= self._work[key] * min(1.0, float(said["done"]) / float(said["total"]))
+        share = 1 - left / total if total else 1.0
+        elapsed = time.monotonic() - self._began
+        parts = [f"{done} of {len(self._runs)} runs done"]
+        if open_runs and share > 0.02:
+            parts.append(f"about {duration(elapsed * (1 - share) / share)} left")
+        now = [f"{run.spec.label()}{'' if (said := seen[run.key]) is None else f': {at(said)}'}" for run in running]
+        return ", ".join(parts) + (f"; now: {'; '.join(now)}" if now else "")
+
+
+@contextlib.contextmanager
+def watched(plan: Plan, *, seconds: float = TELL_SECONDS) -> Iterator[None]:
+    """Prints the `Watch` line to stderr now and then while the block runs; silent when nothing is to be trained."""
+    watch = Watch(plan)
+    ended = threading.Event()
+
+    def tell() -> None:
+        last = ""
+        while not ended.wait(seconds):
+            # A folder that vanishes under a running call is Snakemake's to report.
+            with contextlib.suppress(OSError):
+                line = watch.line()
+                if line != last:
+                    print(f"runs: {line}", file=sys.stderr, flush=True)
+                last = line
+
+    teller = threading.Thread(target=tell, daemon=True)
+    if plan.to_train():
+        teller.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        if teller.is_alive():
+            teller.join(timeout=5)

@@ -7,12 +7,12 @@ import json
 import platform
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import checkpoint, paths
+from bench import checkpoint, paths, stats
 from bench.errors import UserError
 from bench.report import verdicts
 from bench.report.verdicts import Entry
@@ -36,6 +36,8 @@ class Shown:
         seconds: training time of its runs.
         machines: where they ran.
         commits: of the records.
+        older: number of records of older code.
+        code: file that declares it.
     """
 
     name: str
@@ -49,6 +51,8 @@ class Shown:
     seconds: float
     machines: list[str]
     commits: list[str]
+    older: int = 0
+    code: str = ""
 
     @property
     def paper(self) -> str:
@@ -76,29 +80,86 @@ def _cells(path: Path) -> list[list[str]]:
         return list(csv.reader(stream))
 
 
-def content(entries: Sequence[Entry], shown: Sequence[Shown], *, scale: str) -> dict[str, Any]:
-    """Everything that the typst source reads, as JSON values."""
+MOST_BESIDE = 12
+"""Numbers of an exhibit that the report sets beside the published ones; the others are in the CSV."""
+
+
+def content(
+    entries: Sequence[Entry], shown: Sequence[Shown], *, scale: str, about: str = "", protocol: Mapping[str, str]
+) -> dict[str, Any]:
+    """Everything that the typst source reads, as JSON values.
+
+    Args:
+        entries: all entries.
+        shown: the exhibits that were drawn.
+        scale: name of the scale.
+        about: what the scale is.
+        protocol: exhibit -> its estimated cost at the paper's own protocol.
+    """
     papers = list(dict.fromkeys(item.paper for item in shown))
+    shared = {paper: shared_departures([item for item in shown if item.paper == paper]) for paper in papers}
     return {
         "scale": scale,
+        "level": f"{100 * stats.LEVEL:g} %",
+        "tail": f"{50 * (1 - stats.LEVEL):g} %",
+        "shared": {paper: _changes(changes) for paper, changes in shared.items()},
+        "about": about,
         "headline": verdicts.headline(entries),
+        "verdicts": list(stats.VERDICTS),
         "counts": {
             paper: {
-                kind: verdicts.counts(e for e in entries if e.exhibit.startswith(f"{paper}/") and e.kind == kind)
+                kind: verdicts.counts(entry for entry in verdicts.of_kind(entries, kind) if entry.paper == paper)
                 for kind in ("claim", "target")
             }
             for paper in papers
         },
-        "papers": {paper: [_exhibit(item, entries) for item in shown if item.paper == paper] for paper in papers},
+        "papers": {
+            paper: [_exhibit(item, entries, shared[paper]) for item in shown if item.paper == paper] for paper in papers
+        },
+        "costs": [
+            {
+                "exhibit": item.name,
+                "runs": str(item.runs),
+                "missing": str(len(item.missing)),
+                "minutes": f"{item.seconds / 60:,.1f}",
+                "machines": ", ".join(item.machines),
+                "protocol": protocol.get(item.name, ""),
+            }
+            for item in shown
+        ],
         "environment": _versions(),
         "machines": sorted({machine for item in shown for machine in item.machines}),
         "commits": sorted({commit for item in shown for commit in item.commits if commit != "None"}),
     }
 
 
-def _exhibit(item: Shown, entries: Sequence[Entry]) -> dict[str, Any]:
+def shared_departures(shown: Sequence[Shown]) -> dict[str, str]:
+    """Departures that all exhibits of a paper have alike; none where there is a single exhibit."""
+    if len(shown) < 2:
+        return {}
+    return {
+        name: change
+        for name, change in shown[0].departures.items()
+        if all(item.departures.get(name) == change for item in shown)
+    }
+
+
+def _changes(departures: Mapping[str, str]) -> list[str]:
+    return [f"{name}: {change}" for name, change in departures.items()]
+
+
+def _spread_over(entries: Sequence[Entry], most: int) -> list[Entry]:
+    """At most so many entries, evenly from first to last."""
+    if len(entries) <= most:
+        return list(entries)
+    return [entries[round(place * (len(entries) - 1) / (most - 1))] for place in range(most)]
+
+
+def _exhibit(item: Shown, entries: Sequence[Entry], shared: Mapping[str, str]) -> dict[str, Any]:
     own = [entry for entry in entries if entry.exhibit == item.name]
-    targets = [entry for entry in own if entry.kind == "target"]
+    targets, claims = verdicts.of_kind(own, "target"), verdicts.of_kind(own, "claim")
+    # A table shows both values in its cells already.
+    both = [entry for entry in own if entry.kind != "claim" and entry.ran()] if item.kind == "figure" else []
     return {
         "name": item.name,
         "title": item.title,
@@ -106,29 +167,62 @@ def _exhibit(item: Shown, entries: Sequence[Entry]) -> dict[str, Any]:
         "kind": item.kind,
         "image": f"{item.paper}-{item.short}.pdf" if item.kind == "figure" else "",
         "cells": _cells(item.files.with_suffix(".csv")) if item.kind == "table" else [],
-        "departures": [f"{field}: {change}" for field, change in item.departures.items()],
+        "paper": item.paper,
+        "departures": _changes({name: change for name, change in item.departures.items() if name not in shared}),
         "missing": len(item.missing),
+        "older": item.older,
         "runs": item.runs,
-        "minutes": f"{item.seconds / 60:.1f}",
+        "minutes": f"{item.seconds / 60:,.1f}",
+        "code": item.code,
         "claims": [
             {
                 "name": entry.name,
                 "statement": entry.statement,
+                "source": entry.source,
                 "verdict": entry.verdict,
                 "ours": entry.ours_text(),
                 "n": entry.outcome.n,
-                "test": entry.test,
-                "note": entry.note,
+                "test": entry.test or "not tested",
             }
-            for entry in own
-            if entry.kind == "claim"
+            for entry in claims
         ],
+        "reasons": [
+            {"name": entry.name, "verdict": entry.verdict, "why": _reason(entry)}
+            for entry in claims
+            if entry.verdict != "reproduced" or entry.beyond
+        ],
+        "beside": [
+            {
+                "name": entry.name,
+                "published": entry.published_text(),
+                "ours": entry.ours_text(),
+                "n": entry.outcome.n,
+                "unit": entry.unit,
+                "verdict": entry.verdict,
+            }
+            for entry in _spread_over(both, MOST_BESIDE)
+        ],
+        "beside_of": len(both),
         "targets": {verdict: count for verdict, count in verdicts.counts(targets).items() if count},
     }
 
 
-def write(path: Path, entries: Sequence[Entry], shown: Sequence[Shown], *, scale: str) -> None:
-    """Typesets the report.
+def _reason(entry: Entry) -> str:
+    """Why a claim stands as it does: what was found, and what the scale cannot show."""
+    found = f"{entry.outcome.detail}."
+    return f"{found} {entry.beyond_text()[0].upper()}{entry.beyond_text()[1:]}" if entry.beyond else found
+
+
+def write(
+    path: Path,
+    entries: Sequence[Entry],
+    shown: Sequence[Shown],
+    *,
+    scale: str,
+    about: str = "",
+    protocol: Mapping[str, str] | None = None,
+) -> None:
+    """Typesets the report; arguments as for `content`.
 
     Raises:
         UserError: typst refuses the source, with its message.
@@ -144,7 +238,8 @@ def write(path: Path, entries: Sequence[Entry], shown: Sequence[Shown], *, scale
         for item in drawn:
             if item.kind == "figure":
                 shutil.copyfile(item.files.with_suffix(".pdf"), root / f"{item.paper}-{item.short}.pdf")
-        (root / "content.json").write_text(json.dumps(content(entries, drawn, scale=scale), indent=1))
+        said = content(entries, drawn, scale=scale, about=about, protocol=protocol or {})
+        (root / "content.json").write_text(json.dumps(said, indent=1))
         try:
             made = typst.compile(str(root / "main.typ"), root=str(root))
         except Exception as error:

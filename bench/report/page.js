@@ -1,20 +1,20 @@
 const rows = [...document.querySelectorAll('table.verdicts tbody tr')];
-const controls = document.getElementById('controls');
-controls.hidden = false;
+const context = document.getElementById('table-context');
+const judged = rows.filter(row => !context || !context.contains(row));
+document.getElementById('controls').hidden = false;
 const chosen = name => document.getElementById(name).value;
+// Read once: filtering must not touch the layout row by row.
+const words = new Map(rows.map(row => [row, row.textContent.toLowerCase()]));
 function filter() {
-  const words = chosen('words').toLowerCase();
-  let shown = 0;
+  const wanted = chosen('words').toLowerCase().split(/\s+/);
   for (const row of rows) {
-    const fits = (!chosen('verdict') || row.dataset.verdict === chosen('verdict'))
+    row.hidden = !((!chosen('verdict') || row.dataset.verdict === chosen('verdict'))
       && (!chosen('paper') || row.dataset.paper === chosen('paper'))
-      && row.textContent.toLowerCase().includes(words);
-    row.hidden = !fits;
-    shown += fits;
+      && wanted.every(word => words.get(row).includes(word)));
   }
   for (const card of document.querySelectorAll('.card'))
     card.hidden = chosen('paper') && card.dataset.paper !== chosen('paper');
-  document.getElementById('shown').textContent = shown + ' of ' + rows.length + ' entries';
+  document.getElementById('shown').textContent = judged.filter(row => !row.hidden).length + ' of ' + judged.length + ' entries';
 }
 for (const name of ['verdict', 'paper', 'words']) document.getElementById(name).addEventListener('input', filter);
 for (const head of document.querySelectorAll('table.verdicts th')) {
@@ -24,13 +24,18 @@ for (const head of document.querySelectorAll('table.verdicts th')) {
     const down = head.getAttribute('aria-sort') === 'ascending';
     for (const other of head.parentNode.children) other.removeAttribute('aria-sort');
     head.setAttribute('aria-sort', down ? 'descending' : 'ascending');
-    const key = row => row.children[place].textContent;
+    const key = row => { const cell = row.children[place]; return cell.dataset.key ?? cell.textContent.trim(); };
+    // Numbers before words; cells with nothing stay last in either direction.
     const order = (a, b) => {
-      const x = parseFloat(key(a)), y = parseFloat(key(b));
-      return isNaN(x) || isNaN(y) ? key(a).localeCompare(key(b)) : x - y;
+      const [x, y] = [key(a), key(b)];
+      if (x === '' || y === '') return (x === '') - (y === '');
+      const [u, v] = [Number(x), Number(y)];
+      const less = isNaN(u) || isNaN(v)
+        ? (isNaN(u) - isNaN(v)) || x.localeCompare(y, 'en', { numeric: true }) : u - v;
+      return down ? -less : less;
     };
     const body = table.tBodies[0];
-    [...body.rows].sort((a, b) => down ? order(b, a) : order(a, b)).forEach(row => body.append(row));
+    body.append(...[...body.rows].sort(order));
   };
   head.addEventListener('click', sort);
   head.addEventListener('keydown', event => { if (event.key === 'Enter') sort(); });

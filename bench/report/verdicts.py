@@ -1,9 +1,8 @@
-"""Verdicts as CSV, Markdown, HTML and text for a terminal."""
+"""Entries of the verdict page, and the page as CSV, Markdown and text for a terminal."""
 
 from __future__ import annotations
 
 import csv
-import html
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,9 @@ COLOURS = {
     "not run": "#5b6470",
 }
 
+CONTEXT = "context"
+"""What stands in the place of a verdict for rows that are shown and not judged."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -26,7 +28,7 @@ class Entry:
 
     Attributes:
         exhibit: ``<paper>/<name>``.
-        kind: "claim" or "target".
+        kind: "claim", "target", or "context" for what is shown and not judged.
         name: of the claim (``T1a``), or labels and metric of the number.
         statement: the claim in words; empty for a number.
         source: where it was published.
@@ -42,6 +44,9 @@ class Entry:
         older: whether records of older code are among them.
         cost: what it would take to run, where it was not.
         note: what a reader must know.
+        beyond: why this scale cannot be expected to show the claim; the verdict stands.
+        reference: the verdict of the committed reference records, where there are any.
+        reference_text: their estimate and interval.
     """
 
     exhibit: str
@@ -61,10 +66,20 @@ class Entry:
     older: bool
     cost: str
     note: str
+    beyond: str = ""
+    reference: str = ""
+    reference_text: str = ""
+
+    @property
+    def paper(self) -> str:
+        return self.exhibit.split("/")[0]
 
     @property
     def verdict(self) -> str:
-        return self.outcome.verdict
+        return CONTEXT if self.kind == CONTEXT else self.outcome.verdict
+
+    def ran(self) -> bool:
+        return self.outcome.verdict != "not run"
 
     def published_text(self) -> str:
         if self.published is None:
@@ -73,22 +88,27 @@ class Entry:
         return f"{self.published:g}{spread}"
 
     def ours_text(self) -> str:
-        """Estimate with its 95 % interval."""
         outcome = self.outcome
         if outcome.estimate is None:
             return ""
         ends = "" if outcome.low is None or outcome.high is None else f" [{outcome.low:.4g}, {outcome.high:.4g}]"
         return f"{outcome.estimate:.4g}{ends}"
 
+    def beyond_text(self) -> str:
+        return f"not to be expected at scale {self.scale}: {self.beyond}" if self.beyond else ""
+
     def remark(self) -> str:
         parts = [self.outcome.detail if self.kind == "claim" or self.verdict == "not run" else "", self.note]
-        parts += ["older code" if self.older else "", f"would take {self.cost}" if self.cost else ""]
+        parts += [self.beyond_text(), "older code" if self.older else ""]
+        parts += [f"would take {self.cost}" if self.cost else ""]
+        parts += [f"reference: {self.reference} {self.reference_text}".strip() if self.reference else ""]
         return "; ".join(part for part in parts if part)
 
 
 COLUMNS = (
     "exhibit", "kind", "name", "verdict", "statement", "published", "spread", "unit", "provenance", "margin",
     "estimate", "low", "high", "n", "test", "detail", "scale", "machine", "older_code", "cost", "source", "note",
+    "not_expected_because", "reference",
 )  # fmt: skip
 
 
@@ -117,7 +137,17 @@ def _line(entry: Entry) -> list[object]:
         entry.cost,
         entry.source,
         entry.note,
+        entry.beyond,
+        entry.reference,
     ]
+
+
+def judged(entries: Iterable[Entry]) -> list[Entry]:
+    return [entry for entry in entries if entry.kind != CONTEXT]
+
+
+def of_kind(entries: Iterable[Entry], kind: str) -> list[Entry]:
+    return [entry for entry in entries if entry.kind == kind]
 
 
 def counts(entries: Iterable[Entry]) -> dict[str, int]:
@@ -127,19 +157,20 @@ def counts(entries: Iterable[Entry]) -> dict[str, int]:
 
 
 def headline(entries: Sequence[Entry]) -> list[str]:
-    """A sentence for claims, one for numbers, one for chance."""
+    """A sentence for claims, one for numbers, one for what this scale cannot show, one for chance."""
 
     def sentence(kind: str, name: str) -> str:
-        chosen = [entry for entry in entries if entry.kind == kind]
+        chosen = of_kind(entries, kind)
         parts = [f"{count} {verdict}" for verdict, count in counts(chosen).items() if count]
         return f"{len(chosen)} {name}: {', '.join(parts) or 'none'}."
 
-    decided = stats.false_alarms(entry.outcome for entry in entries)
-    return [
-        sentence("claim", "claims"),
-        sentence("target", "published numbers"),
-        f"Expected number of decisions that chance alone would get wrong: {decided:.1f}.",
-    ]
+    lines = [sentence("claim", "claims"), sentence("target", "published numbers")]
+    if beyond := [entry for entry in entries if entry.beyond]:
+        lines.append(f"This scale cannot be expected to show {len(beyond)} of the claims; the reasons stand with them.")
+    wrong = stats.false_alarms(entry.outcome for entry in judged(entries))
+    decided = sum(entry.verdict in ("reproduced", "not reproduced") for entry in judged(entries))
+    lines.append(f"Of {decided} decisions, chance alone is expected to get at most {wrong:.1f} wrong.")
+    return lines
 
 
 def as_csv(entries: Sequence[Entry]) -> str:
@@ -150,118 +181,68 @@ def as_csv(entries: Sequence[Entry]) -> str:
     return stream.getvalue()
 
 
-def as_markdown(entries: Sequence[Entry]) -> str:
-    def cell(text: str) -> str:
-        return text.replace("|", "\\|").replace("\n", " ")
+def _markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    def line(cells: Sequence[str]) -> str:
+        return f"| {' | '.join(cell.replace('|', chr(92) + '|').replace(chr(10), ' ') for cell in cells)} |"
 
-    lines = ["# Verdicts", "", *headline(entries), ""]
-    lines += ["## Claims", "", "| exhibit | claim | verdict | estimate [95 % interval] | n | test | remarks |"]
-    lines += ["|---|---|---|---|---:|---|---|"]
-    for entry in entries:
-        if entry.kind == "claim":
-            claim = f"**{entry.name}** {entry.statement}"
-            row = (
+    return [line(heads), "|---" * len(heads) + "|", *map(line, rows)]
+
+
+def where(entries: Iterable[Entry]) -> str:
+    """Scale and machines of the runs, in one sentence; exhibits that ran elsewhere are named in the CSV."""
+    known = [entry for entry in entries if entry.machine]
+    machines = sorted({machine for entry in known for machine in entry.machine.split("; ")})
+    scales = sorted({entry.scale for entry in entries})
+    return f"Scale {', '.join(scales)}; trained on {', '.join(machines) or 'nothing yet'}."
+
+
+def as_markdown(entries: Sequence[Entry]) -> str:
+    lines = ["# Verdicts", "", *headline(entries), where(entries), "", "## Claims", ""]
+    lines += _markdown_table(
+        ("exhibit", "claim", "verdict", "estimate [95 % interval]", "n", "test", "remarks"),
+        (
+            (
                 entry.exhibit,
-                claim,
+                f"**{entry.name}** {entry.statement} ({entry.source})",
                 entry.verdict,
                 entry.ours_text(),
                 str(entry.outcome.n),
                 entry.test,
                 entry.remark(),
             )
-            lines.append(f"| {' | '.join(cell(text) for text in row)} |")
-    lines += ["", "## Published numbers", ""]
-    lines += ["| exhibit | number | verdict | published | ours [95 % interval] | n | margin | remarks |"]
-    lines += ["|---|---|---|---:|---:|---:|---:|---|"]
-    for entry in entries:
-        if entry.kind == "target":
-            margin = "" if entry.margin is None else f"{entry.margin:g}"
-            number = (
-                entry.exhibit,
-                entry.name,
-                entry.verdict,
-                entry.published_text(),
-                entry.ours_text(),
-                str(entry.outcome.n),
-                margin,
-                entry.remark(),
-            )
-            lines.append(f"| {' | '.join(cell(text) for text in number)} |")
+            for entry in of_kind(entries, "claim")
+        ),
+    )
+    if beyond := [entry for entry in entries if entry.beyond]:
+        lines += ["", "## Not to be expected at this scale", ""]
+        lines += [f"- **{entry.exhibit} {entry.name}** ({entry.verdict}): {entry.beyond}" for entry in beyond]
+    for kind, title in (("target", "Published numbers"), (CONTEXT, "Context, not judged")):
+        if not (chosen := of_kind(entries, kind)):
+            continue
+        lines += ["", f"## {title}", ""]
+        lines += _markdown_table(
+            ("exhibit", "number", "verdict", "published", "unit", "ours [95 % interval]", "n", "margin", "remarks"),
+            (
+                (
+                    entry.exhibit,
+                    entry.name,
+                    entry.verdict,
+                    f"{entry.published_text()} ({entry.provenance})",
+                    entry.unit,
+                    entry.ours_text(),
+                    str(entry.outcome.n),
+                    "" if entry.margin is None else f"{entry.margin:g}",
+                    entry.remark(),
+                )
+                for entry in chosen
+            ),
+        )
     return "\n".join(lines) + "\n"
 
 
-def html_tables(entries: Sequence[Entry]) -> str:
-    """Two tables, claims and numbers, that read without scripts; rows carry what a filter looks at."""
-
-    def cells(*texts: str) -> str:
-        return "".join(f"<td>{html.escape(text)}</td>" for text in texts)
-
-    def badge(verdict: str) -> str:
-        return f'<td><span class="badge" style="background:{COLOURS[verdict]}">{html.escape(verdict)}</span></td>'
-
-    def row(entry: Entry, inner: str) -> str:
-        paper = html.escape(entry.exhibit.split("/")[0])
-        return f'<tr data-verdict="{html.escape(entry.verdict)}" data-paper="{paper}">{inner}</tr>'
-
-    def table(kind: str, title: str, heads: Sequence[str], rows: Sequence[str]) -> str:
-        head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in heads)
-        return (
-            f'<h2 id="{kind}s">{title}</h2><table class="verdicts" id="table-{kind}"><thead><tr>{head}</tr></thead>'
-            f"<tbody>{''.join(rows)}</tbody></table>"
-        )
-
-    claims = [
-        row(
-            entry,
-            cells(entry.exhibit)
-            + f"<td><b>{html.escape(entry.name)}</b> {html.escape(entry.statement)}</td>"
-            + badge(entry.verdict)
-            + cells(entry.ours_text(), str(entry.outcome.n), entry.test, entry.remark()),
-        )
-        for entry in entries
-        if entry.kind == "claim"
-    ]
-    numbers = [
-        row(
-            entry,
-            cells(entry.exhibit, entry.name)
-            + badge(entry.verdict)
-            + cells(
-                entry.published_text(),
-                entry.ours_text(),
-                str(entry.outcome.n),
-                "" if entry.margin is None else f"{entry.margin:g}",
-                f"{entry.unit}, {entry.provenance}",
-                entry.remark(),
-            ),
-        )
-        for entry in entries
-        if entry.kind == "target"
-    ]
-    return table(
-        "claim", "Claims", ("exhibit", "claim", "verdict", "estimate [95 % interval]", "n", "test", "remarks"), claims
-    ) + table(
-        "target",
-        "Published numbers",
-        ("exhibit", "number", "verdict", "published", "ours [95 % interval]", "n", "margin", "unit", "remarks"),
-        numbers,
-    )
-
-
-STYLE = Path(__file__).with_name("page.css")
-
-
-def as_html(entries: Sequence[Entry]) -> str:
-    sentences = " ".join(html.escape(line) for line in headline(entries))
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Verdicts</title>'
-        f"<style>{STYLE.read_text()}</style></head><body><h1>Verdicts</h1><p>{sentences}</p>{html_tables(entries)}</body></html>\n"
-    )
-
-
 def write(entries: Sequence[Entry], stem: Path) -> None:
-    """Writes ``stem.csv``, ``stem.md`` and ``stem.html``."""
-    for suffix, text in (("csv", as_csv(entries)), ("md", as_markdown(entries)), ("html", as_html(entries))):
+    """Writes ``stem.csv`` and ``stem.md``."""
+    for suffix, text in (("csv", as_csv(entries)), ("md", as_markdown(entries))):
         checkpoint.write_text(stem.with_name(f"{stem.name}.{suffix}"), text)
 
 
@@ -269,11 +250,12 @@ def as_text(entries: Sequence[Entry]) -> str:
     """Claims one by one and numbers by exhibit, for a terminal."""
     lines = [
         f"{entry.verdict:15} {entry.exhibit:22} {entry.name:8} {entry.ours_text() or entry.outcome.detail}"
-        for entry in entries
-        if entry.kind == "claim"
+        f"{' (not to be expected at this scale)' if entry.beyond else ''}"
+        for entry in of_kind(entries, "claim")
     ]
-    for name in dict.fromkeys(entry.exhibit for entry in entries if entry.kind == "target"):
-        chosen = [entry for entry in entries if entry.kind == "target" and entry.exhibit == name]
+    targets = of_kind(entries, "target")
+    for name in dict.fromkeys(entry.exhibit for entry in targets):
+        chosen = [entry for entry in targets if entry.exhibit == name]
         parts = ", ".join(f"{count} {verdict}" for verdict, count in counts(chosen).items() if count)
         lines.append(f"{'numbers':15} {name:22} {parts}")
     return "\n".join([*lines, *headline(entries)])

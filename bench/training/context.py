@@ -55,6 +55,7 @@ class Context:
     resumed: bool = False
     _saved_at: float = field(default_factory=time.monotonic)
     _told_at: float = field(default_factory=time.monotonic)
+    _began: tuple[float, float] | None = None
     _bar: tqdm | None = None
 
     @property
@@ -110,22 +111,40 @@ class Context:
         self.data_checksums[name] = checksum
 
     def progress(self, done: float, total: float, unit: str, **values: float) -> None:
-        """Shows a bar to a person, a line now and then to a log, and leaves the numbers for `bench status`."""
+        """Shows a bar to a person, a line now and then to a log, and leaves the numbers for `bench status`.
+
+        Args:
+            done: of `total`, since the run began; a resumed run goes on where it was.
+            total: expected at the end; may change as a stopping rule comes nearer.
+            unit: of both, such as "epochs" or "tokens".
+            values: what else a person wants to see, such as a loss.
+        """
         now = time.monotonic()
         if self._bar is None:
             from tqdm import tqdm
 
-            self._bar = tqdm(total=total, unit=unit, desc=self.label, disable=None, leave=False, initial=done)
+            self._bar = tqdm(total=total, unit=f" {unit}", desc=self.label, disable=None, leave=False, initial=done)
+            self._began = (now, done)
         self._bar.total = total
         self._bar.update(done - self._bar.n)
         if now - self._told_at < 15:
             return
         self._told_at = now
-        shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        rate = self._rate(now, done)
+        left = {} if rate is None else {"rate": rate, "seconds_left": max(0.0, total - done) / rate}
         if self._bar.disable:
-            print(f"{self.label}: {done:.0f} of {total:.0f} {unit} {shown}", file=sys.stderr, flush=True)
-        content = {"label": self.label, "done": done, "total": total, "unit": unit, "time": time.time(), **values}
-        checkpoint.write_text(self.scratch / "progress.json", json.dumps(content))
+            shown = [f"{self.label}: {done:,.0f} of {total:,.0f} {unit}"]
+            shown += [] if rate is None else [f"{rate:,.4g} {unit}/s", f"{left['seconds_left']:,.0f} s left"]
+            shown += [f"{name} {value:.4g}" for name, value in values.items()]
+            print(", ".join(shown), file=sys.stderr, flush=True)
+        content = {"label": self.label, "done": done, "total": total, "unit": unit, "time": time.time(), **left}
+        checkpoint.write_text(self.scratch / "progress.json", json.dumps({**content, "values": values}))
+
+    def _rate(self, now: float, done: float) -> float | None:
+        """Units a second since this attempt began; ``None`` before anything was done."""
+        if self._began is None or now <= self._began[0] or done <= self._began[1]:
+            return None
+        return (done - self._began[1]) / (now - self._began[0])
 
     def close(self) -> None:
         if self._bar is not None:

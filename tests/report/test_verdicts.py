@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from bench import stats
-from bench.report import page, table, verdicts
-from bench.report.document import Shown
+from bench.report import html_tables, table, verdicts
 from bench.report.verdicts import Entry
 
 
@@ -52,24 +50,9 @@ def test_csv_has_every_entry_with_its_interval() -> None:
 
 
 def test_pages_escape_what_they_show() -> None:
-    text = verdicts.as_html([entry()])
+    text = html_tables.table([entry()], "claim")
     assert "&lt;generalise&gt;" in text and "<generalise>" not in text
     assert "worse \\| always" in verdicts.as_markdown([entry()])
-
-
-def test_the_page_reads_without_scripts(tmp_path: Path) -> None:
-    cells = pd.DataFrame({"data set": ["CIFAR-10"], "ResNet SGD": ["51.9 ± 0.8 [51.7]"]})
-    stem = tmp_path / "exhibits" / "warmstart" / "table1"
-    table.write(cells, stem, title="Table 1", missing=["one run"])
-    shown = Shown(
-        "warmstart/table1", "Table 1", "caption", "table", stem, {"seeds": "5 → 3"}, ["one run"], 6, 1.0, [], []
-    )
-    page.write(tmp_path / "index.html", [entry(), number()], [shown], scale="ci")
-    text = (tmp_path / "index.html").read_text()
-    body = text.split("<script>")[0]
-    for expected in ("51.9 ± 0.8 [51.7]", "reproduced", "1 of 6 runs missing", "seeds: 5 → 3"):
-        assert expected in body
-    assert 'src="http' not in text and "https://" not in text, "nothing is loaded from elsewhere"
 
 
 def test_a_cell_sets_the_published_number_beside_ours() -> None:
@@ -88,4 +71,27 @@ def test_latex_is_escaped(text: str) -> None:
 
 
 def test_false_alarms_are_stated() -> None:
-    assert "0.1" in verdicts.headline([entry(), number()])[-1]
+    assert verdicts.headline([entry(), number()])[-1].endswith("at most 0.1 wrong.")
+
+
+def test_context_is_shown_and_never_counted() -> None:
+    context = number(kind="context", provenance="replication:rescience2021", margin=None)
+    assert context.verdict == "context"
+    entries = [entry(), number(), context]
+    assert verdicts.headline(entries) == verdicts.headline(entries[:2])
+    assert "## Context, not judged" in verdicts.as_markdown(entries)
+    assert "replication:rescience2021" in html_tables.numbers(entries)
+
+
+def test_what_a_scale_cannot_show_stands_with_its_reason() -> None:
+    beyond = entry(beyond="generated images have no such shift")
+    assert "cannot be expected to show 1 of the claims" in " ".join(verdicts.headline([beyond]))
+    for text in (verdicts.as_markdown([beyond]), html_tables.claims([beyond]), verdicts.as_csv([beyond])):
+        assert "generated images have no such shift" in text
+    assert "not to be expected" in verdicts.as_text([beyond])
+
+
+def test_an_entry_that_was_not_run_says_what_it_would_cost() -> None:
+    absent = number(outcome=stats.not_run("no record"), cost="about 3.0 h on 2 cores")
+    assert "would take about 3.0 h on 2 cores" in verdicts.as_markdown([absent])
+    assert "about 3.0 h on 2 cores" in html_tables.table([absent], "target")

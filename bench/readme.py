@@ -1,0 +1,194 @@
+"""The parts of README.md that are generated: results from the committed reference records, never typed."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import checkpoint, config, paths, reference
+from bench import plan as planning
+from bench.errors import UserError
+from bench.exhibit import PAPERS
+from bench.plan import Plan
+from bench.report import verdicts
+from bench.report.verdicts import Entry
+
+README = paths.PROJECT / "README.md"
+
+PREFERRED = ("paper", "small", "ci")
+"""Scales of the reference, the best first."""
+
+PICTURE = ("warmstart/fig2", "warmstart/fig7", "warmstart/fig1")
+"""Figures that may stand at the top, the first that the reference can draw."""
+
+HEADLINES = {
+    "warmstart": (
+        ("warmstart/table1", ("cifar10", "thin_resnet18", "sgd", "val_acc")),
+        ("warmstart/table1", ("cifar10", "thin_resnet18", "adam", "val_acc")),
+        ("warmstart/fig2", ("val_acc", "33333")),
+    ),
+    "rewarm": (("rewarm/table1", ("sampling_percent",)),),
+    "certified": (
+        ("certified/table1", ("cifar10", "cnn7", "verified_error")),
+        ("certified/table4", ("verified_error",)),
+    ),
+}
+"""Paper -> (exhibit, words that the names of its headline numbers have)."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The reference records of one paper at one scale.
+
+    Attributes:
+        paper: its short name.
+        scale: where its records are from.
+        fed: plan that reads them.
+        entries: their verdicts.
+    """
+
+    paper: str
+    scale: str
+    fed: Plan
+    entries: list[Entry]
+
+
+def sources() -> list[Source]:
+    """The best scale of each paper that has a reference."""
+    from bench import judge
+
+    found = []
+    for paper in PAPERS:
+        scale = next((name for name in PREFERRED if paper in reference.papers(name)), None)
+        if scale is not None:
+            fed = reference.as_results(planning.make(config.load(scale), [paper]))
+            found.append(Source(paper, scale, fed, judge.entries_of(fed)))
+    return found
+
+
+def headline_numbers(source: Source) -> list[Entry]:
+    """The paper's best-known numbers that the reference has."""
+    chosen: list[Entry] = []
+    for exhibit, words in HEADLINES.get(source.paper, ()):
+        chosen += [
+            entry
+            for entry in source.entries
+            if entry.exhibit == exhibit
+            and entry.kind != "claim"
+            and entry.provenance in ("printed", "digitised")
+            and entry.ran()
+            and all(word in entry.name for word in words)
+            and entry not in chosen
+        ]
+    return chosen
+
+
+def _link(exhibit: str) -> str:
+    paper, short = exhibit.split("/")
+    path = f"bench/{paper}/exhibits/{short}.py"
+    return f"[{exhibit}]({path})" if (paths.PROJECT / path).exists() else exhibit
+
+
+def _numbers(source: Source) -> list[str]:
+    chosen = headline_numbers(source)
+    if not chosen:
+        return []
+    lines = [
+        f"| exhibit | number | published | here, scale `{source.scale}` | n | verdict |",
+        "|---|---|---:|---:|---:|---|",
+    ]
+    lines += [
+        f"| {_link(entry.exhibit)} | {entry.name} | {entry.published_text()} {entry.unit} | {entry.ours_text()} "
+        f"| {entry.outcome.n} | {entry.verdict} |"
+        for entry in chosen
+    ]
+    return lines
+
+
+def _claims(source: Source) -> list[str]:
+    lines = ["| exhibit | claim | verdict | estimate, 95 % interval | n |", "|---|---|---|---:|---:|"]
+    for entry in verdicts.of_kind(source.entries, "claim"):
+        if entry.ran():
+            expected = " (not to be expected at this scale)" if entry.beyond else ""
+            lines.append(
+                f"| {_link(entry.exhibit)} | **{entry.name}** {entry.statement} | {entry.verdict}{expected} "
+                f"| {entry.ours_text()} | {entry.outcome.n} |".replace("\n", " ")
+            )
+    return lines
+
+
+def results(found: Sequence[Source]) -> str:
+    """Counts, headline numbers and claims of each paper, from the reference."""
+    if not found:
+        return "No reference records are committed yet; `make reproduce` makes results of your own.\n"
+    parts = []
+    for source in found:
+        claims = verdicts.of_kind(source.entries, "claim")
+        counted = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.counts(claims).items() if count)
+        note = reference.notes(source.scale)[source.paper][0]
+        machines = ", ".join(
+            machine["processor"] if not machine["gpus"] else machine["gpus"][0] for machine in note["machines"]
+        )
+        parts += [
+            f"### {source.paper}",
+            "",
+            f"Scale `{source.scale}`, {machines}: {len(claims)} claims, {counted}.",
+            "",
+        ]
+        if numbers := _numbers(source):
+            parts += [*numbers, ""]
+        parts += [f"<details><summary>Claims of {source.paper}</summary>", "", *_claims(source), "", "</details>", ""]
+    return "\n".join(parts)
+
+
+def put(text: str, name: str, content: str) -> str:
+    """The text with what stands between ``<!-- name -->`` and ``<!-- /name -->`` replaced.
+
+    Raises:
+        UserError: a marker is missing.
+    """
+    pattern = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- /{re.escape(name)} -->)", re.DOTALL)
+    if not pattern.search(text):
+        raise UserError(f"{README}: has no '<!-- {name} -->' followed by '<!-- /{name} -->'; put the markers back")
+    return pattern.sub(lambda found: f"{found[1]}{content}{found[2]}", text)
+
+
+def _picture(found: Sequence[Source], draw: bool) -> str:
+    """Markdown of the figure at the top; draws it beside the records it comes from."""
+    for name in PICTURE:
+        for source in found:
+            members = source.fed.members.get(name, [])
+            if members and all(
+                source.fed.layout.record(source.fed.runs[key].used).exists() for key in source.fed.keys_of(name)
+            ):
+                target = reference.folder(source.scale) / f"{name.replace('/', '-')}.png"
+                if draw:
+                    _draw(source.fed, name, target)
+                from bench import exhibit
+
+                shown = exhibit.registry()[name]
+                relative = target.relative_to(paths.PROJECT) if target.is_relative_to(paths.PROJECT) else target
+                return f"![{shown.title}]({relative})\n\n*{shown.title}, scale `{source.scale}`: {shown.caption}*\n"
+    return ""
+
+
+def _draw(fed: Plan, name: str, target: Path) -> None:
+    from bench import draw
+
+    draw.draw(fed, name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile((fed.layout.exhibits / name).with_suffix(".png"), target)
+
+
+def rendered(text: str, *, draw: bool = False) -> str:
+    """README with its generated parts made anew from the reference."""
+    found = sources()
+    return put(put(text, "picture", _picture(found, draw)), "results", results(found))
+
+
+def write() -> None:
+    """Writes README.md and its picture."""
+    checkpoint.write_text(README, rendered(README.read_text(), draw=True))
