@@ -138,7 +138,9 @@ def _chunks(answer: requests.Response) -> Iterator[bytes]:
     from urllib3.exceptions import HTTPError, ReadTimeoutError
 
     try:
-        yield from answer.raw.stream(1 << 16, decode_content=False)
+        # What has come is handed on at once: waiting for a full block would hide a server that sends byte by byte.
+        while chunk := answer.raw.read1(1 << 16, decode_content=False):
+            yield chunk
     except ReadTimeoutError as error:
         raise Interrupted("the server stopped sending") from error
     except HTTPError as error:
