@@ -32,6 +32,9 @@ def _without_docstrings(tree: ast.AST) -> ast.AST:
 
 @lru_cache(maxsize=512)
 def _source(module: str) -> Path | None:
+    parent = module.rpartition(".")[0]
+    if parent and (above := _source(parent)) is not None and above.name != "__init__.py":
+        return None  # a name in a module: to ask for it as a module would import its parent, and torch with it
     try:
         found = importlib.util.find_spec(module)
     except ModuleNotFoundError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -47,3 +48,13 @@ def test_papers_do_not_depend_on_one_another() -> None:
         others = [name for name in found for other in trainers if other != paper and name.startswith(f"bench.{other}")]
         assert f"bench.{paper}.{module}" in found
         assert not others
+
+
+def test_following_imports_imports_nothing() -> None:
+    """A dry run would pay seconds for torch otherwise: names in modules are not asked for as modules."""
+    code = (
+        "import sys; from bench import provenance; found = provenance.dependencies('bench.warmstart.rounds'); "
+        "print('bench.training.step' in found, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["True", "False"], done.stderr
