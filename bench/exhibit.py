@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError
 
+from bench import paths
 from bench.config import Suite, lines_of
 from bench.errors import UserError, closest
 from bench.record import Record
@@ -102,7 +103,6 @@ class Exhibit:
         draw: (long frame, published frame, settings) -> a matplotlib figure, or a frame of cells for a table.
         margins: metric -> how far from the published value still counts as reproduced; metrics without one are context.
         claims: what the exhibit supports.
-        source: file that declares it.
     """
 
     name: str
@@ -128,6 +128,12 @@ class Exhibit:
     def module(self) -> str:
         """Module whose code decides how records become numbers and pictures."""
         return self.members.__module__
+
+    @property
+    def file(self) -> str:
+        """The file that declares it, below the project where it is the suite's own."""
+        path = Path(sys.modules[self.module].__file__ or "")
+        return str(path.relative_to(paths.PROJECT)) if path.is_relative_to(paths.PROJECT) else path.name
 
 
 def _modules() -> Iterable[str]:

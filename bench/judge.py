@@ -7,10 +7,9 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import collect, config, exhibit, paths, published, stats
+from bench import collect, config, exhibit, published, stats
 from bench import plan as planning
 from bench.errors import UserError
 from bench.exhibit import Claim, Exhibit
@@ -328,16 +327,10 @@ def exhibits_of(plan: Plan) -> list[document.Shown]:
                 machines=facts.machines,
                 commits=facts.commits,
                 older=facts.older,
-                code=_file_of(chosen),
+                code=chosen.file,
             )
         )
-    return shown
-
-
-def _file_of(chosen: Exhibit) -> str:
-    """The exhibit's file below the project, or its name where it is a user's own."""
-    path = Path(sys.modules[chosen.module].__file__ or "")
-    return str(path.relative_to(paths.PROJECT)) if path.is_relative_to(paths.PROJECT) else path.name
+    return document.in_order(shown)
 
 
 def _short(value: Any) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+from pydantic import BaseModel, TypeAdapter
 
 from bench import checkpoint, exhibit
 from bench.config import CONFIGS, Suite
@@ -45,13 +48,66 @@ def _cell(value: Any) -> str:
     return str(value).replace("|", "\\|").replace("\n", " ")
 
 
-def _rows(fields: dict[str, Any]) -> list[str]:
-    lines = ["| key | the paper's value | meaning |", "|---|---|---|"]
-    for name, field in fields.items():
+def allowed(schema: dict[str, Any]) -> str:
+    """What a value may be, in a few words: ``1 to 256``, ``auto, cpu or cuda``, ``list of strings``."""
+    if "anyOf" in schema:
+        parts = [allowed(part) for part in schema["anyOf"]]
+        return " or ".join(dict.fromkeys(part for part in parts if part))
+    if "enum" in schema:
+        return ", ".join(str(value) for value in schema["enum"])
+    if "const" in schema:
+        return str(schema["const"])
+    if "$ref" in schema:
+        return schema["$ref"].rsplit("/", 1)[-1]
+    kind = schema.get("type")
+    if kind == "array":
+        return f"list of {allowed(schema.get('items', {})) or 'values'}"
+    if kind == "object":
+        return "keys and values"
+    if kind in ("integer", "number"):
+        return _range(schema, "whole number" if kind == "integer" else "number")
+    return {"boolean": "true or false", "string": "text", "null": "null"}.get(str(kind), "")
+
+
+def _range(schema: dict[str, Any], kind: str) -> str:
+    low, above = schema.get("minimum"), schema.get("exclusiveMinimum")
+    high, under = schema.get("maximum"), schema.get("exclusiveMaximum")
+    parts = [
+        f"at least {low:g}" if low is not None else f"above {above:g}" if above is not None else "",
+        f"at most {high:g}" if high is not None else f"below {under:g}" if under is not None else "",
+    ]
+    limits = ", ".join(part for part in parts if part)
+    return f"{kind}, {limits}" if limits else kind
+
+
+def _rows(model: type[BaseModel], names: Iterable[str]) -> list[str]:
+    lines = ["| key | the paper's value | allowed | meaning |", "|---|---|---|---|"]
+    properties = model.model_json_schema()["properties"]
+    for name in names:
+        field = model.model_fields[name]
         default = field.get_default(call_default_factory=True)
-        shown = "required" if field.is_required() else f"`{_cell(default)}`"
-        lines.append(f"| `{name}` | {shown} | {_cell(field.description or '')} |")
+        shown = "required" if field.is_required() else f"`{_cell(_plain(default))}`"
+        meaning = _cell(field.description or "")
+        lines.append(f"| `{name}` | {shown} | {_cell(allowed(properties[name]))} | {meaning} |")
     return lines
+
+
+def _plain(value: Any) -> str:
+    """A default as YAML would have it."""
+    return json.dumps(TypeAdapter(Any).dump_python(value, mode="json"), ensure_ascii=False)
+
+
+def _shared(models: Sequence[type[BaseModel]]) -> list[str]:
+    """Keys that all the models have with the same default."""
+
+    def default(model: type[BaseModel], name: str) -> str:
+        return _plain(model.model_fields[name].get_default(call_default_factory=True))
+
+    return [
+        name
+        for name in models[0].model_fields
+        if all(name in model.model_fields and default(model, name) == default(models[0], name) for model in models)
+    ]
 
 
 def as_markdown() -> str:
@@ -59,14 +115,29 @@ def as_markdown() -> str:
     lines = [
         "# Keys of the scale files",
         "",
-        "Generated from the models by `python -m bench schema`; a test keeps it in step. "
-        "A scale file holds only what departs from the papers.",
+        "Generated from the models by `python -m bench schema`; a test keeps it in step. A scale file holds only what "
+        "departs from the papers: top-level keys first, then `common: {<paper>: {...}}` for keys that hold in every "
+        "exhibit of a paper that knows them, then `exhibits: {<paper>/<name>: {...}}`. "
+        "`python -m bench plan --scale S` says what departs and what it costs.",
         "",
-        *_rows(Suite.model_fields),
+        "Where a value comes from: [P] printed in the paper, [F] read off its figure, [C] the authors' code, [A] the "
+        "authors' configuration, [E] the authors' e-mail, [D] derived, [U] uncertain, [O] our choice.",
+        "",
+        "## Top level",
+        "",
+        *_rows(Suite, Suite.model_fields),
     ]
-    for name, found in exhibit.registry().items():
-        if found.paper in exhibit.PAPERS:
-            lines += ["", f"## {name}", "", found.title, "", *_rows(found.settings.model_fields)]
+    for paper in exhibit.PAPERS:
+        found = [one for one in exhibit.registry().values() if one.paper == paper]
+        if not found:
+            continue
+        shared = _shared([one.settings for one in found])
+        lines += ["", f"## {paper}", "", f"Every exhibit of `{paper}` has these keys.", ""]
+        lines += _rows(found[0].settings, shared)
+        for one in found:
+            own = [name for name in one.settings.model_fields if name not in shared]
+            lines += ["", f"### {one.name}", "", f"{one.title}."]
+            lines += ["", *_rows(one.settings, own)] if own else []
     return "\n".join(lines) + "\n"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -61,6 +62,18 @@ class Shown:
     @property
     def short(self) -> str:
         return self.name.split("/")[1]
+
+
+def in_order(shown: Sequence[Shown]) -> list[Shown]:
+    """Papers as they come; in each its own tables and figures by number, then what goes beyond it."""
+
+    def place(item: Shown) -> tuple[int, int, int, str]:
+        own = re.fullmatch(r"(table|fig)(\d+)", item.short)
+        number = (0, ("table", "fig").index(own[1]), int(own[2])) if own else (1, 0, 0)
+        return (*number, item.short)
+
+    papers = list(dict.fromkeys(item.paper for item in shown))
+    return [item for paper in papers for item in sorted((i for i in shown if i.paper == paper), key=place)]
 
 
 def _versions() -> dict[str, str]:
