@@ -1,0 +1,85 @@
+"""Cells of the tables of errors: ours with the spread over seeds, the published number in brackets, what else is known."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bench.certified.grids import BLOCKS, DATASETS, MODELS, CertifiedSettings, Course, Model, departure, radius_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LITERATURE = {
+    "gowal_ibp": "IBP (Gowal et al.)",
+    "zhang_crown_ibp": "CROWN-IBP (Zhang et al.)",
+    "xu_crown_ibp_loss_fusion": "CROWN-IBP, loss fusion (Xu et al.)",
+    "ibp_paramramp": "IBP + ParamRamp (Lyu et al.)",
+    "crown_ibp_paramramp": "CROWN-IBP + ParamRamp (Lyu et al.)",
+    "colt": "COLT (Balunovic and Vechev)",
+    "linf_dist_net": "l_inf-dist net (Zhang et al.)",
+}
+"""Rows of other work in the paper's tables."""
+
+DIGITS = 2
+
+
+def values_of(frame: pd.DataFrame, metric: str, **labels: Any) -> dict[int, float]:
+    """Seed -> value, empty where there is none."""
+    chosen = frame[frame["metric"] == metric]
+    for name, value in labels.items():
+        chosen = chosen[chosen[name] == value]
+    return dict(zip(chosen["seed"].tolist(), chosen["value"].tolist(), strict=False))
+
+
+def heading(settings: CertifiedSettings, course: Course, model: Model | None = None) -> dict[str, str]:
+    """Data set with its radius, schedule (with this scale's behind an arrow), network."""
+    role = BLOCKS[course].role
+    cells = {
+        "data set": f"{DATASETS[role]}, eps {radius_text(settings.target(role))}",
+        "schedule": departure(settings, course),
+    }
+    return cells if model is None else {**cells, "model": MODELS[model]}
+
+
+def error_cells(frame: pd.DataFrame, published: pd.DataFrame, **labels: Any) -> dict[str, str]:
+    """Errors in percent of one row: standard, verified by IBP and CROWN-IBP, under attack, of the best epoch; n."""
+    from bench.report.table import compare, number
+
+    images = values_of(frame, "test_images", **labels)
+    best = [values_of(frame, f"best_{kind}_error", **labels) for kind in ("standard", "verified")]
+    cells = {
+        "standard error": compare(frame, published, metric="standard_error", digits=DIGITS, **labels),
+        "verified error": compare(frame, published, metric="verified_error", digits=DIGITS, **labels),
+        "by CROWN-IBP": number(values_of(frame, "verified_error_crown_ibp", **labels), DIGITS),
+        "PGD error": number(values_of(frame, "pgd_error", **labels), DIGITS),
+        "best epoch (optimistic)": " / ".join(_mean(values) for values in best),
+        "test images": f"{min(images.values()):,.0f}" if images else "–",
+        "seeds": str(len(images)),
+    }
+    return cells
+
+
+def _mean(values: dict[int, float]) -> str:
+    return f"{sum(values.values()) / len(values):.{DIGITS}f}" if values else "–"
+
+
+def literature_rows(published: pd.DataFrame) -> list[dict[str, str]]:
+    """Other work in the paper's table, as printed."""
+    own = published[published["provenance"] == "literature"]
+    rows = []
+    for (panel, dataset, method), numbers in own.groupby(["panel", "dataset", "method"], sort=False):
+        errors = dict(zip(numbers["metric"], numbers["value"], strict=True))
+        rows.append(
+            {
+                "data set": next(name for role, name in DATASETS.items() if role == dataset),
+                "schedule": panel,
+                "model": "other work",
+                "method": LITERATURE.get(method, method),
+                **{
+                    f"{kind} error": f"[{errors[f'{kind}_error']:.{DIGITS}f}]"
+                    for kind in ("standard", "verified")
+                    if f"{kind}_error" in errors
+                },
+            }
+        )
+    return rows

@@ -1,0 +1,1 @@
+"""One file for each table and figure of the certified-training paper, and for what goes beyond it."""

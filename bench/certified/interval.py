@@ -1,0 +1,366 @@
+"""Interval bounds of networks, fast: centre and radius, BatchNorm from the clean stream, the last layer merged.
+
+An interval is carried as centre c and radius r. A convolution maps them to W c + b and |W| r; ReLU clamps both ends.
+BatchNorm scales and shifts by statistics of the unperturbed ("clean") batch in train mode, with their gradient, and by
+its running ones in eval mode (protocol, section a). After a convolution the scale goes into its weights, so that the
+centre and the radius need no pass of their own for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.certified.program import Instruction, Norm, program
+from bench.errors import UserError
+
+
+class Streams(NamedTuple):
+    """A value: the clean activations (``None`` where nothing needs them), centre and radius of the interval."""
+
+    clean: Tensor | None
+    centre: Tensor
+    radius: Tensor
+
+
+@dataclass
+class Pass:
+    """What one propagation leaves.
+
+    Attributes:
+        clean: output for the clean batch, [B, K], or ``None`` when no clean batch was given.
+        centre: centre of the output's interval, or of the margins', [B, K] or [B, K - 1].
+        radius: its radius.
+        relus: centre and radius of the input of each ReLU, in order; empty unless asked for.
+    """
+
+    clean: Tensor | None
+    centre: Tensor
+    radius: Tensor
+    relus: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+    @property
+    def lower(self) -> Tensor:
+        return self.centre - self.radius
+
+    @property
+    def upper(self) -> Tensor:
+        return self.centre + self.radius
+
+
+def bounds(model: nn.Module, lower: Tensor, upper: Tensor, *, clean: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Interval bounds of a module's output.
+
+    Args:
+        model: any module that ``torch.fx`` can trace and that is made of Conv2d, Linear, BatchNorm1d/2d, ReLU, Flatten,
+            average pooling and residual additions. In train mode BatchNorm updates its running statistics.
+        lower: [B, ...], lower ends of the input.
+        upper: upper ends, same shape.
+        clean: the unperturbed batch; required in train mode with BatchNorm.
+
+    Returns:
+        lower and upper bounds of the output, differentiable.
+
+    Raises:
+        UserError: an unknown layer, a lower bound above the upper one, NaN bounds, no clean batch where one is needed,
+            or a batch of one in train mode with BatchNorm.
+    """
+    made = propagate(model, *interval(lower, upper), clean=_checked(model, lower, clean))
+    return _finite(model, made, lower, upper, clean)
+
+
+def margins(model: nn.Module, lower: Tensor, upper: Tensor, labels: Tensor, *, clean: Tensor | None = None) -> Tensor:
+    """Lower bounds of the true logit minus each other logit, the last linear layer merged with the differences.
+
+    Args:
+        model: see `bounds`; its output is [B, K].
+        lower: [B, ...].
+        upper: [B, ...].
+        labels: int64 [B].
+        clean: see `bounds`.
+
+    Returns:
+        [B, K - 1], other classes in ascending order; a sample is verified when all are positive.
+
+    Raises:
+        UserError: see `bounds`.
+    """
+    made = propagate(model, *interval(lower, upper), clean=_checked(model, lower, clean), labels=labels)
+    return _finite(model, made, lower, upper, clean)[0]
+
+
+def interval(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+    """Centre and radius.
+
+    Raises:
+        UserError: shapes differ, or a lower end lies above the upper one.
+    """
+    if lower.shape != upper.shape:
+        raise UserError(f"lower bounds have shape {tuple(lower.shape)}, upper bounds {tuple(upper.shape)}")
+    if bool((lower > upper).any()):
+        worst = (lower - upper).max().item()
+        raise UserError(f"a lower bound lies {worst:.3g} above its upper bound; give lower <= upper everywhere")
+    return (lower + upper) / 2, (upper - lower) / 2
+
+
+def box(images: Tensor, eps: Tensor | float, low: Tensor, high: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Centre and radius of the perturbed images, clipped to the range of real ones (protocol, section b).
+
+    Args:
+        images: normalised, [B, C, H, W].
+        eps: radius in pixel units of 0 to 1, not negative; a tensor where a compiled step must not depend on it.
+        low: [1, C, 1, 1], the normalised black.
+        high: the normalised white.
+        scale: [1, C, 1, 1], one over the standard deviation: pixel units to normalised ones.
+
+    Raises:
+        UserError: eps is negative.
+    """
+    if isinstance(eps, float | int) and not eps >= 0:
+        raise UserError(f"eps {eps:g} is negative; a radius is 0 or more")
+    reach = eps * scale
+    bottom, top = torch.maximum(images - reach, low), torch.minimum(images + reach, high)
+    centre = (bottom + top) * 0.5
+    return centre, top - centre
+
+
+def uses_batch_statistics(norm: Norm) -> bool:
+    return norm.training or norm.running_mean is None
+
+
+def _checked(model: nn.Module, lower: Tensor, clean: Tensor | None) -> Tensor | None:
+    """The clean batch where BatchNorm needs it."""
+    needing = [place for place, norm in program(model).norms if uses_batch_statistics(norm)]
+    if not needing:
+        return None
+    if clean is None:
+        raise UserError(
+            f"layer '{needing[0]}' takes BatchNorm statistics from the unperturbed batch in train mode: "
+            "give `clean`, or call model.eval()"
+        )
+    if len(clean) < 2:
+        raise UserError(f"layer '{needing[0]}': a batch of {len(clean)} has no statistics; give 2 samples or more")
+    if clean.shape[1:] != lower.shape[1:]:
+        raise UserError(f"the clean batch has shape {tuple(clean.shape)}, the bounds {tuple(lower.shape)}")
+    return clean
+
+
+def _finite(model: nn.Module, made: Pass, lower: Tensor, upper: Tensor, clean: Tensor | None) -> tuple[Tensor, Tensor]:
+    low, high = made.lower, made.upper
+    if not bool(torch.isfinite(low).all() & torch.isfinite(high).all()):
+        where = first_not_finite(model, (lower + upper) / 2, (upper - lower) / 2, clean=clean)
+        raise UserError(f"bounds are not finite, first after {where}")
+    return low, high
+
+
+@torch.no_grad()
+def first_not_finite(model: nn.Module, centre: Tensor, radius: Tensor, *, clean: Tensor | None) -> str:
+    """The first layer whose bounds are NaN or infinite, for people; running statistics are left alone."""
+    found = ["the output"]
+
+    def look(one: Instruction, value: Streams) -> None:
+        finite = torch.isfinite(value.centre).all() & torch.isfinite(value.radius).all()
+        if not bool(finite) and found == ["the output"]:
+            found[0] = f"layer '{one.place}'"
+
+    if not bool(torch.isfinite(centre).all() & torch.isfinite(radius).all()):
+        return "the input"
+    saved = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    propagate(model, centre, radius, clean=clean, look=look)
+    for name, buffer in model.named_buffers():
+        buffer.copy_(saved[name])
+    return found[0]
+
+
+def propagate(
+    model: nn.Module,
+    centre: Tensor,
+    radius: Tensor,
+    *,
+    clean: Tensor | None = None,
+    labels: Tensor | None = None,
+    keep_relus: bool = False,
+    look: Callable[[Instruction, Streams], None] | None = None,
+) -> Pass:
+    """`bounds` and `margins` without their checks, which would wait for a GPU; everything that a step needs at once.
+
+    Args:
+        model: see `bounds`.
+        centre: [B, ...].
+        radius: [B, ...].
+        clean: the unperturbed batch; its output is returned too.
+        labels: int64 [B]: the last linear layer gives lower bounds of the margins instead of bounds of the logits.
+        keep_relus: return centre and radius of every ReLU's input.
+        look: is shown each instruction's result.
+    """
+    steps = program(model)
+    values: dict[int, Streams] = {0: Streams(clean, centre, radius)}
+    relus: list[tuple[Tensor, Tensor]] = []
+    last = len(steps.instructions)
+    for number, one in enumerate(steps.instructions, start=1):
+        given = [values[source] for source in one.inputs]
+        if one.kind == "relu" and keep_relus:
+            relus.append((given[0].centre, given[0].radius))
+        merged = number == last and labels is not None
+        made = _margins(one, given, labels) if merged else _APPLY[one.kind](one, *given)
+        if look is not None:
+            look(one, made)
+        values[number] = made
+        for source in one.frees:
+            del values[source]
+    end = values[last]
+    return Pass(end.clean, end.centre, end.radius, relus)
+
+
+def relu_layers(model: nn.Module) -> list[str]:
+    """Places of the ReLU layers, in the order of `Pass.relus`."""
+    return program(model).relus()
+
+
+# Layers ---------------------------------------------------------------------------------------------------------------
+
+
+def _affine(norm: Norm, clean: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Scale and shift of a BatchNorm by channel; batch statistics carry their gradient."""
+    if uses_batch_statistics(norm):
+        assert clean is not None
+        dims = [0, *range(2, clean.dim())]
+        variance, mean = torch.var_mean(clean, dim=dims, correction=0)
+        _update(norm, mean, variance, clean.numel() // clean.shape[1])
+    else:
+        assert norm.running_mean is not None and norm.running_var is not None
+        mean, variance = norm.running_mean, norm.running_var
+    scale = torch.rsqrt(variance + norm.eps)
+    if norm.affine:
+        scale = norm.weight * scale
+        return scale, norm.bias - scale * mean
+    return scale, -scale * mean
+
+
+@torch.no_grad()
+def _update(norm: Norm, mean: Tensor, variance: Tensor, count: int) -> None:
+    """Running statistics as torch keeps them: momentum, unbiased variance."""
+    if norm.running_mean is None or norm.running_var is None:
+        return
+    momentum: Any = norm.momentum
+    if norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
+        if momentum is None:
+            momentum = 1.0 / float(norm.num_batches_tracked)
+    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
+    unbiased = variance * (count / max(1, count - 1))
+    norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), momentum)
+
+
+def _shaped(vector: Tensor, like: Tensor) -> Tensor:
+    """By channel: [C] to the shape that broadcasts over `like`."""
+    return vector.reshape(1, -1, *(1,) * (like.dim() - 2))
+
+
+def _conv(one: Instruction, x: Streams) -> Streams:
+    layer = one.module
+    assert isinstance(layer, nn.Conv2d)
+    place: Any = (layer.stride, layer.padding, layer.dilation, layer.groups)
+    weight, bias, norm = layer.weight, layer.bias, one.norm
+    clean = None
+    if norm is not None:
+        batch = uses_batch_statistics(norm)
+        if batch:
+            assert x.clean is not None
+            clean = F.conv2d(x.clean, weight, bias, *place)
+        scale, shift = _affine(norm, clean)
+        if clean is not None:
+            clean = torch.addcmul(_shaped(shift, clean), clean, _shaped(scale, clean))
+        weight = weight * scale.reshape(-1, 1, 1, 1)
+        bias = shift if bias is None else torch.addcmul(shift, scale, bias)
+    if x.clean is not None and clean is None:
+        clean = F.conv2d(x.clean, weight, bias, *place)
+    centre = F.conv2d(x.centre, weight, bias, *place)
+    return Streams(clean, centre, F.conv2d(x.radius, weight.abs(), None, *place))
+
+
+def _linear(one: Instruction, x: Streams) -> Streams:
+    layer = one.module
+    assert isinstance(layer, nn.Linear)
+    clean = None if x.clean is None else F.linear(x.clean, layer.weight, layer.bias)
+    return Streams(clean, F.linear(x.centre, layer.weight, layer.bias), F.linear(x.radius, layer.weight.abs()))
+
+
+def _norm(one: Instruction, x: Streams) -> Streams:
+    assert isinstance(one.module, Norm)
+    scale, shift = _affine(one.module, x.clean)
+    scale, shift = _shaped(scale, x.centre), _shaped(shift, x.centre)
+    clean = None if x.clean is None else torch.addcmul(shift, x.clean, scale)
+    return Streams(clean, torch.addcmul(shift, x.centre, scale), x.radius * scale.abs())
+
+
+def _relu(one: Instruction, x: Streams) -> Streams:
+    clean = None if x.clean is None else F.relu(x.clean)
+    low, high = F.relu(x.centre - x.radius), F.relu(x.centre + x.radius)
+    centre = (low + high) * 0.5
+    return Streams(clean, centre, high - centre)
+
+
+def _each(x: Streams, change: Callable[[Tensor], Tensor]) -> Streams:
+    return Streams(None if x.clean is None else change(x.clean), change(x.centre), change(x.radius))
+
+
+def _flatten(one: Instruction, x: Streams) -> Streams:
+    return _each(x, lambda tensor: tensor.flatten(1))
+
+
+def _pool(one: Instruction, x: Streams) -> Streams:
+    assert one.pool is not None
+    return _each(x, one.pool)
+
+
+def _add(one: Instruction, a: Streams, b: Streams) -> Streams:
+    clean = None if a.clean is None or b.clean is None else a.clean + b.clean
+    return Streams(clean, a.centre + b.centre, a.radius + b.radius)
+
+
+def _same(one: Instruction, x: Streams) -> Streams:
+    return x
+
+
+_APPLY: dict[str, Callable[..., Streams]] = {
+    "conv": _conv,
+    "linear": _linear,
+    "norm": _norm,
+    "relu": _relu,
+    "flatten": _flatten,
+    "pool": _pool,
+    "add": _add,
+    "same": _same,
+}
+
+
+def others(labels: Tensor, classes: int) -> Tensor:
+    """The other classes of each sample in ascending order, int64 [B, K - 1]."""
+    index = torch.arange(classes - 1, device=labels.device)
+    return index + (index >= labels[:, None])
+
+
+def _margins(one: Instruction, given: list[Streams], labels: Tensor | None) -> Streams:
+    """True minus other logits of the last layer, through the differences of its rows where it is linear."""
+    assert labels is not None
+    wanted = labels[:, None]
+    if one.kind != "linear":
+        out = _APPLY[one.kind](one, *given)
+        rest = others(labels, out.centre.shape[1])
+        centre = out.centre.gather(1, wanted) - out.centre.gather(1, rest)
+        return Streams(out.clean, centre, out.radius.gather(1, wanted) + out.radius.gather(1, rest))
+    layer, x = one.module, given[0]
+    assert isinstance(layer, nn.Linear)
+    clean = None if x.clean is None else F.linear(x.clean, layer.weight, layer.bias)
+    logits = F.linear(x.centre, layer.weight, layer.bias)
+    rest = others(labels, layer.out_features)
+    centre = logits.gather(1, wanted) - logits.gather(1, rest)
+    rows = layer.weight[labels][:, None, :] - layer.weight[rest]
+    radius = torch.einsum("bkf,bf->bk", rows.abs(), x.radius)
+    return Streams(clean, centre, radius)

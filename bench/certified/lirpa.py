@@ -1,0 +1,229 @@
+"""auto_LiRPA: the patches that its release on the package index needs, and the interface that the suite uses.
+
+Version 0.3, the last on the package index, was written for torch before 1.13; four patches let it run on torch 2.11 and
+newer. Later releases (0.7 and newer) need none of them and have the same interface. The patches go when 0.3 is no longer
+supported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+import types
+import warnings
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from importlib import metadata
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.errors import UserError
+
+PATCHED_BELOW = (0, 4)
+"""Releases below this one are patched."""
+
+
+def _release() -> tuple[int, ...]:
+    text = metadata.version("auto-LiRPA").split("+")[0]
+    return tuple(int(part) for part in text.split(".")[:2])
+
+
+def _before_import() -> None:
+    """What 0.3 expects of numpy and torch and no longer finds."""
+    if "numpy.lib.arraysetops" not in sys.modules:
+        import numpy
+
+        # numpy 2 has no numpy.lib.arraysetops.
+        stub = types.ModuleType("numpy.lib.arraysetops")
+        stub.isin = numpy.isin  # type: ignore[attr-defined]
+        sys.modules["numpy.lib.arraysetops"] = stub
+    # `from torch.onnx import symbolic_helper` gives another module object, on which these would have no effect.
+    helper: Any = importlib.import_module("torch.onnx.symbolic_helper")
+    names: Any = importlib.import_module("torch.onnx._internal.torchscript_exporter._globals")
+    if not hasattr(helper, "_set_opset_version"):
+        helper._set_opset_version = lambda version: setattr(names.GLOBALS, "export_onnx_opset_version", version)
+    node: Any = torch._C.Node
+    if not hasattr(node, "__getitem__"):
+        # Attributes of a traced node were read as node[key] before torch 2.
+        node.__getitem__ = lambda self, key: helper._node_get(self, key)
+
+
+def _after_import(package: Any) -> None:
+    """torch's modules hand `remove_duplicate` to `_named_members`, which 0.3 overrides without it."""
+    module: Any = package.BoundedModule
+    own = module._named_members
+    if "remove_duplicate" in own.__code__.co_varnames:
+        return
+
+    def named_members(self: Any, *arguments: Any, remove_duplicate: bool = True, **options: Any) -> Any:
+        return own(self, *arguments, **options)
+
+    module._named_members = named_members
+
+
+@lru_cache(maxsize=1)
+def load() -> Any:
+    """The package ``auto_LiRPA``, patched where its release needs it.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        release = _release()
+    except metadata.PackageNotFoundError:
+        raise UserError("auto-LiRPA is not installed; make env installs it, see `python -m bench doctor`") from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if release < PATCHED_BELOW:
+            _before_import()
+        package = importlib.import_module("auto_LiRPA")
+        if release < PATCHED_BELOW:
+            _after_import(package)
+    return package
+
+
+def version() -> str:
+    return metadata.version("auto-LiRPA")
+
+
+def state() -> str:
+    """For `doctor`: the version, whether it is patched, and that a bound was computed.
+
+    Raises:
+        RuntimeError: the bound of a small network is not what it has to be.
+    """
+    load()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3)).eval()
+        x = torch.rand(2, 1, 4, 4)
+    (lower,) = Bounded(model, x).margins(x, x - 0.1, x + 0.1, torch.tensor([0, 1]), ["crown_ibp"])
+    with torch.no_grad():
+        logits = model(x)
+        true = torch.stack([logits[0, 0] - logits[0, 1:], logits[1, 1] - logits[1, [0, 2]]])
+    if not bool((lower <= true).all()):
+        raise RuntimeError("its bound of a small network is not a lower bound")
+    return f"{version()}, {'patched for this torch' if _release() < PATCHED_BELOW else 'as released'}"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """It prints and warns while it traces, which tells users nothing."""
+    with open(os.devnull, "w") as sink, contextlib.redirect_stdout(sink), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+NAMES = {"ibp": "IBP", "crown_ibp": "CROWN-IBP", "crown": "CROWN", "alpha_crown": "CROWN-Optimized"}
+"""Our methods under the package's names."""
+
+
+class Bounded:
+    """A network as auto_LiRPA's BoundedModule: parameters are shared with it, BatchNorm's buffers are copied.
+
+    Args:
+        model: on its device and in its dtype.
+        example: images, of which shape, device and dtype count.
+        iterations: of alpha-CROWN.
+    """
+
+    def __init__(self, model: nn.Module, example: Tensor, *, iterations: int = 20):
+        self.package = load()
+        self.model = model
+        training = model.training
+        # Building runs the network once, which must not move its running statistics.
+        model.eval()
+        options = {
+            "conv_mode": "patches",
+            "optimize_bound_args": {"iteration": iterations, "lr_alpha": 0.1},
+        }
+        with _quiet():
+            dummy = torch.zeros(2, *example.shape[1:], device=example.device, dtype=example.dtype)
+            self.module = self.package.BoundedModule(model, dummy, bound_opts=options, device=str(example.device))
+        self.train(training)
+
+    def train(self, training: bool = True) -> None:
+        """Sets the mode of both; the bounded module takes the network's running statistics over at evaluation."""
+        self.model.train(training)
+        if training:
+            self.module.train()
+        else:
+            self.module.eval()
+            self.load_buffers()
+
+    def _buffers(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The bounded module's own running statistics and the network's."""
+        own = dict(self.model.named_buffers())
+        for node in self.module.modules():
+            name = getattr(node, "ori_name", None)
+            if name in own and hasattr(node, "buffer"):
+                yield node.buffer, own[name]
+
+    @torch.no_grad()
+    def load_buffers(self) -> None:
+        for bounded, own in self._buffers():
+            bounded.copy_(own)
+
+    @torch.no_grad()
+    def store_buffers(self) -> None:
+        """Gives the network the running statistics that steps in the bounded module have moved."""
+        for bounded, own in self._buffers():
+            own.copy_(bounded)
+
+    def _input(self, x: Tensor, lower: Tensor, upper: Tensor) -> Any:
+        perturbation = self.package.PerturbationLpNorm(norm=float("inf"), eps=0.0, x_L=lower, x_U=upper)
+        return self.package.BoundedTensor(x, perturbation)
+
+    def margins(
+        self, x: Tensor, lower: Tensor, upper: Tensor, labels: Tensor, methods: Sequence[str] = ("ibp",)
+    ) -> list[Tensor]:
+        """Lower bounds of the true logit minus each other, other classes ascending, [B, K - 1] for each method.
+
+        Args:
+            x: images, whose clean pass gives BatchNorm's statistics in train mode.
+            lower: [B, C, H, W].
+            upper: same shape.
+            labels: int64 [B].
+            methods: keys of `NAMES`.
+        """
+        bounded = self._input(x, lower, upper)
+        with _quiet():
+            logits = self.module(bounded)
+            matrix = difference_matrix(labels, logits.shape[1], logits.dtype)
+            found = []
+            for method in methods:
+                low, _ = self.module.compute_bounds(
+                    x=(bounded,), C=matrix, method=NAMES[method], bound_upper=method == "ibp"
+                )
+                found.append(low)
+        return found
+
+    def mixed_margins(
+        self, x: Tensor, lower: Tensor, upper: Tensor, labels: Tensor, crown_share: float
+    ) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
+        """Bounds of CROWN-IBP training in one pass: (1 - share) IBP + share CROWN-IBP (protocol, section a).
+
+        Returns:
+            clean logits [B, K], margins [B, K - 1], and lower and upper bounds of each ReLU's input.
+        """
+        logits = self.module(self._input(x, lower, upper))
+        matrix = difference_matrix(labels, logits.shape[1], logits.dtype)
+        low, _ = self.module.compute_bounds(x=None, IBP=True, C=matrix, method=None)
+        if crown_share > 0:
+            # The intermediate bounds of the interval pass are used again.
+            crown, _ = self.module.compute_bounds(IBP=False, C=matrix, method="backward", bound_upper=False)
+            low = (1 - crown_share) * low + crown_share * crown
+        relus = [node.inputs[0] for node in self.module.modules() if type(node).__name__ == "BoundRelu"]
+        return logits, low, [(node.lower, node.upper) for node in relus]
+
+
+def difference_matrix(labels: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
+    """[B, K - 1, K]: rows e_y - e_j for the other classes j in ascending order."""
+    from bench.certified.interval import others
+
+    eye = torch.eye(classes, dtype=dtype, device=labels.device)
+    return eye[labels][:, None, :] - eye[others(labels, classes)]

@@ -1,0 +1,88 @@
+"""The warm-up's regularisers: tight bounds against the input's, and a balance of active and inactive ReLU neurons."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+LEAST = 1e-12
+"""Denominators are at least this large, as in the authors' code."""
+
+Bounds = tuple[Tensor, Tensor]
+"""Centre and radius of the input of a ReLU, [B, ...]."""
+
+
+def tightness(input_radius: Tensor, layers: Sequence[Bounds], tau: float) -> Tensor:
+    """L_tightness = 1/(tau m) sum_i ReLU(tau - E(Delta_0) / E(Delta_i)) (Equation 7); means over batch and neurons."""
+    first = input_radius.mean()
+    terms = [F.relu(tau - first / radius.mean().clamp(min=LEAST)) for _, radius in layers]
+    return torch.stack(terms).mean() / tau
+
+
+def _imbalance(ratio: Tensor, tau: float) -> Tensor:
+    """ReLU(tau - min(ratio, 1 / ratio))."""
+    return F.relu(tau - torch.minimum(ratio, 1 / ratio.clamp(min=LEAST)))
+
+
+def layer_balance(centre: Tensor, radius: Tensor, tau: float, empty: Literal["skip", "code"]) -> tuple[Tensor, Tensor]:
+    """One layer's term of L_relu times tau, and whether the layer counts (0 or 1).
+
+    Args:
+        centre: of the ReLU's input, [B, ...].
+        radius: same shape.
+        tau: tolerance.
+        empty: a layer without an active or without an inactive neuron does not count (the paper), or only one whose
+            ratios are NaN does not (the authors' code, in which no active neuron gives the constant 2 tau).
+    """
+    active, inactive = centre > radius, centre < -radius
+    zero = centre.new_zeros(())
+    sum_active = torch.where(active, centre, zero).sum()
+    sum_inactive = -torch.where(inactive, centre, zero).sum()
+    spread = (centre - centre.mean()) ** 2
+    var_active = torch.where(active, spread, zero).sum()
+    var_inactive = torch.where(inactive, spread, zero).sum()
+    some_active, some_inactive = active.any(), inactive.any()
+    counts = some_inactive & some_active if empty == "skip" else some_inactive
+    # What does not count must not bring NaN into the gradient.
+    alpha = sum_active / torch.where(counts, sum_inactive, 1.0).clamp(min=LEAST)
+    beta = var_active / torch.where(counts, var_inactive, 1.0).clamp(min=LEAST)
+    term = _imbalance(alpha, tau) + _imbalance(beta, tau)
+    return torch.where(counts, term, zero), counts.to(centre.dtype)
+
+
+def relu_balance(layers: Sequence[Bounds], tau: float, empty: Literal["skip", "code"] = "skip") -> Tensor:
+    """L_relu = 1/(tau m) sum_i [ReLU(tau - min(alpha, 1/alpha)) + ReLU(tau - min(beta, 1/beta))] (Equation 8).
+
+    alpha is the sum of the active neurons' centres over that of the inactive ones', beta the same for the squared
+    distances from the layer's mean centre.
+    """
+    terms = [layer_balance(centre, radius, tau, empty)[0] for centre, radius in layers]
+    return torch.stack(terms).sum() / (tau * len(layers))
+
+
+def spread(layers: Sequence[Bounds], tau: float) -> Tensor:
+    """L_std = mean_i ReLU(tau - std(c_i)) / tau, on by default in two versions of the authors' code."""
+    return torch.stack([F.relu(tau - centre.std()) for centre, _ in layers]).mean() / tau
+
+
+def total(
+    names: Collection[str],
+    input_radius: Tensor,
+    layers: Sequence[Bounds],
+    *,
+    tau: float,
+    empty: Literal["skip", "code"] = "skip",
+) -> Tensor:
+    """The sum of the chosen regularisers, without their weight."""
+    sums = input_radius.new_zeros(())
+    if "tightness" in names:
+        sums = sums + tightness(input_radius, layers, tau)
+    if "relu" in names:
+        sums = sums + relu_balance(layers, tau, empty)
+    if "std" in names:
+        sums = sums + spread(layers, tau)
+    return sums

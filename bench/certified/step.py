@@ -1,0 +1,232 @@
+"""One step of certified training: bounds, robust loss, regularisers, clipping and Adam, without waiting for the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.certified import attack, regularizers
+from bench.certified.evaluate import TINY_EPS
+from bench.certified.interval import box, propagate
+from bench.certified.lirpa import Bounded
+from bench.certified.spec import Certified
+from bench.certified.split import Range
+from bench.training.precision import autocast
+from bench.training.step import should_compile
+
+Forward = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+"""(images, labels, eps, lambda) -> loss, margins [B, K - 1] (or logits where nothing is bounded), clean logits."""
+
+
+def robust_loss(margins: Tensor) -> Tensor:
+    """Cross-entropy of [0, -margins] against class 0: log(1 + sum_j exp(-margin_j)), mean over the batch."""
+    scores = F.pad(-margins, (1, 0))
+    return F.cross_entropy(scores, scores.new_zeros(len(scores), dtype=torch.int64))
+
+
+def norm_penalty(parameters: Iterable[Tensor]) -> Tensor:
+    """Sum of absolute weights, biases and normalisation left out."""
+    return torch.stack([tensor.abs().sum() for tensor in parameters if tensor.dim() > 1]).sum()
+
+
+@dataclass
+class Sums:
+    """Accumulated on the device: loss times samples, errors, and steps before the first that was not finite."""
+
+    loss: Tensor
+    wrong: Tensor
+    unverified: Tensor
+    good: Tensor
+    bad: Tensor
+
+    @classmethod
+    def zero(cls, device: torch.device) -> Sums:
+        return cls(*(torch.zeros((), device=device) for _ in range(5)))
+
+
+class Step:
+    """``step(images, labels, share, weight, sums)``: forward, backward, clipping, update.
+
+    Args:
+        spec: what is minimised.
+        model: in train mode, on its device.
+        within: range of normalised images.
+        compile: auto, never or always.
+        expected_steps: of the whole run, by which auto decides.
+    """
+
+    def __init__(
+        self,
+        spec: Certified,
+        model: nn.Module,
+        within: Range,
+        *,
+        compile: Literal["auto", "never", "always"] = "auto",
+        expected_steps: float = 0,
+    ):
+        self.spec, self.model, self.within = spec, model, within
+        self.device = within.low.device
+        self.parameters = list(model.parameters())
+        self.optimizer = torch.optim.Adam(self.parameters, lr=spec.lr, fused=True)
+        self.size = spec.micro_batch or spec.batch_size
+        self.bounded: Bounded | None = None
+        self.compiles = should_compile(compile, model, self.device, expected_steps)
+        self._forwards: dict[str, tuple[Forward, Forward]] = {}
+        if spec.bound == "crown_ibp":
+            example = torch.zeros(2, *spec.shape(), device=self.device)
+            self.bounded = Bounded(model, example)
+
+    def __call__(self, images: Tensor, labels: Tensor, eps: Tensor, share: float, weight: float, sums: Sums) -> None:
+        """One update.
+
+        Args:
+            images: normalised and augmented, [B, C, H, W].
+            labels: int64 [B].
+            eps: 0-dimensional, on the device.
+            share: eps over its target, which decides what has to be computed.
+            weight: of the regularisers.
+            sums: gets the step's loss and errors.
+        """
+        regularised = bool(self.spec.regularizers) and weight > 0
+        kind = "clean" if share == 0 and not regularised else "zero" if share == 0 else "robust"
+        kind += " regularised" if regularised else ""
+        if self.bounded is not None and 1e-5 < 1 - share < 1:
+            kind = f"crown{' regularised' if regularised else ''}"
+        factor = torch.full((), weight, device=self.device)
+        self.optimizer.zero_grad(set_to_none=True)
+        for start in range(0, len(labels), self.size):
+            part, truth = images[start : start + self.size], labels[start : start + self.size]
+            loss, margins, logits = self._forward(kind, len(truth))(part, truth, eps, factor)
+            (loss * (len(truth) / len(labels))).backward()
+            self._count(loss.detach(), margins.detach(), logits.detach(), truth, sums)
+        self._update(sums)
+
+    def _forward(self, kind: str, count: int) -> Forward:
+        """The forward pass of a kind of step; only batches of the full size are compiled."""
+        if kind not in self._forwards:
+            eager = self._make(kind)
+            compiles = self.compiles and not kind.startswith("crown") and self.spec.recipe.objective == "ibp"
+            self._forwards[kind] = (torch.compile(eager, dynamic=False) if compiles else eager, eager)
+        return self._forwards[kind][0 if count == self.size else 1]
+
+    def _make(self, kind: str) -> Forward:
+        name, _, regularised = kind.partition(" ")
+        base = {"clean": self._clean, "zero": self._interval, "robust": self._interval, "crown": self._crown}[name]
+        zero, chosen = name == "zero", bool(regularised)
+
+        def forward(images: Tensor, labels: Tensor, eps: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            with autocast(self.device, self.spec.precision):
+                loss, margins, logits = base(images, labels, eps, weight, zero=zero, regularised=chosen)
+            if self.spec.recipe.l1:
+                loss = loss + self.spec.recipe.l1 * norm_penalty(self.parameters)
+            return loss, margins, logits
+
+        return forward
+
+    def _clean(self, images: Tensor, labels: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor, Tensor]:
+        logits = self.model(images)
+        return F.cross_entropy(logits, labels), logits, logits
+
+    def _interval(
+        self, images: Tensor, labels: Tensor, eps: Tensor, weight: Tensor, *, zero: bool, regularised: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Interval bounds of the box, or of what the recipe puts into its place."""
+        recipe, within = self.spec.recipe, self.within
+        reach = eps.clamp(min=TINY_EPS) if regularised else eps
+        centre, radius = box(images, reach, within.low, within.high, within.scale)
+        truth, count = labels, len(labels)
+        if recipe.objective != "ibp" and not zero:
+            centre, radius, truth = self._attacked(centre, radius, labels)
+        made = propagate(self.model, centre, radius, clean=images, labels=truth, keep_relus=regularised)
+        assert made.clean is not None
+        if zero:
+            loss = F.cross_entropy(made.clean, labels)
+        else:
+            loss = recipe.robust_weight * robust_loss(made.lower[:count])
+            if recipe.robust_weight < 1:
+                attacked = recipe.objective == "mtl_ibp"
+                other = robust_loss(made.lower[count:]) if attacked else F.cross_entropy(made.clean, labels)
+                loss = loss + (1 - recipe.robust_weight) * other
+        if regularised:
+            relus = [(c[:count], r[:count]) for c, r in made.relus]
+            loss = loss + weight * self._regularizers(radius[:count], relus)
+        return loss, made.lower[:count], made.clean
+
+    def _regularizers(self, radius: Tensor, relus: list[tuple[Tensor, Tensor]]) -> Tensor:
+        spec = self.spec
+        return regularizers.total(spec.regularizers, radius, relus, tau=spec.tau, empty=spec.l_relu)
+
+    def _attacked(self, centre: Tensor, radius: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """MTL-IBP: the box and the attacked points behind it. SABR: a small box around the attacked points."""
+        recipe = self.spec.recipe
+        self.model.eval()
+        generator = torch.Generator().manual_seed(int(self.steps_seed))
+        found = attack.pgd(
+            self.model,
+            centre,
+            radius,
+            labels,
+            steps=recipe.attack_steps,
+            step=recipe.attack_step,
+            generator=generator,
+        )
+        self.model.train()
+        if recipe.objective == "mtl_ibp":
+            # A box of radius 0 around the attacked points: their margins are exact, their statistics the clean ones.
+            return (
+                torch.cat((centre, found)),
+                torch.cat((radius, torch.zeros_like(radius))),
+                torch.cat((labels, labels)),
+            )
+        small = recipe.box_share * radius
+        moved = torch.minimum(torch.maximum(found, centre - radius + small), centre + radius - small)
+        return moved, small, labels
+
+    steps_seed = 0
+    """Seed of the next attack's random start; the trainer sets it for each step."""
+
+    def _crown(
+        self, images: Tensor, labels: Tensor, eps: Tensor, weight: Tensor, *, zero: bool, regularised: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Mixed CROWN-IBP bounds through auto_LiRPA."""
+        assert self.bounded is not None
+        centre, radius = box(images, eps, self.within.low, self.within.high, self.within.scale)
+        share = 1 - float(eps) / self.spec.target
+        logits, lower, relus = self.bounded.mixed_margins(images, centre - radius, centre + radius, labels, share)
+        loss = robust_loss(lower)
+        if regularised:
+            pairs = [((low + high) / 2, (high - low) / 2) for low, high in relus]
+            loss = loss + weight * self._regularizers(radius, pairs)
+        return loss, lower, logits
+
+    @torch.no_grad()
+    def _count(self, loss: Tensor, margins: Tensor, logits: Tensor, labels: Tensor, sums: Sums) -> None:
+        wrong = logits.argmax(1) != labels
+        missed = wrong if margins.shape == logits.shape else wrong | (margins <= 0).any(1)
+        sums.loss += loss * len(labels)
+        sums.wrong += wrong.sum()
+        sums.unverified += missed.sum()
+
+    @torch.no_grad()
+    def _update(self, sums: Sums) -> None:
+        """Clips by the gradient's norm and steps; once a gradient is not finite, nothing changes any more.
+
+        Both are handed to the fused optimiser, which spares a pass over the gradients and a wait for the device.
+        """
+        gradients = [tensor.grad for tensor in self.parameters if tensor.grad is not None]
+        total = torch.nn.utils.get_total_norm(gradients)
+        torch.maximum(sums.bad, (~torch.isfinite(total)).to(sums.bad.dtype), out=sums.bad)
+        sums.good += 1 - sums.bad
+        optimizer: Any = self.optimizer
+        optimizer.grad_scale = ((total + 1e-6) / self.spec.clip).clamp(min=1.0)
+        optimizer.found_inf = sums.bad
+        self.optimizer.step()
+
+    def set_lr(self, lr: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr

@@ -1,0 +1,353 @@
+"""The trainer of certified training: eps = 0, a ramp with regularisers, the target eps; tested with bounds each epoch."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from bench import models, seeds
+from bench.certified import epsilon, evaluate
+from bench.certified.init import initialise
+from bench.certified.interval import box, first_not_finite
+from bench.certified.spec import PHASES, Certified, Initialisation
+from bench.certified.split import Split, make_split
+from bench.certified.step import Step, Sums
+from bench.data.augment import crop_and_flip
+from bench.errors import FailedRun
+from bench.run import Outcome
+
+if TYPE_CHECKING:
+    from bench.training.context import Context
+
+
+def draw_network(spec: Certified | Initialisation, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """A newly drawn network on the CPU; equal seeds and shapes start alike in all methods of a comparison."""
+    names = ("certified", spec.dataset, spec.network.name, spec.seed)
+    model = models.build_seeded(
+        spec.network.name, seeds.seed(*names, "init"), num_classes=classes, in_shape=shape, **spec.network.options()
+    )
+    initialise(model, spec.init, seeds.seed(*names, "weights"), halve_after_add=spec.halve_after_add)
+    return model
+
+
+@contextlib.contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Allows TF32 inside; evaluation is always outside."""
+    previous = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = previous
+
+
+def _columns(*names: str) -> dict[str, list[Any]]:
+    return {name: [] for name in names}
+
+
+def _append(columns: dict[str, list[Any]], *values: Any) -> None:
+    """A row, numbers to four digits: a record has little room."""
+    for name, value in zip(columns, values, strict=True):
+        columns[name].append(float(f"{value:.4g}") if isinstance(value, float) else value)
+
+
+@dataclass
+class Progress:
+    """Everything that training goes on from: plain values and tensors only."""
+
+    epoch: int = 0
+    step: int = 0
+    samples: int = 0
+    seconds: float = 0.0
+    seconds_test: float = 0.0
+    epochs: dict[str, list[Any]] = field(
+        default_factory=lambda: _columns(
+            "epoch",
+            "phase",
+            "eps",
+            "lr",
+            "train_loss",
+            "train_error",
+            "train_verified_error",
+            "standard_error",
+            "verified_error",
+            "tightness",
+            "relu",
+            "seconds",
+            "seconds_test",
+        )
+    )
+    layers: dict[str, list[Any]] = field(
+        default_factory=lambda: _columns("epoch", "layer", "active", "inactive", "unstable", "radius")
+    )
+    radii: dict[str, list[Any]] = field(default_factory=lambda: _columns("epoch", "layer", "state", "share", "radius"))
+    model: dict[str, Tensor] | None = None
+    optimizer: dict[str, Any] | None = None
+    best: dict[str, Tensor] | None = None
+
+
+class Trainer:
+    """One run: `fit` goes epoch by epoch and saves at each."""
+
+    def __init__(self, spec: Certified, context: Context):
+        self.spec, self.context = spec, context
+        self.split: Split = make_split(spec, context)
+        self.done = Progress(**(context.resume() or {}))
+        model = draw_network(spec, spec.shape(), spec.classes()).to(context.device)
+        self.model = model.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        if self.done.model is not None:
+            self.model.load_state_dict(self.done.model)
+        self.count = len(self.split.fit)
+        size = spec.batch_size
+        # A last batch of one sample has no BatchNorm statistics and is left out.
+        self.starts = [start for start in range(0, self.count, size) if self.count - start > 1]
+        self.per_epoch = len(self.starts)
+        self.step = Step(
+            spec,
+            self.model,
+            self.split.range,
+            compile=context.compile,
+            expected_steps=self.per_epoch * spec.schedule.epochs,
+        )
+        if self.done.optimizer is not None:
+            self.step.optimizer.load_state_dict(self.done.optimizer)
+        largest = max(layer.neurons for layer in spec.layers())
+        self.test_batch = evaluate.batch_size(largest, context.device)
+        if spec.holdout:
+            for name in ("val_standard_error", "val_verified_error"):
+                self.done.epochs.setdefault(name, [])
+
+    def fit(self) -> Outcome:
+        while self.done.epoch < self.spec.schedule.epochs:
+            self._epoch()
+            self.context.checkpoint(self._state)
+        return self._outcome()
+
+    def share(self, step: int) -> float:
+        """eps at a step as a share of its target."""
+        return epsilon.factor(step, self.spec.schedule, self.per_epoch)
+
+    def lr(self, epoch: int) -> float:
+        passed = sum(epoch >= milestone for milestone in self.spec.schedule.milestones)
+        return self.spec.lr * self.spec.lr_decay**passed
+
+    def train_epoch(self, epoch: int, starts: list[int]) -> Sums:
+        """Steps of one epoch (from 0) over the batches that begin at `starts`; the caller waits for the device.
+
+        Raises:
+            FailedRun: something was not finite; names the step and the layer.
+        """
+        spec, device = self.spec, self.context.device
+        order = self._order(epoch)
+        first = epoch * self.per_epoch
+        shares = [self.share(first + number) for number in range(len(starts))]
+        eps = torch.tensor([spec.target * share for share in shares], dtype=torch.float32).to(device)
+        sums = Sums.zero(device)
+        self.step.set_lr(self.lr(epoch))
+        self.model.train()
+        if self.step.bounded is not None:
+            self.step.bounded.load_buffers()
+        draw = self._augmenter(epoch)
+        for number, start in enumerate(starts):
+            images, labels = self._batch(order, start, draw)
+            weight = epsilon.regularizer_weight(shares[number], spec.weight, epoch, spec.schedule)
+            self.step.steps_seed = seeds.seed("certified", "attack", spec.dataset, spec.seed, epoch, number)
+            self.step(images, labels, eps[number], shares[number], weight, sums)
+        if self.step.bounded is not None and spec.schedule.phase(epoch) == "ramp":
+            self.step.bounded.store_buffers()
+        if float(sums.bad):
+            self._diagnose(epoch, int(sums.good), eps)
+        return sums
+
+    def _order(self, epoch: int) -> Tensor:
+        names = ("certified", "order", self.spec.dataset, self.spec.seed, epoch)
+        return torch.randperm(self.count, generator=seeds.generator(*names)).to(self.context.device)
+
+    def _augmenter(self, epoch: int) -> torch.Generator:
+        return seeds.generator("certified", "augment", self.spec.dataset, self.spec.seed, epoch)
+
+    def _batch(self, order: Tensor, start: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+        images, labels = self.split.fit.take(order[start : start + self.spec.batch_size])
+        padding, flip = self.spec.augmentation()
+        if flip:
+            images = crop_and_flip(images, padding=padding, generator=draw)
+        return images, labels
+
+    def _diagnose(self, epoch: int, number: int, eps: Tensor) -> None:
+        """Repeats the step at which the weights were frozen, and says what was not finite.
+
+        Raises:
+            FailedRun: always.
+        """
+        order, draw = self._order(epoch), self._augmenter(epoch)
+        for start in self.starts[: number + 1]:
+            images, _ = self._batch(order, start, draw)
+        within = self.split.range
+        centre, radius = box(images, eps[number], within.low, within.high, within.scale)
+        where = first_not_finite(self.model, centre, radius, clean=images)
+        why = "bounds are finite, but the loss or its gradient is not"
+        if where != "the output":
+            why = f"bounds are not finite, first after {where}"
+        raise FailedRun(self.spec.label(), epoch * self.per_epoch + number, f"{why} (epoch {epoch + 1})")
+
+    def _epoch(self) -> None:
+        spec, done = self.spec, self.done
+        epoch = done.epoch
+        started = time.perf_counter()
+        with tf32(spec.tf32):
+            sums = self.train_epoch(epoch, self.starts)
+        loss, wrong, unverified = (value.item() for value in (sums.loss, sums.wrong, sums.unverified))
+        trained = time.perf_counter()
+        visited = min(self.count, self.starts[-1] + spec.batch_size)
+        done.epoch += 1
+        done.step += self.per_epoch
+        done.samples += visited
+        if spec.bn_statistics == "population":
+            self._population_statistics()
+        eps = spec.target * self.share(done.step)
+        row: dict[str, Any] = {
+            "epoch": done.epoch,
+            "phase": spec.schedule.phase(epoch),
+            "eps": eps,
+            "lr": self.lr(epoch),
+            "train_loss": loss / visited,
+            "train_error": 100 * wrong / visited,
+            "train_verified_error": 100 * unverified / visited,
+            **self._test(eps),
+        }
+        row |= {"seconds": trained - started, "seconds_test": time.perf_counter() - trained}
+        done.seconds += row["seconds"]
+        done.seconds_test += row["seconds_test"]
+        for name, value in row.items():
+            done.epochs[name].append(float(f"{value:.6g}") if isinstance(value, float) else value)
+        self._keep_best()
+        total = spec.schedule.epochs * visited
+        shown = {name: row[name] for name in ("epoch", "eps", "standard_error", "verified_error")}
+        self.context.progress(done.samples, total, "samples", **shown)
+
+    def _test(self, eps: float) -> dict[str, float]:
+        spec = self.spec
+        common: dict[str, Any] = {"batch": self.test_batch, "tau": spec.tau, "empty": spec.l_relu}
+        found = evaluate.measure(self.model, self.split.test, eps, self.split.range, **common)
+        self._note_layers(found.layers)
+        row = {
+            "standard_error": found.standard_error,
+            "verified_error": found.verified_error,
+            "tightness": found.tightness,
+            "relu": found.relu,
+        }
+        if self.split.held is not None:
+            held = evaluate.measure(self.model, self.split.held, eps, self.split.range, details=False, **common)
+            row |= {"val_standard_error": held.standard_error, "val_verified_error": held.verified_error}
+        return row
+
+    def _note_layers(self, layers: list[evaluate.Layer]) -> None:
+        done = self.done
+        for number, layer in enumerate(layers, start=1):
+            shares = layer.shares()
+            _append(done.layers, done.epoch, number, *shares, layer.mean_radius())
+            if done.epoch in self.radius_epochs():
+                for state, share, radius in zip(evaluate.STATES, shares, layer.radius_by_state(), strict=True):
+                    if radius is not None:
+                        _append(done.radii, done.epoch, number, state, share, radius)
+
+    def radius_epochs(self) -> set[int]:
+        """Epochs after which radii by state are kept: the end of eps = 0, of each quarter of the ramp, of training."""
+        schedule = self.spec.schedule
+        quarters = {schedule.zero + round(schedule.ramp * quarter / 4) for quarter in range(1, 5)}
+        return ({schedule.zero} | quarters | {schedule.epochs}) - {0}
+
+    @torch.no_grad()
+    def _population_statistics(self) -> None:
+        """BatchNorm's running statistics as means over the batches of the training set, without augmentation."""
+        norms = [module for module in self.model.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None
+        self.model.train()
+        for start in self.starts:
+            index = torch.arange(start, min(start + self.spec.batch_size, self.count), device=self.context.device)
+            self.model(self.split.fit.take(index)[0])
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+    def _rows_at_target(self) -> list[int]:
+        """Rows of the epochs that were evaluated at the target eps; the last one where there is none."""
+        rows = range(self.spec.schedule.warmup - 1, self.done.epoch)
+        return list(rows) or [self.done.epoch - 1]
+
+    def best_row(self, column: str) -> int:
+        """The epoch at the target eps with the least verified error, then standard error; the first of equals."""
+        standard = self.done.epochs[column.replace("verified", "standard")]
+        values = self.done.epochs[column]
+        return min(self._rows_at_target(), key=lambda row: (values[row], standard[row]))
+
+    def reported_row(self) -> int:
+        if self.spec.report == "last":
+            return self.done.epoch - 1
+        return self.best_row("verified_error" if self.spec.report == "best_on_test" else "val_verified_error")
+
+    def _keep_best(self) -> None:
+        if self.spec.report != "last" and self.reported_row() == self.done.epoch - 1:
+            self.done.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+
+    def _state(self) -> dict[str, Any]:
+        state = dict(vars(self.done))
+        state["model"] = self.model.state_dict()
+        state["optimizer"] = self.step.optimizer.state_dict()
+        return state
+
+    def _outcome(self) -> Outcome:
+        done, spec = self.done, self.spec
+        weights: Mapping[str, Tensor] = self.model.state_dict() if spec.report == "last" else done.best or {}
+        self.context.keep("weights", weights)
+        columns = done.epochs
+        rows = {"": self.reported_row(), "last_": done.epoch - 1, "best_": self.best_row("verified_error")}
+        if spec.holdout:
+            rows["val_best_"] = self.best_row("val_verified_error")
+        metrics = {}
+        for prefix, row in rows.items():
+            for name in ("standard_error", "verified_error"):
+                metrics[f"{prefix}{name}"] = columns[name][row]
+            if prefix != "last_":
+                metrics["reported_epoch" if not prefix else f"{prefix}epoch"] = float(columns["epoch"][row])
+        metrics |= {name: columns[name][-1] for name in ("train_error", "train_verified_error")}
+        costs = {
+            "samples": float(done.samples),
+            "steps": float(done.step),
+            "seconds": round(done.seconds, 3),
+            "seconds_test": round(done.seconds_test, 3),
+        }
+        series = {"epochs": columns, "layers": done.layers, "radii": done.radii, "phases": phases(columns)}
+        return Outcome(metrics, series, costs, {"target_eps": spec.target})
+
+
+def phases(columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    """Mean seconds of a training epoch by phase; the run's first epoch is left out where others are there."""
+    found: dict[str, list[Any]] = {"phase": [], "epochs": [], "seconds_per_epoch": []}
+    for phase in PHASES:
+        rows = [row for row, name in enumerate(columns["phase"]) if name == phase]
+        if rows:
+            timed = [row for row in rows if row > 0] or rows
+            found["phase"].append(phase)
+            found["epochs"].append(len(rows))
+            found["seconds_per_epoch"].append(sum(columns["seconds"][row] for row in timed) / len(timed))
+    return found
+
+
+def train(spec: Certified, context: Context) -> Outcome:
+    """Trains one run; resumes where an interrupted attempt stopped.
+
+    Raises:
+        FailedRun: bounds, loss or gradient are not finite; names the step and the first layer.
+        OutOfTime: the time budget is over and the state saved.
+        UserError: the data are not what the run expects.
+    """
+    return Trainer(spec, context).fit()
