@@ -149,6 +149,8 @@ def data() -> Iterator[Finding]:
 
     root = paths.data_root()
     for name, wanted in sources.catalogue().items():
+        if not wanted.files:  # streamed from the hub
+            continue
         absent = fetch.missing(wanted, root)
         if absent:
             size = sum(download.bytes for download in wanted.downloads) / 1e6

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import itertools
 import json
 import os
 import shutil
@@ -20,6 +19,7 @@ from bench import checkpoint, paths, provenance, record
 from bench.errors import FailedRun, OutOfTime, UserError
 from bench.plan import DONE, MISSING, Plan, Planned
 from bench.run import Outcome
+from bench.training import peers
 
 if TYPE_CHECKING:
     import torch
@@ -108,7 +108,7 @@ def _context(plan: Plan, run: Planned, device: torch.device, deadline: float | N
     )
 
 
-def _provenance(run: Planned, context: Context, started: float) -> dict[str, Any]:
+def _provenance(run: Planned, context: Context, started: float, before: provenance.Usage) -> dict[str, Any]:
     from bench import __version__
 
     return {
@@ -124,6 +124,8 @@ def _provenance(run: Planned, context: Context, started: float) -> dict[str, Any
         "data": context.data_checksums,
         "company": list(context.company),
         "resumed": context.resumed,
+        # Seconds are shown from runs alone that had the machine to themselves from beginning to end.
+        "alone": not context.company and not context.resumed and provenance.alone_since(before),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(time.monotonic() - started, 3),
         "peak_memory_mb": _peak_memory_mb(context),
@@ -143,9 +145,11 @@ def _peak_memory_mb(context: Context) -> int:
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale)
 
 
-def _finish(plan: Plan, run: Planned, context: Context, outcome: Outcome, started: float) -> None:
+def _finish(
+    plan: Plan, run: Planned, context: Context, outcome: Outcome, started: float, before: provenance.Usage
+) -> None:
     """Writes the record; only then is what it resumed from removed."""
-    made = record.of_run(run.spec, run.key, outcome, dict(context.kept), _provenance(run, context, started))
+    made = record.of_run(run.spec, run.key, outcome, dict(context.kept), _provenance(run, context, started, before))
     record.write(plan.layout.record(run.key), made)
     plan.layout.failure(run.key).unlink(missing_ok=True)
     shutil.rmtree(context.scratch, ignore_errors=True)
@@ -179,15 +183,20 @@ def _blocked(plan: Plan, run: Planned, tally: Tally) -> str | None:
     return None if plan.layout.record(above.used).exists() else f"its parent {parent.label()} is not there"
 
 
-def _together(runs: Sequence[Planned]) -> Iterator[list[Planned]]:
-    """Neighbours that may train at once; a run and its parent never do."""
-
-    def shelf(run: Planned) -> Hashable:
-        company = run.spec.company()
-        return (run.key,) if company is None else (run.spec.trainer, run.spec.parent_spec is None, company)
-
-    for _, members in itertools.groupby(runs, key=shelf):
-        yield list(members)
+def _together(runs: Sequence[Planned], device: str) -> Iterator[list[Planned]]:
+    """Runs that may train at once on a kind of device; a run and its parent never do, and parents come first."""
+    here = {run.spec.identity for run in runs}
+    shelves: dict[Hashable, list[Planned]] = {}
+    keys: dict[str, tuple[int, Hashable]] = {}
+    for run in runs:
+        company = run.spec.company_on(device)
+        generation = sum(ancestor.identity in here for ancestor in run.spec.chain())
+        keys[run.key] = (generation, run.key if company is None else (run.spec.trainer, generation, company))
+    if any(isinstance(key, tuple) for _, key in keys.values()):
+        runs = sorted(runs, key=lambda run: keys[run.key][0])
+    for run in runs:
+        shelves.setdefault(keys[run.key][1], []).append(run)
+    yield from shelves.values()
 
 
 def run_all(
@@ -202,7 +211,8 @@ def run_all(
         tell: gets a line for each finished run.
 
     Returns:
-        What was trained, present, left for the next call, and failed. A failed run never stops the others.
+        What was trained, present, left for the next call, and failed. A failed run never stops the others. Under
+        `torchrun` all processes work at one run after the other, and the first counts.
     """
     prepare_torch(plan.suite.threads)
     device = device_of(plan.suite.device)
@@ -215,12 +225,13 @@ def run_all(
         else:
             waiting.append(run)
     done = 0
-    for members in _together(waiting):
-        if deadline is not None and time.monotonic() >= deadline:
-            tally.left += [run.key for run in members]
-            continue
-        done += len(members)
-        _run_members(plan, members, device, deadline, tally, partial(_numbered, tell, done, len(waiting)))
+    with peers.joined(device) as own:
+        for members in _together(waiting, device.type):
+            if peers.agreed(deadline is not None and time.monotonic() >= deadline):
+                tally.left += [run.key for run in members]
+                continue
+            done += len(members)
+            _run_members(plan, members, own, deadline, tally, partial(_numbered, tell, done, len(waiting)))
     return tally
 
 
@@ -237,43 +248,56 @@ def _run_members(
     tell: Callable[[str], None],
 ) -> None:
     with contextlib.ExitStack() as stack:
-        ready: list[Planned] = []
-        # All processes lock in the same order, so that no two wait for each other.
-        mine = {
-            run.key: stack.enter_context(_locked(plan.layout.scratch, run, deadline))
-            for run in sorted(members, key=lambda run: run.key)
-        }
-        for run in members:
-            if not mine[run.key]:
-                tally.left.append(run.key)
-            elif why := _blocked(plan, run, tally):
-                _fail(plan, run, UserError(why), tally)
-            elif _recorded(plan, run):
-                tally.present.append(run.key)
-            else:
-                ready.append(run)
+        ready = _ready(plan, members, deadline, tally, stack) if peers.leads() else []
+        keys = set(peers.agreed([run.key for run in ready]))
+        ready = [run for run in members if run.key in keys]
         if not ready:
             return
-        started = time.monotonic()
+        started, before = time.monotonic(), provenance.usage()
         contexts = []
         for run in ready:
             contexts.append(_context(plan, run, device, deadline))
-        trainer = importlib.import_module(ready[0].spec.trainer)
-        results = _train(trainer, ready, contexts)
+        results = _train(ready, contexts)
         for run, context, result in zip(ready, contexts, results, strict=True):
             context.close()
+            if not peers.leads():
+                continue
             if isinstance(result, OutOfTime):
                 tally.left.append(run.key)
             elif isinstance(result, BaseException):
                 _fail(plan, run, result, tally)
             else:
                 try:
-                    _finish(plan, run, context, result, started)
+                    _finish(plan, run, context, result, started, before)
                 except (FailedRun, UserError) as error:
                     _fail(plan, run, error, tally)
                     continue
                 tally.trained.append(run.key)
                 tell(f"{run.spec.label()}: {time.monotonic() - started:.1f} s")
+
+
+def _ready(
+    plan: Plan, members: list[Planned], deadline: float | None, tally: Tally, stack: contextlib.ExitStack
+) -> list[Planned]:
+    """Those that can start now, locked until the stack ends."""
+    # All processes lock in the same order, so that no two wait for each other.
+    mine = {
+        run.key: stack.enter_context(_locked(plan.layout.scratch, run, deadline))
+        for run in sorted(members, key=lambda run: run.key)
+    }
+    ready = []
+    for run in members:
+        if not mine[run.key]:
+            tally.left.append(run.key)
+        elif why := _blocked(plan, run, tally):
+            _fail(plan, run, UserError(why), tally)
+        elif _recorded(plan, run):
+            tally.present.append(run.key)
+        elif peers.world() > 1 and not getattr(importlib.import_module(run.spec.trainer), "DISTRIBUTED", False):
+            _fail(plan, run, UserError("it trains in one process; call `python -m bench run` without torchrun"), tally)
+        else:
+            ready.append(run)
+    return ready
 
 
 def _recorded(plan: Plan, run: Planned) -> bool:
@@ -282,9 +306,11 @@ def _recorded(plan: Plan, run: Planned) -> bool:
     return path.exists() and all(plan.layout.artefact(run.key, name).exists() for name in run.spec.keeps())
 
 
-def _train(trainer: Any, runs: list[Planned], contexts: list[Context]) -> list[Outcome | BaseException]:
-    many = getattr(trainer, "train_many", None)
-    if many is not None and len(runs) > 1:
+def _train(runs: list[Planned], contexts: list[Context]) -> list[Outcome | BaseException]:
+    spec = runs[0].spec
+    trainer = importlib.import_module(spec.trainer)
+    if len(runs) > 1:
+        many = importlib.import_module(spec.company_trainer or spec.trainer).train_many
         for context in contexts:
             context.company = tuple(run.spec.label() for run in runs if run.spec.label() != context.label)
         try:
@@ -302,7 +328,7 @@ def _train(trainer: Any, runs: list[Planned], contexts: list[Context]) -> list[O
 
 def prune(plan: Plan) -> None:
     """Applies the suite's policy on artefacts to runs whose dependants are all done."""
-    if plan.suite.keep == "everything":
+    if plan.suite.keep == "everything" or not peers.leads():
         return
     needed: dict[str, set[str]] = {}
     for run in plan.runs.values():

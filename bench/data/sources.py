@@ -38,13 +38,23 @@ class Download(Frozen):
     urls: tuple[str, ...] = Field(min_length=1, description="official address first, then mirrors")
 
 
+class Hub(Frozen):
+    """A dataset repository of the Hugging Face hub, from which files are streamed at a pinned commit."""
+
+    repository: str = Field(pattern=r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$", description="OWNER/NAME")
+    revision: str = Field(pattern=r"^[0-9a-f]{7,40}$", description="commit")
+
+
 class Source(Frozen):
     """A data set: the files that it must have, and where they may be had."""
 
     title: str = Field(description="name for people")
     home: str = Field(description="page that offers it")
-    files: dict[Below, Checksum | Literal["any"]] = Field(description="path below the data folder -> checksum")
-    downloads: tuple[Download, ...] = Field(description="what brings the files")
+    files: dict[Below, Checksum | Literal["any"]] = Field(
+        default_factory=dict, description="path below the data folder -> checksum"
+    )
+    downloads: tuple[Download, ...] = Field((), description="what brings the files")
+    hub: Hub | None = Field(None, description="repository from which a text corpus is streamed")
 
 
 @lru_cache(maxsize=8)

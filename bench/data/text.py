@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bench.data import blend, shards
+from bench.data.sources import Hub, catalogue
 from bench.errors import UserError, closest
 
 SPLITS = ("train", "val")
@@ -29,14 +30,6 @@ class Files:
 
 
 @dataclass(frozen=True)
-class Hub:
-    """A dataset repository at a pinned commit."""
-
-    repository: str
-    revision: str
-
-
-@dataclass(frozen=True)
 class Corpus:
     """Text with sources.
 
@@ -47,7 +40,6 @@ class Corpus:
         meta: field below ``meta`` that names a document's source.
         sources: value of that field -> source; a value that is absent keeps its own name.
         weights: source -> sampling weight, percent; ``None`` for the tokens' own shares.
-        hub: where absent files may be streamed from.
     """
 
     name: str
@@ -57,7 +49,12 @@ class Corpus:
     meta: str = ""
     sources: Mapping[str, str] = field(default_factory=dict)
     weights: Mapping[str, float] | None = None
-    hub: Hub | None = None
+
+    @property
+    def hub(self) -> Hub | None:
+        """The repository of ``sources.yaml`` from which absent files are streamed."""
+        found = catalogue().get(self.name)
+        return None if found is None else found.hub
 
     def files(self, split: str) -> tuple[Files, ...]:
         return self.train if split == "train" else self.val
@@ -100,8 +97,8 @@ CORPORA = {
             train=(Files("train/*.jsonl.zst", "Pile"),),
             val=(Files("val.jsonl.zst"),),
             meta="pile_set_name",
-            hub=Hub("monology/pile-uncopyrighted", "3be90335b66f24456a5d6659d9c8d208c0357119"),
         ),
+        # 6 B tokens: a run of 297 B repeats them about 50 times.
         Corpus(
             "slimpajama",
             "slimpajama",
@@ -110,7 +107,15 @@ CORPORA = {
             meta="redpajama_set_name",
             sources=SLIMPAJAMA_SETS,
             weights=SLIMPAJAMA_WEIGHTS,
-            hub=Hub("DKYoon/SlimPajama-6B", "b5f90f419b7489cdba26fdbc8c022fcb5562f968"),
+        ),
+        Corpus(
+            "slimpajama-627b",
+            "slimpajama-627b",
+            train=(Files("train/*/*.jsonl.zst"),),
+            val=(Files("validation/*/*.jsonl.zst"),),
+            meta="redpajama_set_name",
+            sources=SLIMPAJAMA_SETS,
+            weights=SLIMPAJAMA_WEIGHTS,
         ),
     )
 }
@@ -150,15 +155,26 @@ def shard_paths(data_root: Path, tokenizer: str, name: str, split: str) -> dict[
 
 
 def open_sources(
-    data_root: Path, tokenizer: str, name: str, split: str, *, vocabulary: int
+    data_root: Path,
+    tokenizer: str,
+    name: str,
+    split: str,
+    *,
+    vocabulary: int,
+    weights: Mapping[str, float] | None = None,
 ) -> dict[str, list[shards.Shard]]:
     """Source -> its open shards.
+
+    Args:
+        data_root, tokenizer, name, split: as in `folder`.
+        vocabulary: of the model.
+        weights: of the mixture; the corpus's own when ``None``.
 
     Raises:
         UserError: a shard is absent, damaged, or beyond the vocabulary; a source of the mixture is missing.
     """
     paths = shard_paths(data_root, tokenizer, name, split)
-    for source in corpus(name).weights or {}:
+    for source in (corpus(name).weights if weights is None else weights) or {}:
         if source not in paths:
             raise UserError(
                 f"{folder(data_root, tokenizer, name, split)}: source '{source}' of the mixture is missing (found "
@@ -170,7 +186,7 @@ def open_sources(
 
 
 def mixture(
-    sources: Mapping[str, Sequence[shards.Shard]], weights: Mapping[str, float] | None
+    opened: Mapping[str, Sequence[shards.Shard]], weights: Mapping[str, float] | None
 ) -> tuple[list[str], tuple[int, ...]]:
     """Names and whole-numbered shares of a mixture; by tokens where no weights are given.
 
@@ -178,16 +194,16 @@ def mixture(
         UserError: the weights do not sum to 1 or 100, or name a source that is not there.
     """
     if weights is None:
-        if len(sources) == 1:
-            return list(sources), (1,)
-        tokens = {name: sum(shard.index.tokens for shard in found) for name, found in sources.items()}
+        if len(opened) == 1:
+            return list(opened), (1,)
+        tokens = {name: sum(shard.index.tokens for shard in found) for name, found in opened.items()}
         total = sum(tokens.values())
         shares = {name: round(1000 * count / total) for name, count in tokens.items()}
         largest = max(shares, key=lambda name: shares[name])
         shares[largest] += 1000 - sum(shares.values())
         weights = {name: share / 10 for name, share in shares.items()}
-    if missing := [name for name in weights if name not in sources]:
-        raise UserError(f"mixture: source '{missing[0]}' is missing; there are {', '.join(sources)}")
+    if missing := [name for name in weights if name not in opened]:
+        raise UserError(f"mixture: source '{missing[0]}' is missing; there are {', '.join(opened)}")
     return list(weights), blend.parts(list(weights.values()), list(weights))
 
 
@@ -212,9 +228,9 @@ def training_windows(
         seed: the run's.
         weights: source -> weight instead of the corpus's own.
     """
-    sources = open_sources(data_root, tokenizer, name, "train", vocabulary=vocabulary)
-    names, counts = mixture(sources, weights if weights is not None else corpus(name).weights)
-    streams: list[Any] = [shards.PackedWindows(sources[each], length, name, each, seed) for each in names]
+    opened = open_sources(data_root, tokenizer, name, "train", vocabulary=vocabulary, weights=weights)
+    names, counts = mixture(opened, corpus(name).weights if weights is None else weights)
+    streams: list[Any] = [shards.PackedWindows(opened[each], length, name, each, seed) for each in names]
     return shards.BlendedWindows(streams, counts)
 
 
@@ -226,11 +242,11 @@ def validation_windows(
     Returns:
         source -> (windows, length) int64, and source -> weight in the blended loss, summing to 1.
     """
-    sources = open_sources(data_root, tokenizer, name, "val", vocabulary=vocabulary)
-    names, counts = mixture(sources, corpus(name).weights)
+    opened = open_sources(data_root, tokenizer, name, "val", vocabulary=vocabulary)
+    names, counts = mixture(opened, corpus(name).weights)
     slices = {}
     for each in names:
-        stream = shards.PackedWindows(sources[each], length, name, each, shuffled=False)
+        stream = shards.PackedWindows(opened[each], length, name, each, shuffled=False)
         slices[each] = stream.windows(0, min(stream.per_epoch, max(1, tokens // (length - 1))))
     return slices, {each: count / sum(counts) for each, count in zip(names, counts, strict=True)}
 

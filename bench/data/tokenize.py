@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
+import itertools
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from typing import Any
 from bench import checkpoint
 from bench.data import text
 from bench.data.shards import Index, Writer, read_index
+from bench.data.sources import Hub
 from bench.errors import UserError
 
 NEOX_MD5 = "55634e54c40440d3639fc80ef8e7bdd9"
@@ -110,23 +112,32 @@ class Input:
 
     Attributes:
         path: local path, or path inside the repository.
+        local: folder of the corpus, where local copies of a repository's files would be found.
         hub: the repository.
-        local: folder where local copies of the repository's files would be found.
     """
 
     path: str
-    hub: text.Hub | None = None
-    local: str = ""
+    local: str
+    hub: Hub | None = None
 
     @property
     def stem(self) -> str:
-        return Path(self.path).name.removesuffix(".zst").rsplit(".", 1)[0]
+        """Name of its shards: the path below the corpus's folder, without what says how the file is packed."""
+        below = Path(self.path) if self.hub is not None else Path(self.path).relative_to(self.local)
+        name = below.as_posix().removesuffix(".zst")
+        for suffix in (".jsonl", ".json", ".parquet"):
+            name = name.removesuffix(suffix)
+        return name.replace("/", "-").replace(".", "-")
 
     @property
     def address(self) -> str:
         if self.hub is None:
             return self.path
         return f"hf://datasets/{self.hub.repository}@{self.hub.revision}/{self.path}"
+
+    def size(self) -> int:
+        """Bytes of a local file; 0 where they are not known."""
+        return Path(self.path).stat().st_size if self.hub is None else 0
 
     def origin(self) -> str:
         """What a shard says it was made from: the file's sha256, or the pinned address."""
@@ -144,26 +155,41 @@ class Input:
                 found = ", ".join(sorted(row)) if isinstance(row, dict) else type(row).__name__
                 raise UserError(f"{self.address}:{line}: no field 'text' with a string (found: {found})")
             if row["text"]:
-                meta = row.get("meta") or {}
-                yield row["text"], json.loads(meta) if isinstance(meta, str) else dict(meta)
+                yield row["text"], self._meta(line, row.get("meta") or {})
+
+    def _meta(self, line: int, meta: Any) -> dict[str, Any]:
+        """The field ``meta``: an object, or one written as a string."""
+        try:
+            found = json.loads(meta) if isinstance(meta, str) else meta
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise UserError(f"{self.address}:{line}: 'meta' is no object (found: {str(meta)[:60]!r})")
+        return found
 
 
 def _jsonl(path: Path) -> Iterator[tuple[int, Any]]:
     with path.open("rb") as raw:
+        import zstandard
+
         stream: Any = raw
         if path.suffix == ".zst":
-            import zstandard
-
             stream = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
-        for line, content in enumerate(io.TextIOWrapper(stream, encoding="utf-8"), start=1):
-            if not content.strip():
-                continue
+        lines = iter(io.TextIOWrapper(stream, encoding="utf-8"))
+        for line in itertools.count(1):
             try:
-                yield line, json.loads(content)
+                content = next(lines)
+                found = json.loads(content) if content.strip() else None
+            except StopIteration:
+                return
+            except (zstandard.ZstdError, UnicodeDecodeError) as error:
+                raise UserError(f"{path}:{line}: damaged or no UTF-8 text ({error}); fetch the file again") from error
             except ValueError as error:
                 raise UserError(
                     f"{path}:{line}: not JSON ({error}); expected one object with 'text' in each line"
                 ) from error
+            if content.strip():
+                yield line, found
 
 
 def _unreachable(address: str, local: str, error: Exception) -> UserError:
@@ -198,16 +224,21 @@ def inputs(corpus: text.Corpus, split: str, data_root: Path) -> list[tuple[Input
     for files in corpus.files(split):
         paths = sorted(local.glob(files.pattern))
         if paths:
-            found += [(Input(str(path)), files.source) for path in paths]
+            found += [(Input(str(path), str(local)), files.source) for path in paths]
         elif corpus.hub is None:
             raise UserError(f"{local / files.pattern}: no such file; {corpus.name} needs it for its {split} split")
         else:
             listed = _hub_files(corpus.hub, files.pattern, str(local))
-            found += [(Input(path, corpus.hub, str(local)), files.source) for path in listed]
+            found += [(Input(path, str(local), corpus.hub), files.source) for path in listed]
+    names: dict[str, str] = {}
+    for part, _ in found:
+        if part.stem in names:
+            raise UserError(f"{names[part.stem]} and {part.path}: the same text twice; remove one")
+        names[part.stem] = part.path
     return found
 
 
-def _hub_files(hub: text.Hub, pattern: str, local: str) -> list[str]:
+def _hub_files(hub: Hub, pattern: str, local: str) -> list[str]:
     from fnmatch import fnmatch
 
     from huggingface_hub import HfApi
@@ -230,7 +261,7 @@ def tokenize_file(
     Returns:
         source -> index.
     """
-    marker = folder / f"{part.stem}--{source or 'all'}.done"
+    marker = folder / f"{part.stem}.done"
     origin = part.origin()
     identity = {"origin": origin, "tokenizer": vocabulary.checksum}
     if marker.exists():
@@ -240,6 +271,9 @@ def tokenize_file(
             path.with_suffix(".json").exists() for path in paths.values()
         ):
             return {name: read_index(path) for name, path in paths.items()}
+        for path in paths.values():  # of other text; a source that is gone must not stay
+            path.with_suffix(".json").unlink(missing_ok=True)
+        marker.unlink()
     encoder = _load(vocabulary.path)
     writers: dict[str, Writer] = {}
     try:
@@ -318,11 +352,16 @@ def tokenize(name: str, tokenizer: str, data_root: Path, *, workers: int = 1) ->
             return results
         # A fresh interpreter: the tokenizer's threads do not survive a fork.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        jobs.sort(key=lambda job: -job[0].size())  # the longest first, so that the last to end are short
         with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
             waiting = {pool.submit(tokenize_file, *job): job[0].address for job in jobs}
-            for future in as_completed(waiting):
-                results[waiting[future]] = future.result()
-                bar.update()
+            try:
+                for future in as_completed(waiting):
+                    results[waiting[future]] = future.result()
+                    bar.update()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
     return results
 
 
@@ -334,7 +373,7 @@ def ensure(name: str, tokenizer: str, data_root: Path, *, workers: int = 1) -> V
     done = place / name / "complete"
     if not done.exists():
         place.mkdir(parents=True, exist_ok=True)
-        with FileLock(place / f"{name}.lock"):
+        with FileLock(place / "tokenize.lock"):
             if not done.exists():
                 tokenize(name, tokenizer, data_root, workers=workers)
                 checkpoint.write_text(done, "")

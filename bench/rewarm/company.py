@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from bench.models import neox, pythia
-from bench.rewarm import adam
+from bench.rewarm import adam, arithmetic
 
 CACHE_ELEMENTS = 300_000
 """Elements of the widest activation (rows x 4 D) of all networks that still fit a core's cache, by measurement."""
 WIDTH_GPU = 48
-EVALUATION_ROWS = 8192
+EVALUATION_ROWS_GPU = 8192
 """Rows of one network in one evaluation pass."""
 
 
@@ -34,7 +34,7 @@ class Company:
 
     def __init__(self, shape: pythia.Shape, device: torch.device, precision: str):
         self.shape, self.device = shape, device
-        self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self.dtype = arithmetic.dtype(precision, device)
         sizes = pythia.layout(shape)
         # Weights with decay first, so that each kind is one stretch of a network's row.
         self.names = sorted(sizes, key=lambda name: not pythia.decayed(name))
@@ -168,12 +168,19 @@ class Company:
 
     @torch.no_grad()
     def summed_losses(self, slots: Sequence[int], windows: Tensor) -> Tensor:
-        """Summed token loss of those networks on the same (n, T + 1) windows, (slots,) float64."""
-        weights = self._cast({name: weight.detach()[list(slots)] for name, weight in self._weights.items()})
+        """Summed token loss of those networks on the same (n, T + 1) windows, (slots,) float64.
+
+        One network after the other, in passes that its own size decides: a loss depends on no company.
+        """
+        rows = EVALUATION_ROWS_GPU if self.device.type == "cuda" else CACHE_ELEMENTS // (4 * self.shape.width)
+        parts = windows.unsqueeze(1).split(max(1, rows // self.shape.context))
         total = torch.zeros(len(slots), dtype=torch.float64, device=self.device)
-        at_once = max(1, EVALUATION_ROWS // self.shape.context)
-        for first in range(0, len(windows), at_once):
-            part = windows[first : first + at_once].expand(len(slots), -1, -1)
-            rows = self._hidden(weights, part[..., :-1])
-            total += neox.summed_loss(rows, weights["embed_out.weight"], part[..., 1:].flatten(1))
+        for place, slot in enumerate(slots):
+            weights = self._cast({name: weight.detach()[slot : slot + 1] for name, weight in self._weights.items()})
+            for part in parts:
+                tokens = part.transpose(0, 1)
+                read = self._hidden(weights, tokens[..., :-1])
+                total[place] += neox.summed_loss(read, weights["embed_out.weight"], tokens[..., 1:].flatten(1)).squeeze(
+                    0
+                )
         return total

@@ -24,6 +24,8 @@ EXPLODED = 2.5
 """A training loss above this many times that of a uniform guess ends the run."""
 REMEMBERED = 50_000_000
 """Parameters up to which the state of the last evaluation is remembered, to be saved when a run fails."""
+DECIMALS = 6
+"""Of recorded losses: float32 sums have no more, and a long run's record must stay small."""
 
 State = dict[str, Any]
 
@@ -44,9 +46,11 @@ class Course:
         self.stream = streams.training(spec, context.data_root)
         self.validation = streams.validation(spec, context.data_root)
         self._evaluations = frozenset(spec.evaluation_steps())
+        self._by_source = spec.source_steps()
         self._kept = spec.kept_steps()
         self.step = 0
         self.series: dict[str, list[Any]] = {}
+        self.sources: dict[str, list[Any]] = {}
         self.training: dict[str, list[Any]] = {"step": [], "loss": []}
         self._recent: list[Tensor] = []
         self._sum, self._count = 0.0, 0
@@ -56,13 +60,15 @@ class Course:
         self.evaluated = -1
         self.measured: Mapping[str, float] = {}
         """Losses of the evaluation that is due, as the engine found them."""
+        self.facts: dict[str, Any] = {}
+        """What the engine adds to the record's notes."""
 
     def start(self) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor] | None]:
         """Weights and moments to begin with: of an interrupted attempt, a parent, a public checkpoint, or random."""
         saved = self.context.resume()
         if saved is not None:
             self.step, self.evaluated = saved["step"], saved["evaluated"]
-            self.series, self.training = saved["series"], saved["training"]
+            self.series, self.sources, self.training = saved["series"], saved["sources"], saved["training"]
             self._sum, self._count, self._seconds = saved["sum"], saved["count"], saved["seconds"]
             return saved["weights"], saved["moments"]
         spec = self.spec
@@ -115,21 +121,20 @@ class Course:
         self._recent = []
         for number, value in enumerate(values):
             if not math.isfinite(value) or value > self._limit:
-                self._save_last_good()
-                raise FailedRun(
-                    self.spec.label(),
-                    first + number + 1,
-                    f"the training loss is {value:.4g} at learning rate {self.spec.schedule.rate(first + number):.3g}; "
-                    "lower max_lr or lengthen the warm-up",
-                )
+                rate = self.spec.schedule.rate(first + number)
+                raise self._failed(first + number + 1, f"the training loss is {value:.4g} at learning rate {rate:.3g}")
         self._sum += math.fsum(values)
         self._count += len(values)
 
-    def _save_last_good(self) -> None:
+    def _failed(self, step: int, why: str) -> FailedRun:
+        """The error that ends the run, after the last good state has been saved: an evaluation's, or an earlier save."""
+        kept = ""
         if self._good is not None and self.writes:
             good = self._good
             self.context.deadline = None
             self.context.checkpoint(lambda: good, force=True)
+            kept = f"; its state at step {good['step']} is kept"
+        return FailedRun(self.spec.label(), step, f"{why}; lower max_lr or lengthen the warm-up{kept}")
 
     def record(self, state: Callable[[], State]) -> None:
         """Notes the evaluation at this step, and keeps the weights that are wanted here.
@@ -137,17 +142,18 @@ class Course:
         Raises:
             FailedRun: a loss is not finite.
         """
+        if not all(math.isfinite(value) for value in self.measured.values()):
+            raise self._failed(self.step, "a validation loss is not finite")
         self.evaluated = self.step
-        losses = self.measured
-        row = {"step": self.step, "tokens": self.step * self.spec.tokens_per_step, "lr": self.rate(), **losses}
-        for name, value in row.items():
-            self.series.setdefault(name, []).append(value)
-        if not all(math.isfinite(value) for value in losses.values()):
-            self._save_last_good()
-            raise FailedRun(self.spec.label(), self.step, "a validation loss is not finite")
+        losses = {name: round(value, DECIMALS) for name, value in self.measured.items()}
+        whole = {name: value for name, value in losses.items() if "." not in name}
+        parts = {name: value for name, value in losses.items() if "." in name}
+        tokens = self.step * self.spec.tokens_per_step
+        _append(self.series, {"step": self.step, "tokens": tokens, "lr": float(f"{self.rate():.9g}"), **whole})
+        if parts and self.step in self._by_source:
+            _append(self.sources, {"step": self.step, **parts})
         if self._count:
-            self.training["step"].append(self.step)
-            self.training["loss"].append(self._sum / self._count)
+            _append(self.training, {"step": self.step, "loss": round(self._sum / self._count, DECIMALS)})
             self._sum, self._count = 0.0, 0
         if self.step in self._kept and self.step > 0:
             now = state()  # on every rank: a sharded network is gathered
@@ -166,6 +172,7 @@ class Course:
             "step": self.step,
             "evaluated": self.evaluated,
             "series": {name: list(values) for name, values in self.series.items()},
+            "sources": {name: list(values) for name, values in self.sources.items()},
             "training": {name: list(values) for name, values in self.training.items()},
             "sum": self._sum,
             "count": self._count,
@@ -183,9 +190,16 @@ class Course:
             state = lambda: now  # noqa: E731
         if not self.writes:
             return
-        self.context.checkpoint(lambda: self.state(state()))
+        self.context.checkpoint(lambda: self.state(self._finite(state())))
         shown = {name: values[-1] for name, values in self.series.items() if name in ("loss_up", "loss_dn")}
         self.context.progress(self.step, self.spec.steps, "step", **shown)
+
+    def _finite(self, engine: State) -> State:
+        """Refuses to save broken weights: the loss that shows them comes with the next step."""
+        for name, weight in engine["weights"].items():
+            if not bool(torch.isfinite(weight).all()):
+                raise self._failed(self.step, f"{name} is not finite")
+        return engine
 
     def _elapsed(self) -> float:
         return self._seconds + time.monotonic() - self._resumed_at
@@ -209,5 +223,12 @@ class Course:
             "schedule_steps": spec.schedule.steps,
             "tokens_per_step": spec.tokens_per_step,
             "origin": spec.origin(),
+            **self.facts,
         }
-        return Outcome(metrics, {"evaluations": evaluations, "training": self.training}, costs, notes)
+        series = {"evaluations": evaluations, "training": self.training}
+        return Outcome(metrics, series | ({"sources": self.sources} if self.sources else {}), costs, notes)
+
+
+def _append(columns: dict[str, list[Any]], row: Mapping[str, Any]) -> None:
+    for name, value in row.items():
+        columns.setdefault(name, []).append(value)

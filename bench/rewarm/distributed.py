@@ -1,9 +1,8 @@
-"""Several ranks under ``torchrun``: who does which share, and how an error of one ends all."""
+"""Several ranks under ``torchrun``: who does which share of a step, and how an error of one ends all."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -11,11 +10,12 @@ import torch
 import torch.distributed as dist
 
 from bench.errors import FailedRun, OutOfTime, UserError
+from bench.training import peers
 
 
 def wanted() -> bool:
     """Whether this process is one of several that ``torchrun`` started."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return peers.world() > 1
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class Ranks:
         return position + self.rank * part, part
 
     def together(self, act: Callable[[], None]) -> None:
-        """Acts on every rank; if the first rank ends the run, all do."""
-        error: BaseException | None = None
+        """Acts on every rank; if one of them ends the run, all do."""
+        error: Exception | None = None
         try:
             act()
-        except (FailedRun, OutOfTime) as caught:
+        except (FailedRun, OutOfTime, UserError) as caught:
             error = caught
         if self.world > 1:
             told = torch.tensor([0 if error is None else 1], device=self.device)
@@ -65,17 +65,5 @@ class Ranks:
 @contextlib.contextmanager
 def ranks(device: torch.device) -> Iterator[Ranks]:
     """Joins the process group that ``torchrun`` describes: NCCL on GPUs, gloo on CPUs; alone without it."""
-    if not wanted():
-        yield Ranks(0, 1, device)
-        return
-    if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        torch.cuda.set_device(device)
-    mine = not dist.is_initialized()
-    if mine:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield Ranks(dist.get_rank(), dist.get_world_size(), device)
-    finally:
-        if mine:
-            dist.destroy_process_group()
+    with peers.joined(device) as own:
+        yield Ranks(dist.get_rank(), dist.get_world_size(), own) if wanted() else Ranks(0, 1, own)

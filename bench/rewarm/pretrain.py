@@ -1,4 +1,15 @@
-"""The trainer: pre-training from random, a parent's or public weights, alone, in company or on several devices."""
+"""The trainer: pre-training from random, a parent's or public weights, alone, in company or on several devices.
+
+Small networks train in company in one process. A large one fills its device, or several:
+
+    torchrun --nproc-per-node=8 -m bench run --scale paper --exhibits rewarm/fig1
+
+trains one run after the other, each on 8 GPUs (or CPU processes) with a share of every batch: the losses are those of one
+process but for the order of summation. The first rank alone writes; an interrupted run goes on with any number of ranks
+that divides the batch. On several machines call it with torchrun's ``--nnodes`` and ``--rdzv-endpoint`` on each, with
+``BENCH_RESULTS`` and ``BENCH_DATA`` on a disk that all of them share. ``sharding: shard`` takes FSDP2 in place of DDP. The
+workflow makes the same call when the scale file offers a job several GPUs.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +24,9 @@ from bench.rewarm.solo import Solo
 from bench.rewarm.spec import PretrainSpec
 from bench.run import Outcome
 from bench.training.context import Context
+
+DISTRIBUTED = True
+"""Several processes may train one run."""
 
 
 def train(spec: PretrainSpec, context: Context) -> Outcome:
@@ -37,6 +51,8 @@ def train_many(specs: Sequence[PretrainSpec], contexts: Sequence[Context]) -> li
     Returns:
         for each run its outcome, or the error that ended it alone.
     """
+    if distributed.wanted():  # all ranks work at one network after the other
+        return [_attempt(spec, context) for spec, context in zip(specs, contexts, strict=True)]
     first, device = specs[0], contexts[0].device
     engine = Company(first.shape, device, first.precision)
     places = Company.width(first.shape, first.batch, device)
@@ -56,6 +72,7 @@ def train_many(specs: Sequence[PretrainSpec], contexts: Sequence[Context]) -> li
             try:
                 course = Course(specs[number], contexts[number])
                 engine.add(*course.start())
+                course.facts["arithmetic"] = str(engine.dtype).removeprefix("torch.")
             except (FailedRun, OutOfTime, UserError) as error:
                 results[number] = error
                 continue
@@ -77,6 +94,13 @@ def train_many(specs: Sequence[PretrainSpec], contexts: Sequence[Context]) -> li
             for course, loss in zip(courses, losses.unbind(), strict=True):
                 course.advance(loss)
     return [results[number] for number in range(len(specs))]
+
+
+def _attempt(spec: PretrainSpec, context: Context) -> Outcome | BaseException:
+    try:
+        return _train_alone(spec, context)
+    except (FailedRun, OutOfTime, UserError) as error:
+        return error
 
 
 def _state_of(engine: Company, slot: int) -> Callable[[], State]:
@@ -111,7 +135,7 @@ def _train_alone(spec: PretrainSpec, context: Context) -> Outcome:
         course = Course(spec, context, writes=ranks.first)
         weights, moments = course.start()
         engine = Solo(spec, context, ranks, weights, moments)
-        state = engine.state
+        course.facts, state = engine.facts, engine.state
         while True:
             if course.evaluation_due:
                 (course.measured,) = evaluate.losses(engine, [0], course.validation)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from bench.models import neox, pythia
-from bench.rewarm import adam
+from bench.rewarm import adam, arithmetic
 from bench.rewarm.distributed import Ranks
 from bench.rewarm.spec import PretrainSpec
 from bench.training.context import Context
@@ -79,13 +79,14 @@ class Solo:
         moments: Mapping[str, Tensor] | None,
     ):
         self.spec, self.ranks, self.device = spec, ranks, ranks.device
-        dtype = torch.bfloat16 if spec.precision == "bf16" else torch.float32
-        self.network = Network(spec.shape, weights, dtype, self.device)
+        self.network = Network(spec.shape, weights, arithmetic.dtype(spec.precision, self.device), self.device)
         sharded = ranks.world > 1 and spec.sharding == "shard"
         if sharded:
-            from torch.distributed.fsdp import fully_shard
+            from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
             fully_shard(self.network)
+            # Evaluation needs whole weights too.
+            register_fsdp_forward_method(self.network, "summed_loss")
         if context.compile == "always" or (
             context.compile == "auto" and self.device.type == "cuda" and spec.steps >= COMPILE_FROM_STEPS
         ):
@@ -98,6 +99,10 @@ class Solo:
         self._optimizer = self._make_optimizer()
         if moments is not None:
             self._load(moments)
+        self._at_once = spec.micro_batch or spec.batch
+        self._evaluated_at_once = max(1, EVALUATION_ROWS // spec.shape.context)
+        self.facts: dict[str, Any] = {"arithmetic": str(self.network.dtype).removeprefix("torch.")}
+        """For the record: the arithmetic, and the micro-batch where memory forced a smaller one."""
 
     def _make_optimizer(self) -> torch.optim.AdamW:
         groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
@@ -117,16 +122,7 @@ class Solo:
     def step(self, windows: np.ndarray, rate: float) -> Tensor:
         """One update from this rank's (B / ranks, T + 1) windows; returns the mean loss over all ranks."""
         batch = torch.from_numpy(windows).to(self.device, non_blocking=True)
-        at_once = self.spec.micro_batch or len(batch)
-        parts = batch.split(min(at_once, len(batch)))
-        total = torch.zeros((), device=self.device)
-        for number, part in enumerate(parts):
-            last = number == len(parts) - 1
-            alone = contextlib.nullcontext() if last or self.model is self.network else self.model.no_sync()
-            with alone:
-                loss = self.model(part) * (len(part) / len(batch))
-                loss.backward()
-            total += loss.detach()
+        total = self._fitting(self._gradients, batch, "_at_once")
         if self.ranks.world > 1:
             dist.all_reduce(total)
             total /= self.ranks.world
@@ -137,25 +133,61 @@ class Solo:
         self._optimizer.zero_grad(set_to_none=True)
         return total
 
+    def _fitting(self, act: Callable[[Tensor], Tensor], windows: Tensor, at_once: str) -> Tensor:
+        """Acts on the windows, with half as many at once when the device has too little memory: equal mathematics.
+
+        Several ranks would have to agree on it at every step, so there the error goes through.
+        """
+        while True:
+            try:
+                return act(windows)
+            except torch.OutOfMemoryError:
+                before = min(getattr(self, at_once), len(windows))
+                if self.ranks.world > 1 or before <= 1:
+                    raise
+            # Outside of the handler, whose traceback holds on to activations.
+            self._optimizer.zero_grad(set_to_none=True)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            setattr(self, at_once, (before + 1) // 2)
+            if at_once == "_at_once":
+                self.facts["micro_batch"] = self._at_once
+                self.facts["micro_batch_reduced"] = self.facts.get("micro_batch_reduced", 0) + 1
+
+    def _gradients(self, batch: Tensor) -> Tensor:
+        """Adds up the gradients of the mean loss over (B / ranks, T + 1) windows; returns that loss."""
+        total = torch.zeros((), device=self.device)
+        parts = batch.split(min(self._at_once, len(batch)))
+        for number, part in enumerate(parts):
+            last = number == len(parts) - 1
+            alone = contextlib.nullcontext() if last or self.model is self.network else self.model.no_sync()
+            with alone:
+                loss = self.model(part) * (len(part) / len(batch))
+                loss.backward()
+            total += loss.detach()
+        return total
+
     @torch.no_grad()
     def summed_losses(self, slots: Sequence[int], windows: Tensor) -> Tensor:
         """Summed token loss of (n, T + 1) windows, (1,) float64; every rank takes its part."""
         del slots  # there is one network
+        total = self._fitting(self._summed, windows, "_evaluated_at_once")
+        if self.ranks.world > 1:
+            dist.all_reduce(total)
+        return total
+
+    def _summed(self, windows: Tensor) -> Tensor:
+        """The part of this rank."""
         total = torch.zeros(1, dtype=torch.float64, device=self.device)
         mine = windows[self.ranks.rank :: self.ranks.world]
-        at_once = max(1, EVALUATION_ROWS // self.spec.shape.context)
+        at_once = self._evaluated_at_once
         passes = math.ceil(math.ceil(len(windows) / self.ranks.world) / at_once)
         for number in range(passes):
             # A rank without windows left still takes part, since sharded weights are gathered by all.
             part = mine[number * at_once : (number + 1) * at_once]
             if len(part) or self.spec.sharding == "shard":
-                total += self._evaluate(part if len(part) else windows[:1]) * float(len(part) > 0)
-        if self.ranks.world > 1:
-            dist.all_reduce(total)
+                total += self.network.summed_loss(part if len(part) else windows[:1]) * float(len(part) > 0)
         return total
-
-    def _evaluate(self, windows: Tensor) -> Tensor:
-        return self.network.summed_loss(windows)
 
     def state(self) -> dict[str, Any]:
         """Whole weights and moments on the CPU, whatever the number of ranks."""

@@ -1,4 +1,9 @@
-"""What a run of this paper is: a starting point, a mixture, a schedule and an end. Without torch."""
+"""What a run of this paper is: a starting point, a mixture, a schedule and an end. Without torch.
+
+A record's series are ``evaluations`` (step, tokens, lr, loss_up, loss_dn), ``sources`` (step, ``loss_up.SOURCE`` and
+``loss_dn.SOURCE`` of corpora with several sources, at `MOST_SOURCE_ROWS` evaluations at most) and ``training`` (step, mean
+loss since the row before). Losses are nats per token, rounded to six decimals.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +20,10 @@ from bench.run import Cost, Frozen, RunSpec
 Side = Literal["upstream", "downstream"]
 LARGEST_IN_COMPANY = 4_000_000
 """Parameters up to which runs train at once: below, launches and allocations cost more than arithmetic."""
+MOST_SOURCE_ROWS = 120
+"""Evaluations whose losses are recorded by source: a record has 200 kB at most, and there are up to 24 sources."""
+SMOKE_CONTEXT = 64
+"""Tokens of a sequence in a smoke test of a large network: no weight depends on it."""
 
 
 class Generated(Frozen):
@@ -128,6 +137,10 @@ class PretrainSpec(RunSpec):
             raise ValueError("kept moments need a parent with keep_moments")
         if self.parent is not None and self.start not in self.parent.keeps():
             raise ValueError(f"the parent does not keep '{self.start}'; it keeps {', '.join(self.parent.keeps())}")
+        if any(not 0 < share <= 1 for share in self.keep) or 0 in self.kept_steps():
+            raise ValueError(f"keep {self.keep}: expected shares of the run, above 0 (at least a step) and up to 1")
+        if self.sources and isinstance(self.corpora, Generated):
+            raise ValueError("sources are of text corpora; a generated language has one")
         if self.micro_batch and self.batch % self.micro_batch:
             raise ValueError(f"batch {self.batch} is no multiple of micro_batch {self.micro_batch}")
         if isinstance(self.corpora, Generated) and self.shape.vocabulary < self.corpora.vocabulary:
@@ -162,6 +175,12 @@ class PretrainSpec(RunSpec):
         steps.update(range(0, min(dense, self.steps) + 1, grid.dense_every))
         steps.update(range(0, self.steps + 1, grid.every))
         return sorted(step for step in steps if step <= self.steps)
+
+    def source_steps(self) -> frozenset[int]:
+        """Evaluations that are recorded by source: evenly spread, the first and the last among them."""
+        steps = self.evaluation_steps()
+        stride = math.ceil(len(steps) / (MOST_SOURCE_ROWS - 1))
+        return frozenset({*steps[::stride], steps[-1]})
 
     def keeps(self) -> tuple[str, ...]:
         names = tuple(self.kept_steps().values())
@@ -204,6 +223,44 @@ class PretrainSpec(RunSpec):
         if self.parameters() > LARGEST_IN_COMPANY or self.micro_batch or self.sharding == "shard":
             return None
         return (self.shape, self.batch, self.precision)
+
+    def gpus(self, offered: int) -> int:
+        """Runs in company share one GPU; a large network takes as many as divide its batch."""
+        if self.company() is not None or offered < 1:
+            return min(1, offered)
+        return max(count for count in range(1, offered + 1) if self.batch % count == 0)
+
+    def data(self) -> tuple[str, ...]:
+        """The tokenizer of text corpora; their text is tokenised, or streamed from the hub, when a run first needs it."""
+        return ("neox-tokenizer",) if isinstance(self.corpora, Text) and self.corpora.tokenizer == "neox" else ()
+
+    def smoke(self) -> PretrainSpec:
+        """Two steps of the same network from random weights, or from a parent's, on generated languages.
+
+        Rates, sources and lengths are alike for all, so that runs that differ in nothing else are one kind. Networks
+        that train alone get short sequences, one at a time.
+        """
+        large = self.company() is None
+        generated = isinstance(self.corpora, Generated)
+        vocabulary = min(self.corpora.vocabulary if isinstance(self.corpora, Generated) else 64, self.shape.vocabulary)
+        return PretrainSpec(
+            seed=0,
+            parent=None if self.parent is None else self.parent.smoke(),
+            moments=self.moments,
+            model=self.model,
+            vocabulary=self.vocabulary,
+            context=min(self.shape.context, SMOKE_CONTEXT) if large else self.context,
+            corpora=Generated(vocabulary=vocabulary, validation_windows=1),
+            train_on=self.train_on if generated else "downstream",
+            replay=0.25 if self.replay else 0.0,
+            schedule=Schedule(shape=self.schedule.shape, max_lr=1e-3, steps=2, warmup=0.5),
+            batch=2,
+            micro_batch=1 if large else 0,
+            precision=self.precision,
+            sharding=self.sharding,
+            evaluation=Evaluation(every=2, dense_every=2),
+            keep_moments=self.keep_moments,
+        )
 
     def origin(self) -> str:
         """Where the weights come from, for people."""
