@@ -22,6 +22,8 @@ RECENT = 10
 """Waiting runs that are listed."""
 TELL_SECONDS = 30.0
 """Time between two lines of a call of the workflow."""
+FIRST_ESTIMATE_SECONDS = 20.0
+"""Time before the first estimate of the time left."""
 
 
 @dataclass(frozen=True)
@@ -155,27 +157,37 @@ class Watch:
         kind = planning.machine_kind(plan.suite)
         self._plan = plan
         self._work = {run.key: planning.hours(run.spec.cost(), kind) for run in plan.to_train()}
+        self._total = sum(self._work.values())
         self._runs = {key: plan.runs[key] for key in self._work}
         self._began = time.monotonic()
+        self._done_before = self._share(*self._open())
+
+    def _open(self) -> tuple[list[Planned], dict[str, dict[str, Any] | None]]:
+        """Runs without a record, and what they last said."""
+        runs = [run for key, run in self._runs.items() if not self._plan.layout.record(key).exists()]
+        return runs, {run.key: _progress(self._plan, run) for run in runs}
+
+    def _share(self, runs: list[Planned], seen: dict[str, dict[str, Any] | None]) -> float:
+        """How much of the work is done, 0 to 1."""
+        left = sum(self._work[run.key] * (1 - _fraction(seen[run.key])) for run in runs)
+        return 1 - left / self._total if self._total else 1.0
 
     def line(self) -> str:
         """``12 of 72 runs done, about 4 min left; now: …``"""
-        open_runs = [run for key, run in self._runs.items() if not self._plan.layout.record(key).exists()]
-        running = [run for run in open_runs if _is_running(self._plan, run)]
-        seen = {run.key: _progress(self._plan, run) for run in running}
-        done = len(self._runs) - len(open_runs)
-        total = sum(self._work.values())
-        left = sum(self._work[run.key] for run in open_runs)
-        for key, said in seen.items():
-            if said is not None and float(said["total"]) > 0:
-                left -= self._work[key] * min(1.0, float(said["done"]) / float(said["total"]))
-        share = 1 - left / total if total else 1.0
-        elapsed = time.monotonic() - self._began
-        parts = [f"{done} of {len(self._runs)} runs done"]
-        if open_runs and share > 0.02:
-            parts.append(f"about {duration(elapsed * (1 - share) / share)} left")
+        runs, seen = self._open()
+        parts = [f"{len(self._runs) - len(runs)} of {len(self._runs)} runs done"]
+        share, elapsed = self._share(runs, seen), time.monotonic() - self._began
+        if runs and elapsed > FIRST_ESTIMATE_SECONDS and share > self._done_before:
+            parts.append(f"about {duration(elapsed * (1 - share) / (share - self._done_before))} left")
+        running = [run for run in runs if _is_running(self._plan, run)]
         now = [f"{run.spec.label()}{'' if (said := seen[run.key]) is None else f': {at(said)}'}" for run in running]
         return ", ".join(parts) + (f"; now: {'; '.join(now)}" if now else "")
+
+
+def _fraction(said: dict[str, Any] | None) -> float:
+    if said is None or float(said["total"]) <= 0:
+        return 0.0
+    return min(1.0, float(said["done"]) / float(said["total"]))
 
 
 @contextlib.contextmanager
