@@ -1,0 +1,100 @@
+"""Figure 9: pre-trained starts against random weights, on the Pile (left) and on SlimPajama (right).
+
+The six runs of Figure 7 and the one from random weights of Figure 2, for the first 50 B tokens.
+
+Command: ``make reproduce SCALE=paper EXHIBITS=rewarm/fig9``
+Expected: pre-trained starts are lower on both corpora and get there faster.
+Cost: the runs of Figure 7 and one of Figure 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from bench import stats
+from bench.exhibit import Claim, Exhibit, Member, Row
+from bench.record import Record
+from bench.rewarm.grids import (
+    PILE,
+    SHORT,
+    SLIMPAJAMA,
+    STARTS,
+    RewarmSettings,
+    curve_rows,
+    curves_of,
+    losses_by_seed,
+    members_of,
+    stand_ins,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+RANDOM = "WU 0.01 Iter. 0"
+METHODS = {**STARTS, "L5": RANDOM}
+
+
+def members(settings: RewarmSettings) -> list[Member]:
+    return members_of(settings, METHODS)
+
+
+def rows(member: Member, record: Record) -> Iterable[Row]:
+    yield from curve_rows(member, curves_of(record).until(SHORT), {PILE: "left", SLIMPAJAMA: "right"})
+
+
+def pretrained_is_below(frame: Any) -> stats.Outcome:
+    """C7c: at every evaluation of the run from random weights, each pre-trained one is lower; the least distance counts."""
+    import numpy as np
+
+    parts = []
+    for corpus in (PILE, SLIMPAJAMA):
+        scratch = losses_by_seed(frame, RANDOM, corpus)
+        for method in STARTS.values():
+            curves = losses_by_seed(frame, method, corpus)
+            least = {
+                seed: float(np.min(np.asarray(losses) - np.interp(shares, *curves[seed])))
+                for seed, (shares, losses) in scratch.items()
+                if seed in curves
+            }
+            parts.append(stats.above(least, 0.0, name=f"{corpus}, least distance of {method}"))
+    return stats.all_of(parts)
+
+
+def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: RewarmSettings) -> Figure:
+    from bench.report import figure
+    from bench.rewarm import pictures
+
+    drawn, axes = figure.panels(1, 2, height=3.7)
+    looks = {**pictures.START_LOOKS, RANDOM: (RANDOM, "-.")}
+    for place, corpus in zip(axes, (PILE, SLIMPAJAMA), strict=True):
+        pictures.losses(place, frame, settings, corpus, list(METHODS.values()), looks=looks, free=(RANDOM,))
+    handles, labels = axes[0].get_legend_handles_labels()
+    drawn.legend(handles, labels, loc="outside lower center", ncols=4)
+    drawn.suptitle(stand_ins(settings))
+    return drawn
+
+
+EXHIBIT = Exhibit(
+    name="rewarm/fig9",
+    title="Figure 9: pre-trained starts against random weights on both corpora",
+    caption=(
+        "Validation loss on the Pile (left) and on SlimPajama (right) while training on SlimPajama; dashed without, solid "
+        "with a warm-up of 1 %, dash-dot from random weights. Bands are 95 % intervals over seeds."
+    ),
+    kind="figure",
+    settings=RewarmSettings,
+    members=members,
+    rows=rows,
+    draw=draw,
+    claims=(
+        Claim(
+            "C7c",
+            "Models that start from pre-trained weights are below one from random weights on both corpora throughout the "
+            "first 50 B tokens.",
+            "Figure 9",
+            pretrained_is_below,
+        ),
+    ),
+)

@@ -1,0 +1,127 @@
+"""Table 1: sources of SlimPajama, their sampling weights, and how many tokens there are of each.
+
+The authors drew a random part of SlimPajama of 296.86 B training tokens, which is also the length of the schedule; their
+draw is unpublished, so any part of each source's documents stands for it. Tokens are counted in the tokenised shards, ends
+of documents included; nothing is trained.
+
+Command: ``make reproduce SCALE=paper EXHIBITS=rewarm/table1``
+Expected (printed): CommonCrawl 67 % and 153.25 B tokens, C4 15 % and 78.49 B, five more of 2 to 4.5 %. A sampling weight is
+not a share of tokens: over the schedule CommonCrawl is passed through 1.3 times, the others less than 1.13 times.
+Cost: reading the text and tokenising it once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from bench.exhibit import Exhibit, Member, Row, row
+from bench.record import Record
+from bench.rewarm.corpora import CountSpec
+from bench.rewarm.grids import SAME, SHORT, RewarmSettings
+from bench.rewarm.spec import Generated
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TOTAL = "Total"
+PUBLISHED = ("sampling_percent", "train_tokens", "val_tokens")
+UNITS = {"train_tokens": (1e9, "B"), "val_tokens": (1e6, "M")}
+"""Units of the printed table."""
+
+
+class Settings(RewarmSettings):
+    seeds: int = Field(2, ge=1, le=1000, description="training streams in which the sources are counted")
+
+
+def members(settings: Settings) -> list[Member]:
+    shape = settings.downstream(0, SAME, 0.01, SHORT, start="random").shape
+    return [
+        Member(
+            {},
+            CountSpec(
+                seed=seed,
+                corpora=settings.corpora,
+                mixture=tuple(settings.mixture.items()),
+                vocabulary=shape.vocabulary,
+                context=shape.context,
+                sequences=settings.schedule_steps * settings.batch,
+            ),
+        )
+        for seed in settings.seed_range()
+    ]
+
+
+def _downstream(record: Record) -> list[dict[str, Any]]:
+    """The sources of the downstream corpus, which the paper's table lists."""
+    columns = record.series["sources"]
+    lines = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return [line for line in lines if line["corpus"] == lines[-1]["corpus"]]
+
+
+def rows(member: Member, record: Record) -> Iterable[Row]:
+    lines = _downstream(record)
+    drawn = float(record.outcome.notes["sequences"]) * float(record.outcome.notes["context"])
+    total = {name: sum(line[name] for line in lines) for name in ("drawn", "train", "val")}
+    for line in (*lines, {**total, "source": TOTAL}):
+        source = {"dataset": line["source"]}
+        yield row(member, "sampling_percent", line["drawn"], **source)
+        yield row(member, "train_tokens", line["train"] / 1e9, **source)
+        yield row(member, "val_tokens", line["val"] / 1e6, **source)
+        if line["train"]:
+            yield row(member, "epochs_drawn", line["drawn"] / 100 * drawn / line["train"], **source)
+    for metric, value in record.metrics.items():
+        yield row(member, metric, value)
+
+
+def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    import pandas as pd
+
+    ours = frame[frame["dataset"] != ""].groupby(["dataset", "metric"], sort=False)["value"].mean()
+    theirs = published[published["provenance"] == "printed"].set_index(["dataset", "metric"])["value"]
+    here = [name for name, _ in ours.index if name != TOTAL]
+    papers = [name for name, _ in theirs.index if name != TOTAL]
+    # Sizes at a reduced scale are in millions.
+    unit, sign = settings.unit()
+    cells = []
+    for source in (*dict.fromkeys([*papers, *here]), TOTAL):
+        line = {"source": source}
+        for metric, name in zip(PUBLISHED, ("sampling %", "train tokens (B)", "val. tokens (M)"), strict=True):
+            line[f"paper: {name}"] = _number(theirs.get((source, metric)), 2)
+        line["ours: sampling %"] = _number(ours.get((source, "sampling_percent")), 2)
+        train, val = (ours.get((source, metric)) for metric in ("train_tokens", "val_tokens"))
+        line[f"ours: train tokens ({sign})"] = _number(None if train is None else train * 1e9 / unit, 2)
+        line["ours: val. tokens (M)"] = _number(val, 3)
+        line["ours: epochs"] = _number(ours.get((source, "epochs_drawn")), 2)
+        cells.append(line)
+    apart = frame[frame["metric"] == "divergence"]["value"]
+    if len(apart):
+        name = "languages" if isinstance(settings.corpora, Generated) else "corpora"
+        remark = f"Jensen-Shannon divergence of the two {name}' tokens: {apart.iloc[0]:.3g} nats"
+        cells.append({**dict.fromkeys(cells[0], ""), "source": remark})
+    return pd.DataFrame(cells)
+
+
+def _number(value: Any, digits: int) -> str:
+    from bench.report.table import NOTHING
+
+    return NOTHING if value is None else f"{value:,.{digits}f}"
+
+
+EXHIBIT = Exhibit(
+    name="rewarm/table1",
+    title="Table 1: sources of the downstream corpus, sampling weights and tokens",
+    caption=(
+        "Percent of the training sequences that are drawn from each source, tokens of the training and validation text, and "
+        "how often the schedule passes through them; the paper's beside ours. The paper's own part of SlimPajama is "
+        "unpublished."
+    ),
+    kind="table",
+    settings=Settings,
+    members=members,
+    rows=rows,
+    draw=draw,
+    margins={"sampling_percent": 0.1, "train_tokens": 0.5, "val_tokens": 1.0},
+)
