@@ -1,6 +1,14 @@
 # The environment is .venv: every package of requirements.lock, plus the project itself. Nothing else is touched.
-#   make env     create or update it
-#   make test    the fast tests        make lint    style, types and workflow
+#   make reproduce                 every table, figure and verdict of scale ci, from data to PDF
+#   make reproduce SCALE=small     another scale: ci, small, paper, or the path of a scale file
+#   make reproduce EXHIBITS="warmstart/table1 warmstart/fig2"      some exhibits, or a paper: EXHIBITS=rewarm
+#       BUDGET=<hours> allows more than a day; PROFILE=slurm runs elsewhere; RERUN=1 trains runs of older code again
+#   make figures FROM=reference    draw all exhibits of a scale from its committed records, without training
+#   make regress                   reproduce, then fail if a claim that the reference reproduced no longer is
+#   make verify-reference          train the cheapest reference runs of each paper again; they must match
+#   make perf | perf-check         the speed table | fail if a ratio fell against the committed table
+#   make env | doctor              create or update the environment | check it and say what to do
+#   make test | lint               the fast tests | style, types and workflow
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,8 +16,17 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
 	"$$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo "$$name"; break; }; done)
 
+SCALE ?= ci
+EXHIBITS ?=
+BUDGET ?=
+PROFILE ?= local
+RERUN ?=
+FROM ?= results
+BENCH := $(BIN)/python -m bench
+CHOSEN = --scale "$(SCALE)" $(if $(EXHIBITS),--exhibits $(EXHIBITS))
+
 .DEFAULT_GOAL := env
-.PHONY: env test lint
+.PHONY: env doctor test lint reproduce figures regress verify-reference perf perf-check
 
 env: $(VENV)/.complete
 
@@ -25,6 +42,27 @@ $(VENV)/.complete: requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@rm $(VENV)/.incomplete && touch $@
+
+reproduce: env
+	@$(BENCH) reproduce $(CHOSEN) --profile "$(PROFILE)" $(if $(BUDGET),--budget "$(BUDGET)") $(if $(RERUN),--rerun)
+
+figures: env
+	@$(BENCH) draw $(CHOSEN) --from "$(FROM)"
+
+regress: reproduce
+	@$(BENCH) judge $(CHOSEN) --strict
+
+verify-reference: env
+	@$(BENCH) verify-reference $(CHOSEN)
+
+perf: env
+	@$(BENCH) perf
+
+perf-check: env
+	@$(BENCH) perf --check
+
+doctor: env
+	@$(BENCH) doctor
 
 test: env
 	$(BIN)/python -m pytest -m "not slow and not gpu and not slurm" $(PYTEST)
