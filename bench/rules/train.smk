@@ -1,4 +1,7 @@
-"""Data and runs. A job executes a batch of runs; records are not declared outputs, so a failed job deletes none."""
+"""Data and runs. A job executes a batch of runs; records are not declared outputs, so a failed job deletes none.
+
+Data are fetched where Snakemake runs: the nodes of a cluster often reach no server.
+"""
 
 
 rule fetch:
@@ -8,6 +11,7 @@ rule fetch:
         PLAN.path("logs", "fetch.log"),
     benchmark:
         PLAN.path("benchmarks", "fetch.tsv")
+    localrule: True
     threads: 1
     resources:
         runtime=240,
