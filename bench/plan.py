@@ -227,6 +227,7 @@ def _joined(
 ) -> list[list[str]]:
     """Puts families that are alike into one job up to the limit; of one that is too long, the runs without children."""
     limit = plan.suite.batch_minutes
+    device = "cuda" if machine_kind(plan.suite) == "gpu" else "cpu"
     with_children = {plan.key(parent) for run in todo.values() if (parent := run.spec.parent_spec) is not None}
     jobs: list[list[str]] = []
     waiting: dict[Any, tuple[list[str], float]] = {}
@@ -234,7 +235,7 @@ def _joined(
     def put(keys: list[str], above: str | None) -> None:
         first = todo[keys[0]].spec
         # Runs that wait for different parents never share a job, so that no two jobs wait for each other.
-        shelf = (first.trainer, first.company(), gpus_for([first], plan.suite, plan.suite.gpus_per_job), above)
+        shelf = (first.trainer, first.company_on(device), gpus_for([first], plan.suite, plan.suite.gpus_per_job), above)
         total = sum(minutes[key] for key in keys)
         current, spent = waiting.get(shelf, ([], 0.0))
         if current and spent + total > limit:
@@ -249,7 +250,10 @@ def _joined(
             continue
         for key in family:
             parent = todo[key].spec.parent_spec
-            if key in with_children or parent is None:
+            if todo[key].spec.company_on(device) is not None:
+                # All of one generation train together, and wait for older generations only.
+                put([key], f"generation {sum(1 for _ in todo[key].spec.chain())}")
+            elif key in with_children or parent is None:
                 jobs.append([key])
             else:
                 put([key], plan.key(parent))
@@ -269,6 +273,7 @@ def freeze(plan: Plan) -> Path:
                 "kind": exhibit.registry()[name].kind,
                 "title": exhibit.registry()[name].title,
                 "caption": exhibit.registry()[name].caption,
+                "file": exhibit.registry()[name].file,
                 "keys": [plan.runs[key].used for key in plan.keys_of(name)],
                 "code": drawing_code(name),
                 "settings": plan.settings[name].model_dump(mode="json"),

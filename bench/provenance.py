@@ -9,10 +9,11 @@ import importlib.util
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench import paths
 
@@ -129,6 +130,40 @@ def processor() -> str:
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+class Usage(NamedTuple):
+    """Seconds on the clock, of CPU time of the whole machine (``None`` where it does not say), and of this process."""
+
+    wall: float
+    machine: float | None
+    own: float
+
+
+def usage() -> Usage:
+    """What has been used so far; the machine's part is Linux's sum over all cores without idle time."""
+    times = os.times()
+    own = times.user + times.system + times.children_user + times.children_system
+    try:
+        fields = [int(field) for field in Path("/proc/stat").read_text().split(maxsplit=9)[1:9]]
+        idle = fields[3] + fields[4]
+        busy = (sum(fields) - idle) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return Usage(time.monotonic(), None, own)
+    return Usage(time.monotonic(), busy, own)
+
+
+OTHERS = 0.1
+"""Cores that other processes may use before a run no longer has the machine to itself."""
+
+
+def alone_since(before: Usage) -> bool:
+    """Whether other processes have used next to nothing of this machine's cores since then; False if unknown."""
+    now = usage()
+    if before.machine is None or now.machine is None:
+        return False
+    others = (now.machine - before.machine) - (now.own - before.own)
+    return others < OTHERS * (now.wall - before.wall) + 0.1  # ticks are hundredths of a second on each core
 
 
 def machine() -> dict[str, Any]:

@@ -63,6 +63,11 @@ class RunSpec(Frozen):
 
     trainer: ClassVar[str] = ""
     """Dotted module with ``train(spec, context) -> Outcome``."""
+    company_trainer: ClassVar[str] = ""
+    """Dotted module with ``train_many(specs, contexts)``, the trainer's own when empty. It must compute what `train`
+    computes: a module of its own does not enter the key."""
+    company_devices: ClassVar[frozenset[str]] = frozenset({"cpu", "cuda"})
+    """Kinds of device on which training together is faster than one after the other."""
     version: ClassVar[int] = 1
     """Raised when the meaning of the fields changes."""
 
@@ -78,6 +83,10 @@ class RunSpec(Frozen):
     def company(self) -> Hashable | None:
         """Runs with equal company may train together in one process; ``None`` trains alone."""
         return None
+
+    def company_on(self, device: str) -> Hashable | None:
+        """`company` on a kind of device, "cpu" or "cuda"; ``None`` where it does not pay."""
+        return self.company() if device in self.company_devices else None
 
     def gpus(self, offered: int) -> int:
         """How many of so many GPUs of one machine the run makes use of; several are driven by torchrun."""

@@ -140,6 +140,9 @@ class Training(RunSpec):
     """One run of the warm-start paper."""
 
     trainer: ClassVar[str] = "bench.warmstart.rounds"
+    company_trainer: ClassVar[str] = "bench.warmstart.company"
+    company_devices: ClassVar[frozenset[str]] = frozenset({"cuda"})
+    """Not on a CPU, where one process for each core is fastest: see `bench.warmstart.company`."""
 
     dataset: Dataset = Field("cifar10", description="data set")
     network: Network = Field(default_factory=Network, description="network")
@@ -250,7 +253,18 @@ class Training(RunSpec):
         )
 
     def company(self) -> Hashable | None:
-        return None
+        """Runs of one network, optimiser, batch, image and precision; learning rates and samples may differ.
+
+        Wide networks fill a GPU alone; a penalty, or a part of the layers, is another step.
+        """
+        base = self.network.width or (64 if self.network.name == "resnet18" else 16)
+        convolves = self.network.name.endswith("resnet18")
+        if self.penalty.kind != "none" or self.probe.kind == "gradients" or (convolves and base >= 64):
+            return None
+        if any(one.trains != "all" or one.start.strength for one in self.rounds):
+            return None
+        chosen = self.optimizer
+        return (self.network, chosen.name, chosen.batch_size, self.shape(), self.classes(), self.precision)
 
     def keeps(self) -> tuple[str, ...]:
         return (*(f"epoch-{epoch}" for epoch in self.keep_epochs), *(("weights",) if self.leaves else ()))
