@@ -80,8 +80,8 @@ class Solo:
     ):
         self.spec, self.ranks, self.device = spec, ranks, ranks.device
         self.network = Network(spec.shape, weights, arithmetic.dtype(spec.precision, self.device), self.device)
-        sharded = ranks.world > 1 and spec.sharding == "shard"
-        if sharded:
+        self._sharded = ranks.world > 1 and spec.sharding == "shard"
+        if self._sharded:
             from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
             fully_shard(self.network)
@@ -92,7 +92,7 @@ class Solo:
         ):
             self.network.hidden = torch.compile(self.network.hidden)  # type: ignore[method-assign]
         self.model: Any = self.network
-        if ranks.world > 1 and not sharded:
+        if ranks.world > 1 and not self._sharded:
             self.model = nn.parallel.DistributedDataParallel(
                 self.network, device_ids=[self.device.index] if self.device.type == "cuda" else None
             )
@@ -185,12 +185,14 @@ class Solo:
         for number in range(passes):
             # A rank without windows left still takes part, since sharded weights are gathered by all.
             part = mine[number * at_once : (number + 1) * at_once]
-            if len(part) or self.spec.sharding == "shard":
+            if len(part) or self._sharded:
                 total += self.network.summed_loss(part if len(part) else windows[:1]) * float(len(part) > 0)
         return total
 
     def state(self) -> dict[str, Any]:
         """Whole weights and moments on the CPU, whatever the number of ranks."""
+        if self._sharded:
+            self.network.reshard()  # evaluation leaves whole weights behind, which the optimiser does not know
         named, moments = {}, {}
         updates = torch.zeros(())
         for key, parameter in self.network.weights.items():
