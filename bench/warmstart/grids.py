@@ -7,9 +7,22 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from bench.errors import UserError
 from bench.exhibit import ExhibitSettings, Member, Row, row
 from bench.record import Record
-from bench.warmstart.spec import FRESH, KEPT, SHAPES, Dataset, Network, Optimizer, Restart, Round, Stop, Training
+from bench.warmstart.spec import (
+    FRESH,
+    KEPT,
+    SHAPES,
+    Dataset,
+    Network,
+    Optimizer,
+    Probe,
+    Restart,
+    Round,
+    Stop,
+    Training,
+)
 
 Role = Literal["cifar10", "cifar100", "svhn"]
 """A data set of the paper; at a reduced scale another one may stand in for it."""
@@ -30,7 +43,7 @@ class WarmstartSettings(ExhibitSettings):
     )
     population: int | None = Field(None, ge=30, description="training samples in all; None is the whole set [C]")
     report_samples: int | None = Field(None, ge=1, description="samples that accuracy is reported on at most")
-    width: int | None = Field(None, ge=4, description="first width of the ResNet; None is the authors' 16 [C]")
+    width: int | None = Field(None, ge=8, description="first width of the ResNet; None is the authors' 16 [C]")
     sgd_lr: float = Field(1e-3, gt=0, le=1, description="learning rate of SGD [C]")
     adam_lr: float = Field(1e-3, gt=0, le=1, description="learning rate of Adam [C]")
     batch_size: int = Field(128, ge=1, description="samples of a step [C]")
@@ -81,14 +94,14 @@ class WarmstartSettings(ExhibitSettings):
         }
         return Stop(**{**chosen, **changes})
 
-    def training(self, role: Role, network: str, optimizer: str, seed: int, **fields: Any) -> Training:
-        """A run with the paper's surroundings; `fields` override them."""
+    def training(self, role: Role, network: str, optimizer: str | Optimizer, seed: int, **fields: Any) -> Training:
+        """A run with the paper's surroundings; `fields` override them. An optimiser by name has the settings' rate."""
         online = bool(fields.pop("online", False))
         chosen = {
             "seed": seed,
             "dataset": self.dataset(role),
             "network": self.network(network, online=online),
-            "optimizer": self.optimizer(optimizer),
+            "optimizer": self.optimizer(optimizer) if isinstance(optimizer, str) else optimizer,
             "stop": self.stop(network, online=online),
             "population": self.population,
             "report_samples": self.report_samples,
@@ -100,7 +113,7 @@ class WarmstartSettings(ExhibitSettings):
 
 
 def first_phase(
-    settings: WarmstartSettings, role: Role, network: str, optimizer: str, seed: int, **fields: Any
+    settings: WarmstartSettings, role: Role, network: str, optimizer: str | Optimizer, seed: int, **fields: Any
 ) -> Training:
     """Half of the fit split from fresh weights; leaves its weights."""
     half = settings.fit_samples(role, fields.get("report", "val_third")) // 2
@@ -109,7 +122,7 @@ def first_phase(
 
 
 def random_init(
-    settings: WarmstartSettings, role: Role, network: str, optimizer: str, seed: int, **fields: Any
+    settings: WarmstartSettings, role: Role, network: str, optimizer: str | Optimizer, seed: int, **fields: Any
 ) -> Training:
     """The whole fit split from fresh weights (RI)."""
     samples = settings.fit_samples(role, fields.get("report", "val_third"))
@@ -121,7 +134,7 @@ def second_phase(
     settings: WarmstartSettings,
     role: Role,
     network: str,
-    optimizer: str,
+    optimizer: str | Optimizer,
     seed: int,
     *,
     start: Restart = KEPT,
@@ -143,7 +156,12 @@ def online_rounds(fit: int, increment: int, start: Restart, first: Restart = FRE
         increment: samples added in a round.
         start: how the weights of every round but the first are made.
         first: how those of the first round are made.
+
+    Raises:
+        UserError: there are fewer samples than the first round adds.
     """
+    if increment > fit:
+        raise UserError(f"increment {increment}: expected at most the {fit} samples of the fit split")
     full, rest = divmod(fit, increment)
     rounds = [Round(samples=increment, start=first)]
     if full > 1:
@@ -151,6 +169,119 @@ def online_rounds(fit: int, increment: int, start: Restart, first: Restart = FRE
     if rest:
         rounds.append(Round(samples=fit, start=start))
     return tuple(rounds)
+
+
+def shrink_start(shrink: float, perturb: float, **changes: Any) -> Restart:
+    """Shrink perturb with a fresh network; (1, 0) is the warm start and (0, 1) random initialisation, trained once."""
+    if not changes and (shrink, perturb) == (1, 0):
+        return KEPT
+    if not changes and (shrink, perturb) == (0, 1):
+        return FRESH
+    return Restart(method="shrink_perturb", shrink=shrink, perturb=perturb, **changes)
+
+
+def noise_start(size: float, noise_is: Literal["variance", "std"] = "variance") -> Restart:
+    """A warm start plus iid Gaussian noise of one size on all parameters, without shrinking (Table 4)."""
+    if not size:
+        return KEPT
+    return Restart(method="shrink_perturb", shrink=1.0, perturb=size, noise="gaussian", noise_is=noise_is)
+
+
+def online(
+    settings: WarmstartSettings,
+    role: Role,
+    network: str,
+    optimizer: str | Optimizer,
+    seed: int,
+    *,
+    increment: int,
+    start: Restart,
+    first: Restart = FRESH,
+    **fields: Any,
+) -> Training:
+    """Online learning (Figure 2): `increment` more samples a round, each round from what `start` makes of the last."""
+    fit = settings.fit_samples(role, fields.get("report", "val_third"))
+    rounds = online_rounds(fit, increment, start, first)
+    return settings.training(role, network, optimizer, seed, rounds=rounds, online=True, **fields)
+
+
+def online_shrink(
+    settings: WarmstartSettings,
+    role: Role,
+    network: str,
+    optimizer: str | Optimizer,
+    seed: int,
+    *,
+    increment: int,
+    shrink: float,
+    perturb: float,
+    first_round: bool = True,
+    **fields: Any,
+) -> Training:
+    """Online shrink perturb (Figures 7 and 8); (0, 1) and (1, 0) are the two runs of Figure 2.
+
+    Args:
+        first_round: whether the very first network is shrunk and perturbed too, as the authors' code does [C].
+    """
+    start = shrink_start(shrink, perturb)
+    first = start if first_round and start.method == "shrink_perturb" else FRESH
+    return online(settings, role, network, optimizer, seed, increment=increment, start=start, first=first, **fields)
+
+
+def samples_of(fit: int, fraction: float) -> int:
+    """So much of a fit split, rounded to whole samples.
+
+    Raises:
+        UserError: the fraction leaves a round without samples.
+    """
+    samples = round(fraction * fit)
+    if not 1 <= samples <= fit:
+        raise UserError(
+            f"fraction {fraction:g} of {fit} samples leaves a round of {samples}; expected 1 to {fit} samples: "
+            "a fraction up to 1, or a larger `population`"
+        )
+    return samples
+
+
+TRANSFER: dict[str, Any] = {"report": "official_test"}
+"""Figure 9's levels are those of all training samples and the test set [D]."""
+
+
+def transfer_source(
+    settings: WarmstartSettings, role: Role, seed: int, *, network: str = "thin_resnet18", optimizer: str = "adam"
+) -> Training:
+    """The source of a transfer: all of its training set from fresh weights, to convergence."""
+    return random_init(settings, role, network, optimizer, seed, leaves=True, **TRANSFER)
+
+
+def transfer(
+    settings: WarmstartSettings,
+    source: Role,
+    target: Role,
+    fraction: float,
+    seed: int,
+    *,
+    start: Restart,
+    network: str = "thin_resnet18",
+    optimizer: str = "adam",
+    **fields: Any,
+) -> Training:
+    """A fraction of the target, from what `start` makes of the source's weights (Figure 9).
+
+    The classifier is drawn anew where the numbers of classes differ [O]. From fresh weights there is no source.
+    """
+    samples = samples_of(settings.fit_samples(target, TRANSFER["report"]), fraction)
+    above = None if start == FRESH else transfer_source(settings, source, seed, network=network, optimizer=optimizer)
+    rounds = (Round(samples=samples, start=start),)
+    return settings.training(target, network, optimizer, seed, rounds=rounds, parent=above, **TRANSFER, **fields)
+
+
+def two_phases(
+    settings: WarmstartSettings, role: Role, network: str, first: Optimizer, second: Optimizer, seed: int
+) -> Training:
+    """A warm start whose phases have optimisers of their own (Figure 3); weights before and after are correlated (11)."""
+    parent = first_phase(settings, role, network, first, seed)
+    return second_phase(settings, role, network, second, seed, parent=parent, probe=Probe(kind="correlation"))
 
 
 def accuracy_row(member: Member, record: Record, metric: str = "val_acc") -> Row:
