@@ -36,14 +36,14 @@ def invented(results: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def bench(results: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """``bench("plan", "--scale", "ci")``: the command line in a process of its own."""
 
-    def call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def call(*arguments: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "bench", *arguments],
             cwd=ROOT,
             env={**os.environ, **environment},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=timeout,
         )
 
     return call
