@@ -490,8 +490,8 @@ class Timing(RunSpec):
 
     metrics
         ``seconds_zero``, ``seconds_ramp``, ``seconds_final``: a training epoch of each phase that the schedule has,
-        evaluation left out; ``seconds_total``: summed over the schedule; ``samples_per_second_<phase>``. All depend on
-        the machine and are no part of a bit-for-bit comparison.
+        evaluation left out; ``seconds_total``: summed over the schedule. They depend on the machine and are no part of a
+        bit-for-bit comparison.
     series ``epochs``
         ``phase``, ``repeat`` from 0, ``seconds_epoch`` (scaled to a whole epoch from `steps`).
     """

@@ -1,0 +1,304 @@
+"""Verified error with auto_LiRPA beside the error under attack: of a run's weights, resumable batch by batch."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from bench import seeds
+from bench.certified import attack, lirpa
+from bench.certified.interval import box
+from bench.certified.spec import Verification
+from bench.certified.split import Range, make_split
+from bench.certified.train import draw_network
+from bench.errors import FailedRun, UserError
+from bench.run import Outcome
+from bench.training.samples import Pool
+
+if TYPE_CHECKING:
+    from bench.training.context import Context
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a network is verified; see `bench.certified.spec.Verification`."""
+
+    eps: float
+    methods: tuple[str, ...] = ("ibp", "crown_ibp")
+    pgd_steps: int = 40
+    pgd_restarts: int = 1
+    pgd_step: float = 0.1
+    dtype: str = "float32"
+    alpha_iterations: int = 20
+    seed: int = 0
+
+
+@dataclass
+class Tally:
+    """Counts so far; plain values, so that an interrupted verification goes on."""
+
+    done: int = 0
+    wrong: int = 0
+    attacked: int = 0
+    unverified: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def errors(self) -> dict[str, float]:
+        """Percent, under the names that records have."""
+        counts = {"standard_error": self.wrong, "pgd_error": self.attacked}
+        counts |= {f"verified_error_{method}": count for method, count in self.unverified.items()}
+        return {name: 100 * count / self.done for name, count in counts.items()}
+
+
+def batch_size(model: nn.Module, example: Tensor, methods: Sequence[str], classes: int) -> int:
+    """Samples at once: backward bounds keep a copy of the largest layer for each margin."""
+    sizes: list[int] = []
+    hooks = [
+        module.register_forward_hook(lambda _, __, output: sizes.append(output[0].numel()))
+        for module in model.modules()
+        if isinstance(module, nn.Conv2d | nn.Linear)
+    ]
+    with torch.no_grad():
+        model(example[:1])
+    for hook in hooks:
+        hook.remove()
+    rows = classes - 1 if set(methods) - {"ibp"} else 1
+    room = (1.5e9 if example.device.type == "cpu" else 2e10) / example.element_size()
+    size = int(room / (6 * rows * max(sizes)))
+    largest = 10 if set(methods) & {"crown", "alpha_crown"} else 250
+    return max(1, min(largest, size))
+
+
+@contextlib.contextmanager
+def _no_tf32() -> Iterator[None]:
+    previous = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = previous
+
+
+@contextlib.contextmanager
+def _memory_of(method: str, batch: int) -> Iterator[None]:
+    """Turns running out of memory into advice; on Linux the process may not take more than is free.
+
+    Raises:
+        UserError: memory did not suffice.
+    """
+    try:
+        with _limited():
+            yield
+    except (MemoryError, RuntimeError) as error:
+        text = str(error)
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in text:
+            raise
+        lighter = {"alpha_crown": "crown or crown_ibp", "crown": "crown_ibp", "crown_ibp": "ibp"}.get(method)
+        instead = "a larger machine" if lighter is None else f"method {lighter}"
+        fewer = f"a smaller batch (here {batch})" if batch > 1 else "a machine with more memory"
+        raise UserError(
+            f"out of memory in {lirpa.NAMES[method]}: use {fewer}, or {instead}, which needs less"
+        ) from error
+
+
+@contextlib.contextmanager
+def _limited() -> Iterator[None]:
+    """Lets allocations beyond the free memory fail, instead of the system ending some process."""
+    try:
+        import resource
+
+        with open("/proc/meminfo") as stream:
+            free = next(int(line.split()[1]) for line in stream if line.startswith("MemAvailable")) * 1024
+        with open("/proc/self/statm") as stream:
+            used = int(stream.read().split()[0]) * resource.getpagesize()
+    except (ImportError, OSError, StopIteration):
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = used + free
+    # A GPU's driver maps far more addresses than there is memory.
+    if torch.cuda.is_available() or (soft != resource.RLIM_INFINITY and soft <= limit):
+        yield
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+class Verifier:
+    """Verifies one network batch by batch.
+
+    Args:
+        model: a network of `bench.certified.interval.bounds`; moved to the options' dtype and set to eval mode.
+        pool: test samples on the device, float32.
+        dataset: names the range of its images.
+        options: what to compute.
+        batch: samples at once; chosen by memory where it is ``None``.
+        label: for errors.
+    """
+
+    def __init__(self, model: nn.Module, pool: Pool, dataset: str, options: Options, batch: int | None, label: str):
+        lirpa.load()
+        self.dtype = DTYPES[options.dtype]
+        self.options, self.pool, self.label = options, pool, label
+        self.device = pool.labels.device
+        self.model = model.to(self.device, self.dtype).eval().requires_grad_(False)
+        self.range = Range.of(dataset, self.device, self.dtype)
+        example = pool.take(torch.arange(1, device=self.device))[0].to(self.dtype).contiguous()
+        with torch.no_grad():
+            classes = self.model(example).shape[1]
+        self.batch = batch or batch_size(self.model, example, options.methods, classes)
+        self.bounded = lirpa.Bounded(self.model, example, iterations=options.alpha_iterations)
+        self.bounded.train(False)
+
+    def run(self, tally: Tally, after_batch: Callable[[Tally], None]) -> Tally:
+        """Goes on from `tally` to the end of the pool.
+
+        Raises:
+            FailedRun: an attack succeeds on a sample that a bound calls verified, or bounds are not finite.
+            UserError: memory did not suffice.
+        """
+        for method in self.options.methods:
+            tally.unverified.setdefault(method, 0)
+        with _no_tf32():
+            while tally.done < len(self.pool):
+                self._one(tally)
+                after_batch(tally)
+        return tally
+
+    def _one(self, tally: Tally) -> None:
+        first, last = tally.done, min(tally.done + self.batch, len(self.pool))
+        images, labels = self.pool.take(torch.arange(first, last, device=self.device))
+        images = images.to(self.dtype)
+        centre, radius = box(images, self.options.eps, self.range.low, self.range.high, self.range.scale)
+        with torch.no_grad():
+            wrong = self.model(images).argmax(1) != labels
+        with self._timed(tally, "pgd"):
+            attacked = wrong | self._attack(centre, radius, labels, wrong, first)
+        for method in self.options.methods:
+            with self._timed(tally, method), _memory_of(method, self.batch):
+                low = self._margins(method, images, centre, radius, labels)
+            unverified = (low <= 0).any(1)
+            if bool((attacked & ~unverified).any()):
+                index = first + int((attacked & ~unverified).nonzero()[0])
+                kind = "misclassified" if bool(wrong[index - first]) else "attacked"
+                why = f"test sample {index} is {kind}, yet {lirpa.NAMES[method]} calls it verified"
+                raise FailedRun(self.label, None, f"{why}; try float64")
+            tally.unverified[method] += int(unverified.sum())
+        tally.wrong += int(wrong.sum())
+        tally.attacked += int(attacked.sum())
+        tally.done = last
+
+    def _margins(self, method: str, images: Tensor, centre: Tensor, radius: Tensor, labels: Tensor) -> Tensor:
+        plain = torch.contiguous_format  # auto_LiRPA views its tensors
+        x, lower, upper = (part.contiguous(memory_format=plain) for part in (images, centre - radius, centre + radius))
+        low = self.bounded.margins(x, lower, upper, labels, [method])[0].detach()
+        if not bool(torch.isfinite(low).all()):
+            raise FailedRun(self.label, None, f"{lirpa.NAMES[method]} bounds are not finite")
+        return low
+
+    def _attack(self, centre: Tensor, radius: Tensor, labels: Tensor, wrong: Tensor, first: int) -> Tensor:
+        """Which samples an attack breaks; those that are misclassified anyway are spared."""
+        broken = torch.zeros_like(wrong)
+        options = self.options
+        for restart in range(options.pgd_restarts):
+            left = (~wrong & ~broken).nonzero()[:, 0]
+            if not len(left):
+                break
+            generator = seeds.generator("certified", "verify", options.seed, restart, first)
+            found = attack.pgd(
+                self.model,
+                centre[left],
+                radius[left],
+                labels[left],
+                steps=options.pgd_steps,
+                step=options.pgd_step,
+                late=0.25,
+                generator=generator,
+            )
+            with torch.no_grad():
+                broken[left] |= self.model(found).argmax(1) != labels[left]
+        return broken
+
+    @contextlib.contextmanager
+    def _timed(self, tally: Tally, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        tally.seconds[name] = tally.seconds.get(name, 0.0) + time.perf_counter() - started
+
+
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Loads named tensors, or those of another name that fit in order.
+
+    Raises:
+        UserError: the checkpoint is of another architecture; names the first tensor that does not fit.
+    """
+    own = {name: tensor for name, tensor in model.state_dict().items() if not name.endswith("num_batches_tracked")}
+    given = {
+        name.removeprefix("module."): tensor
+        for name, tensor in tensors.items()
+        if not name.endswith("num_batches_tracked")
+    }
+    if set(own) != set(given) and len(own) == len(given):
+        given = dict(zip(own, given.values(), strict=True))
+    for name, tensor in own.items():
+        if name not in given:
+            raise UserError(f"{where}: a checkpoint of another architecture; it has no '{name}' {tuple(tensor.shape)}")
+        if given[name].shape != tensor.shape:
+            raise UserError(
+                f"{where}: a checkpoint of another architecture; '{name}' is {tuple(given[name].shape)}, "
+                f"this network needs {tuple(tensor.shape)}"
+            )
+    if extra := sorted(set(given) - set(own)):
+        raise UserError(f"{where}: a checkpoint of another architecture; this network has no '{extra[0]}'")
+    model.load_state_dict(given, strict=False)
+
+
+def train(spec: Verification, context: Context) -> Outcome:
+    """Verifies the parent's weights on the test samples that it reports on.
+
+    Raises:
+        FailedRun: clean error <= attacked error <= verified error does not hold for some sample.
+        OutOfTime: the time budget is over and the state saved.
+        UserError: the weights do not fit, or memory does not suffice.
+    """
+    parent = spec.parent
+    pool = make_split(parent, context).test
+    if spec.samples is not None:
+        pool = Pool(pool.images[: spec.samples], pool.labels[: spec.samples], pool.mean, pool.std, pool.channels_last)
+    model = draw_network(parent, parent.shape(), parent.classes())
+    load_weights(model, context.parent_tensors("weights"), parent.label())
+    options = Options(
+        eps=spec.radius,
+        methods=spec.methods,
+        pgd_steps=spec.pgd_steps,
+        pgd_restarts=spec.pgd_restarts,
+        pgd_step=spec.pgd_step,
+        dtype=spec.dtype,
+        alpha_iterations=spec.alpha_iterations,
+        seed=spec.seed,
+    )
+    verifier = Verifier(model, pool, parent.dataset, options, spec.batch, spec.label())
+    tally = Tally(**(context.resume() or {}))
+
+    def after_batch(now: Tally) -> None:
+        context.progress(now.done, len(pool), "samples", **now.errors())
+        context.checkpoint(lambda: vars(now))
+
+    verifier.run(tally, after_batch)
+    metrics = {**tally.errors(), "samples": float(tally.done), "eps": options.eps}
+    costs: dict[str, float] = {f"seconds_{name}": round(value, 3) for name, value in tally.seconds.items()}
+    notes: dict[str, Any] = {"auto_lirpa": lirpa.version(), "dtype": spec.dtype}
+    return Outcome(metrics, {}, {**costs, "samples": float(tally.done)}, notes)

@@ -1,0 +1,234 @@
+"""The bound engine against auto_LiRPA, against sampled points, and against what BatchNorm itself does."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.certified import interval, lirpa
+from bench.errors import UserError
+
+from .conftest import ARCHITECTURES, network
+
+Architecture = tuple[str, str, tuple[int, int, int], int]
+
+
+def batch(shape: tuple[int, int, int], classes: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(3)
+    return torch.rand(5, *shape, generator=draw, dtype=dtype), torch.arange(5) % classes
+
+
+@pytest.mark.parametrize("trained", [True, False], ids=["trained", "drawn"])
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-9)], ids=["f32", "f64"])
+def test_bounds_and_margins_equal_those_of_auto_lirpa(
+    architecture: Architecture, dtype: torch.dtype, tolerance: float, training: bool, trained: bool
+) -> None:
+    name, norm, shape, classes = architecture
+    model = network(name, norm, shape, classes, trained=trained).to(dtype).train(training)
+    x, y = batch(shape, classes, dtype)
+    lower, upper = x - 0.02, x + 0.03
+    bounded = lirpa.Bounded(model, x)
+    (expected,) = bounded.margins(x, lower, upper, y, ["ibp"])
+    low, high = bounded.module.compute_bounds(x=(bounded._input(x, lower, upper),), method="IBP")
+    margins = interval.margins(model, lower, upper, y, clean=x)
+    found = interval.bounds(model, lower, upper, clean=x)
+    for ours, theirs in ((margins, expected), (found[0], low), (found[1], high)):
+        assert (ours - theirs).abs().max() <= tolerance * theirs.abs().max()
+
+
+@pytest.mark.parametrize("architecture", [ARCHITECTURES[0], ARCHITECTURES[5], ARCHITECTURES[7]], ids=lambda a: a[0])
+def test_gradients_equal_those_of_auto_lirpa(architecture: Architecture) -> None:
+    """Through the statistics of the clean batch too, which the authors do not detach."""
+    name, norm, shape, classes = architecture
+    model = network(name, norm, shape, classes).double().train()
+    x, y = batch(shape, classes, torch.float64)
+    lower, upper = x - 0.02, x + 0.03
+    parameters = list(model.parameters())
+    (expected,) = lirpa.Bounded(model, x).margins(x, lower, upper, y, ["ibp"])
+    theirs = torch.autograd.grad(expected.square().sum(), parameters)
+    ours = torch.autograd.grad(interval.margins(model, lower, upper, y, clean=x).square().sum(), parameters)
+    whole = torch.stack([gradient.norm() for gradient in theirs]).norm()
+    for one, other in zip(ours, theirs, strict=True):
+        assert (one - other).norm() <= 1e-9 * whole
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    number=st.integers(0, len(ARCHITECTURES) - 2),
+    eps=st.floats(0, 0.3),
+    training=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_sampled_points_never_leave_the_bounds(number: int, eps: float, training: bool, seed: int) -> None:
+    name, norm, shape, classes = ARCHITECTURES[number]
+    model = network(name, norm, shape, classes).double().train(training)
+    draw = torch.Generator().manual_seed(seed)
+    clean = torch.rand(4, *shape, generator=draw, dtype=torch.float64)
+    shift = 0.5 * eps * torch.rand(clean.shape, generator=draw, dtype=torch.float64)
+    lower, upper = clean - eps + shift, clean + eps
+    y = torch.randint(0, classes, (4,), generator=draw)
+    low, high = interval.bounds(model, lower, upper, clean=clean)
+    margin = interval.margins(model, lower, upper, y, clean=clean)
+    corners = (torch.rand(clean.shape, generator=draw) < 0.5).double()
+    for place in (torch.rand(clean.shape, generator=draw, dtype=torch.float64), corners):
+        point = lower + (upper - lower) * place
+        # A box of radius 0 is the point itself, with the clean batch's statistics.
+        made = interval.propagate(model, point, torch.zeros_like(point), clean=clean)
+        assert (made.centre >= low - 1e-9).all() and (made.centre <= high + 1e-9).all()
+        true = made.centre.gather(1, y[:, None]) - made.centre.gather(1, interval.others(y, classes))
+        assert (true >= margin - 1e-9).all()
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_radius_zero_collapses_and_bounds_grow_with_eps(architecture: Architecture, training: bool) -> None:
+    name, norm, shape, classes = architecture
+    model = network(name, norm, shape, classes).double().train(training)
+    x, y = batch(shape, classes, torch.float64)
+    logits = copy.deepcopy(model)(x)
+    low, high = interval.bounds(model, x, x, clean=x)
+    torch.testing.assert_close(low, logits)
+    torch.testing.assert_close(high, logits)
+    margin = interval.margins(model, x, x, y, clean=x)
+    torch.testing.assert_close(margin, logits.gather(1, y[:, None]) - logits.gather(1, interval.others(y, classes)))
+    widths = []
+    for eps in (0.001, 0.01, 0.05, 0.2):
+        low, high = interval.bounds(model, x - eps, x + eps, clean=x)
+        widths.append(high - low)
+        assert (interval.margins(model, x - eps, x + eps, y, clean=x) <= margin + 1e-12).all()
+    assert all((wider > narrower).all() for narrower, wider in itertools.pairwise(widths))
+
+
+def test_margins_are_tighter_than_differences_of_logit_bounds() -> None:
+    model = network("cnn7", "full", (3, 12, 12), 5).double().eval()
+    x, y = batch((3, 12, 12), 5, torch.float64)
+    low, high = interval.bounds(model, x - 0.02, x + 0.02)
+    loose = low.gather(1, y[:, None]) - high.gather(1, interval.others(y, 5))
+    assert (interval.margins(model, x - 0.02, x + 0.02, y) > loose).all()
+
+
+def test_running_statistics_are_those_of_torch(architecture: Architecture) -> None:
+    name, norm, shape, classes = architecture
+    model = network(name, norm, shape, classes).double().train()
+    twin = copy.deepcopy(model)
+    x, _ = batch(shape, classes, torch.float64)
+    for shift in (0.0, 0.3):
+        twin(x + shift)
+        interval.bounds(model, x - 0.1 + shift, x + 0.1 + shift, clean=x + shift)
+    for (place, ours), (_, theirs) in zip(model.named_buffers(), twin.named_buffers(), strict=True):
+        torch.testing.assert_close(ours, theirs, msg=place)
+
+
+class Functional(nn.Module):
+    """Functions and tensor methods where modules are common, a norm after an addition, pooling, a grouped stride."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(2, 4, 3, 1, 1)
+        self.norm = nn.BatchNorm2d(4)
+        self.grouped = nn.Conv2d(4, 4, 3, 2, 1, groups=2, bias=False)
+        self.first, self.last = nn.Linear(16, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.stem(x))
+        y = F.avg_pool2d(torch.relu(self.norm(y + y)), 2)
+        z = self.grouped(y).relu()
+        z = torch.add(z, F.avg_pool2d(y, kernel_size=2))
+        return self.last(F.relu(self.first(y.view(x.size(0), -1))))
+
+
+class Averaged(nn.Module):
+    """Global averages and a flattening by function, without a last linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(nn.Conv2d(2, 3, 3), nn.AvgPool2d(2), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.convs(x)
+        return torch.flatten(F.adaptive_avg_pool2d(y, 1), 1) + y.mean((2, 3))
+
+
+@pytest.mark.parametrize("kind", [Functional, Averaged])
+def test_functions_and_methods_are_followed_like_modules(kind: Any) -> None:
+    torch.manual_seed(0)
+    model = kind().double().eval()
+    x = torch.rand(3, 2, 8, 8, dtype=torch.float64)
+    low, high = interval.bounds(model, x - 0.1, x + 0.1)
+    point = x + 0.2 * torch.rand(200, *x.shape, dtype=torch.float64) - 0.1
+    outputs = torch.stack([model(one) for one in point])
+    assert (outputs >= low).all() and (outputs <= high).all()
+    y = torch.tensor([0, 1, 2])
+    margin = interval.margins(model, x - 0.1, x + 0.1, y)
+    true = outputs.gather(2, y[None, :, None].expand(200, 3, 1)) - outputs.gather(
+        2, interval.others(y, 3).expand(200, 3, 2)
+    )
+    assert (true >= margin).all()
+    torch.testing.assert_close(interval.bounds(model, x, x)[0], model(x))
+
+
+def test_a_box_is_clipped_to_the_range_of_images() -> None:
+    images = torch.tensor([0.0, 0.5, 0.95]).reshape(3, 1, 1, 1)
+    one = torch.ones(1, 1, 1, 1)
+    centre, radius = interval.box(images, 0.1, 0 * one, one, one)
+    torch.testing.assert_close((centre - radius).flatten(), torch.tensor([0.0, 0.4, 0.85]))
+    torch.testing.assert_close((centre + radius).flatten(), torch.tensor([0.1, 0.6, 1.0]))
+
+
+def test_bad_input_is_one_clear_line() -> None:
+    model = network("cnn7", "full", (3, 12, 12), 5)
+    x, y = batch((3, 12, 12), 5)
+    model.train()
+    with pytest.raises(UserError, match=r"'0, 1'.*give `clean`, or call model.eval"):
+        interval.bounds(model, x, x)
+    with pytest.raises(UserError, match="a batch of 1 has no statistics"):
+        interval.margins(model, x[:1], x[:1], y[:1], clean=x[:1])
+    model.eval()
+    with pytest.raises(UserError, match=r"lower bound lies 0\.1 above"):
+        interval.bounds(model, x, x - 0.1)
+    with pytest.raises(UserError, match=r"eps -0\.1 is negative"):
+        interval.box(x, -0.1, x, x, x)
+    with pytest.raises(UserError, match=r"layer '1' is Tanh\(\).*Conv2d, Linear"):
+        interval.bounds(nn.Sequential(nn.Linear(2, 2), nn.Tanh()), torch.zeros(1, 2), torch.zeros(1, 2))
+    with pytest.raises(UserError, match="shape"):
+        interval.bounds(model, x, x[:2])
+
+    class Product(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * x
+
+    with pytest.raises(UserError, match="'mul' is mul"):
+        interval.bounds(Product(), x, x)
+
+    class Branch(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x if x.sum() > 0 else -x
+
+    with pytest.raises(UserError, match=r"torch\.fx cannot trace it"):
+        interval.bounds(Branch(), x, x)
+
+
+def test_bounds_that_are_not_finite_name_the_first_layer() -> None:
+    model = network("cnn7", "full", (3, 12, 12), 5).eval()
+    x, y = batch((3, 12, 12), 5)
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    model[6].weight.data[0, 0, 0, 0] = float("nan")
+    with pytest.raises(UserError, match="not finite, first after layer '6, 7'"):
+        interval.margins(model, x - 0.1, x + 0.1, y)
+    assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
+
+
+def test_exchanged_layers_are_seen() -> None:
+    model = nn.Sequential(nn.Linear(3, 2))
+    x = torch.rand(2, 3)
+    interval.bounds(model, x, x)
+    model[0] = nn.Linear(3, 4)
+    assert interval.bounds(model, x, x)[0].shape == (2, 4)
