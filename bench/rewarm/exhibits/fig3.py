@@ -107,6 +107,11 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: RewarmSettings)
     return drawn
 
 
+_STILL_LEARNING = (
+    "the shift is weak and the model is far from converged, so that whatever teaches it most downstream teaches it most "
+    "about the Pile too"
+)
+
 EXHIBIT = Exhibit(
     name="rewarm/fig3",
     title="Figure 3: Pile loss by tokens while training on SlimPajama",
@@ -125,6 +130,7 @@ EXHIBIT = Exhibit(
             "The higher the maximal rate, the more is forgotten; the constant rate forgets least.",
             "Figure 3",
             higher_rates_forget_more,
+            beyond={"small": _STILL_LEARNING},
         ),
         Claim(
             "C8",
