@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from bench import checkpoint
 from bench.errors import UserError
 
 
@@ -139,13 +140,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted; everything finished is kept, the same command goes on", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         # The reader of a pipe left (`| head`): nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in checkpoint.FULL:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}no space left; free some and call again, it goes on", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; everything finished is kept, the same command goes on", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,9 @@ from bench.errors import UserError
 
 if TYPE_CHECKING:
     import torch
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Errors of a full disk or an exhausted quota."""
 
 
 @contextlib.contextmanager
@@ -31,7 +35,7 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
             os.fsync(stream.fileno())
         part.replace(path)
     except OSError as error:
-        if error.errno in (28, 122):  # ENOSPC, EDQUOT
+        if error.errno in FULL:
             raise UserError(f"{path}: no space left while writing; free some and call again, it goes on") from error
         raise
     finally:
@@ -52,12 +56,35 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+class _Kept:
+    """A stream that keeps the error which a write ended with."""
+
+    def __init__(self, stream: IO[bytes]):
+        self._stream = stream
+        self.error: OSError | None = None
+
+    def write(self, content: bytes) -> int:
+        try:
+            return self._stream.write(content)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
     """Writes resume state: tensors and plain Python values only, so that reading it can run no code."""
     import torch
 
     with atomic(path) as stream:
-        torch.save(dict(state), stream)
+        kept = _Kept(stream)
+        try:
+            torch.save(dict(state), kept)  # type: ignore[arg-type]
+        except RuntimeError as error:
+            # torch wraps what a stream raises into an error of its own that names no cause.
+            raise kept.error or error from error
 
 
 def load_state(path: Path) -> dict[str, Any]:

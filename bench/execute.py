@@ -169,7 +169,10 @@ def _fail(plan: Plan, run: Planned, error: BaseException, tally: Tally) -> None:
         traceback.print_exception(error)
     print(f"FAILED {run.spec.label()}: {why}", file=sys.stderr, flush=True)
     content = {"label": run.spec.label(), "spec": run.spec.description(), "why": why}
-    checkpoint.write_text(plan.layout.failure(run.key), json.dumps(content) + "\n")
+    try:
+        checkpoint.write_text(plan.layout.failure(run.key), json.dumps(content) + "\n")
+    except (OSError, UserError) as trouble:  # a full disk, most likely: the line above is all that is lost
+        print(f"{plan.layout.failure(run.key)}: {trouble}", file=sys.stderr, flush=True)
 
 
 def _blocked(plan: Plan, run: Planned, tally: Tally) -> str | None:

@@ -1,0 +1,196 @@
+"""A disk that fills up while something is written: one clear line, nothing half-written, and it goes on afterwards."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bench import checkpoint, record
+from bench.errors import UserError
+
+
+class Disk:
+    """A small file system of its own."""
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    def fill(self, leave: int) -> None:
+        """Leaves about so many bytes free."""
+        self.empty()
+        ballast = self.root / "ballast"
+        free = shutil.disk_usage(self.root).free
+        ballast.write_bytes(b"\0" * max(0, free - leave))
+
+    def empty(self) -> None:
+        (self.root / "ballast").unlink(missing_ok=True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Callable[[int], Disk]]:
+    """``disk(400_000)``: a file system of that size in memory; skipped where it cannot be mounted."""
+    mounted: list[Path] = []
+
+    def mount(size: int) -> Disk:
+        root = tmp_path / f"disk{len(mounted)}"
+        root.mkdir()
+        call = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(root)]
+        if os.geteuid() != 0 or shutil.which("mount") is None:
+            pytest.skip("mounting a small file system needs root")
+        done = subprocess.run(call, capture_output=True, text=True)
+        if done.returncode != 0:
+            pytest.skip(f"a small file system cannot be mounted here: {done.stderr.strip()}")
+        mounted.append(root)
+        return Disk(root)
+
+    yield mount
+    for root in mounted:
+        subprocess.run(["umount", "--lazy", str(root)], check=True)
+
+
+def names(root: Path) -> list[str]:
+    """Files that are not hidden, without locks and ballast."""
+    found = (path for path in root.rglob("*") if path.is_file() and path.suffix != ".lock" and path.name != "ballast")
+    return sorted(str(path.relative_to(root)) for path in found)
+
+
+THEN = "one clear line, nothing half-written, goes on after space is freed"
+
+
+def test_a_record(disk, injected) -> None:
+    from bench.run import Outcome
+
+    small = disk(100_000)
+    path = small.root / "runs" / "key.json"
+    outcome = Outcome({"val_acc": 50.0}, {"epochs": {"epoch": list(range(10_000))}})
+    made = record.Record("key", {"seed": 0}, "a run", outcome, {}, {})
+    small.fill(leave=8_192)
+    with pytest.raises(UserError, match=r"key\.json: no space left while writing; free some and call again") as caught:
+        record.write(path, made)
+    assert len(str(caught.value).splitlines()) == 1
+    assert names(small.root) == [] and not list(small.root.rglob(".*"))
+    small.empty()
+    record.write(path, made)
+    assert record.read(path) == made
+    injected("disk full", "a record", THEN)
+
+
+def test_a_checkpoint_stays_the_last_whole_one(disk, injected) -> None:
+    import torch
+
+    small = disk(400_000)
+    path = small.root / "state.pt"
+    checkpoint.save_state(path, {"step": 1, "weights": torch.ones(20_000)})
+    small.fill(leave=40_000)
+    with pytest.raises(UserError, match="no space left"):
+        checkpoint.save_state(path, {"step": 2, "weights": torch.ones(40_000)})
+    assert checkpoint.load_state(path)["step"] == 1
+    assert names(small.root) == ["state.pt"] and len(list(small.root.iterdir())) == 2
+    small.empty()
+    checkpoint.save_state(path, {"step": 2, "weights": torch.ones(40_000)})
+    assert checkpoint.load_state(path)["step"] == 2
+    injected("disk full", "a checkpoint", THEN)
+
+
+def test_weights(disk, injected) -> None:
+    import torch
+
+    small = disk(400_000)
+    small.fill(leave=40_000)
+    with pytest.raises(UserError, match="no space left"):
+        checkpoint.save_tensors(small.root / "weights.safetensors", {"w": torch.ones(40_000)})
+    assert names(small.root) == [] and len(list(small.root.iterdir())) == 1
+    injected("disk full", "weights", THEN)
+
+
+def test_a_shard(disk, injected) -> None:
+    from bench.data import shards
+
+    small = disk(400_000)
+    path = small.root / "text"
+
+    def write() -> None:
+        writer = shards.Writer(path, vocabulary=1000, tokenizer="t", origin="o")
+        try:
+            for _ in range(100):
+                writer.add([1] * 1000)
+            writer.close()
+        except BaseException:
+            writer.abandon()
+            raise
+
+    small.fill(leave=60_000)
+    with pytest.raises((UserError, OSError), match=r"(?i)no space left"):
+        write()
+    with pytest.raises(UserError, match="no such shard"):
+        shards.open_shard(path)
+    small.empty()
+    write()
+    assert shards.open_shard(path).index.tokens == 100_000
+    injected("disk full", "a shard of tokens", THEN)
+
+
+def test_a_download(disk, injected, tmp_path: Path) -> None:
+    from bench.data import archives
+
+    small = disk(200_000)
+    import gzip
+
+    packed = tmp_path / "file.gz"
+    packed.write_bytes(gzip.compress(os.urandom(150_000)))
+    small.fill(leave=50_000)
+    with pytest.raises(UserError, match="no space left"):
+        archives.gunzip(packed, small.root / "file")
+    assert names(small.root) == []
+    small.empty()
+    archives.gunzip(packed, small.root / "file")
+    assert (small.root / "file").stat().st_size == 150_000
+    injected("disk full", "an unpacked data file", THEN)
+
+
+@pytest.mark.parametrize("leave", [0, 40_000, 90_000])
+def test_runs(leave: int, disk, bench, invented: Path, tmp_path: Path, injected) -> None:
+    """The whole command: whatever is finished stays, the rest is trained when there is room."""
+    small = disk(1_500_000)
+    small.fill(leave)
+    where = {"BENCH_RESULTS": str(small.root / "results"), "BENCH_CHECKPOINT_SECONDS": "0"}
+    answer = bench("run", "--scale", str(invented), **where)
+    assert answer.returncode in (1, 2), answer.stderr
+    assert "no space left" in answer.stderr and "Traceback" not in answer.stderr
+    finished = {name: path.read_bytes() for name, path in found(small.root).items()}
+    for path in found(small.root).values():
+        record.read(path)
+    small.empty()
+    answer = bench("run", "--scale", str(invented), **where)
+    assert answer.returncode == 0, answer.stderr
+    assert len(found(small.root)) == 15
+    lost = sum(found(small.root)[name].read_bytes() != content for name, content in finished.items())
+    assert lost == 0
+    injected("disk full", "invented runs", THEN, lost=lost)
+
+
+def found(root: Path) -> dict[str, Path]:
+    return {path.name: path for path in (root / "results" / "toy" / "runs").glob("*.json")}
+
+
+def test_figures_and_tables(disk, bench, invented: Path, injected) -> None:
+    small = disk(2_000_000)
+    where = {"BENCH_RESULTS": str(small.root / "results")}
+    for step in ("run", "collect"):
+        assert bench(step, "--scale", str(invented), **where).returncode == 0
+    small.fill(leave=6_000)
+    answer = bench("draw", "--scale", str(invented), "--exhibits", "invented/curve", **where)
+    assert answer.returncode == 2, answer.stderr
+    assert "no space left" in answer.stderr and len(answer.stderr.splitlines()) == 1
+    drawn = small.root / "results" / "toy" / "exhibits" / "invented"
+    assert not list(drawn.glob("curve.p*")) and not list(drawn.glob(".*")), "no half of a figure"
+    small.empty()
+    answer = bench("draw", "--scale", str(invented), "--exhibits", "invented/curve", **where)
+    assert answer.returncode == 0, answer.stderr
+    assert (drawn / "curve.pdf").read_bytes().rstrip().endswith(b"%%EOF")
+    injected("disk full", "a figure", THEN)
