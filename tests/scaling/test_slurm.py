@@ -113,14 +113,14 @@ def test_a_job_asks_for_what_the_plan_says(slurm, start, scale, results, tmp_pat
     assert "TresPerJob=gres:gpu:1" in job or "TresPerJob=gres/gpu:1" in job
     assert f"MinMemoryNode={batch['memory_mb']}M" in job
     assert "TimeLimit=00:10:00" in job and "CPUs/Task=1" in job
-    assert "device: cuda is asked for and torch finds no GPU" in call.text()
+    assert "device: cuda is asked for and torch finds no GPU" in call.text(), call.text()
     assert not list((results / "toy" / "runs").glob("*.json"))
 
 
 def test_a_partition_that_does_not_exist(slurm, start, results, tmp_path) -> None:
     call = start(slurm.profile(tmp_path / "profile", retries=0, default_resources={"slurm_partition": "nowhere"}))
     assert call.wait() == 1
-    assert "invalid partition specified: nowhere" in call.text()
+    assert "invalid partition specified: nowhere" in call.text(), call.text()
     assert "The same command tries again" in call.text().splitlines()[-1]
 
 
