@@ -54,6 +54,27 @@ class Subject:
         return found
 
     @cached_property
+    def seeds(self) -> list[tuple[dict[str, Any], set[int]]]:
+        """Labels of members -> their seeds: a design may repeat some of its cells less often than others."""
+        found: list[tuple[dict[str, Any], set[int]]] = []
+        for member in self.plan.members[self.name]:
+            labels = dict(member.labels)
+            same = next((seeds for known, seeds in found if known == labels), None)
+            if same is None:
+                found.append((labels, {member.spec.seed}))
+            else:
+                same.add(member.spec.seed)
+        return found
+
+    def expected(self, row: Mapping[str, Any]) -> set[int]:
+        """Seeds that a number should have: those of the members that its labels do not contradict."""
+
+        def fits(labels: Mapping[str, Any]) -> bool:
+            return published.name_of({**row, **labels}) == published.name_of(row)
+
+        return {seed for labels, seeds in self.seeds if fits(labels) for seed in seeds}
+
+    @cached_property
     def cost(self) -> str:
         """What the runs of the exhibit that are missing would take."""
         runs = [run for run in self.plan.runs.values() if self.name in run.exhibits and run.state == planning.MISSING]
@@ -134,7 +155,7 @@ def targets(subject: Subject) -> list[Entry]:
                 detail=f"scale {subject.plan.suite.scale} departs from the paper's protocol",
             )
         else:
-            outcome = stats.equivalent_to(values, float(row["value"]), margin=margin, expected=settings.seed_range())
+            outcome = stats.equivalent_to(values, float(row["value"]), margin=margin, expected=subject.expected(row))
         entries.append(
             subject.entry(
                 "target",

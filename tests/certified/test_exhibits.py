@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bench import config, exhibit, published, stats
+from bench import collect, config, exhibit, judge, plan, published, stats
 from bench.certified.spec import Certified, Initialisation, Timing, Verification
 from bench.collect import COLUMNS
 from bench.exhibit import LABELS, Exhibit, ExhibitSettings, Member
@@ -405,6 +405,14 @@ def test_table_rows_have_the_published_number_and_n_beside_ours() -> None:
     assert row["seeds"] == "5"
     best = cells[(cells["method"] == "ours (best run)") & (cells["model"] == "CNN-7")].to_dict("records")
     assert best[-1]["verified error"] == "65.56 [65.03]"
+
+
+def test_a_number_is_expected_from_as_many_seeds_as_the_protocol_repeats_its_cell() -> None:
+    made = plan.make(config.load("paper"), ["certified/table1"])
+    facts = collect.Facts([], 0, 0, [], 0.0, [])
+    subject = judge.Subject(made, "certified/table1", pd.DataFrame(), facts)
+    expected = {row["model"]: subject.expected(row) for row in published.targets(of("table1")).to_dict("records")}
+    assert expected == {"cnn7": {0, 1, 2, 3, 4}, "wide_resnet": {0, 1, 2}, "resnext": {0, 1, 2}}
 
 
 def test_names_of_the_ablation_share_their_runs_with_table_1() -> None:
