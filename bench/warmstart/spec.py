@@ -19,6 +19,9 @@ SHAPES: dict[str, tuple[tuple[int, int, int], int, int, int]] = {
 }
 """Data set -> shape of an image, classes, training samples, test samples."""
 
+NARROW_MACS = 20e6
+"""Multiply-accumulates of an image below which a ResNet reaches a smaller part of a machine's speed."""
+
 Dataset = Literal["cifar10", "cifar100", "svhn", "synthetic", "synthetic_b", "synthetic_100"]
 Model = Literal["thin_resnet18", "resnet18", "mlp", "logistic"]
 
@@ -231,7 +234,10 @@ class Training(RunSpec):
         extra = {"none": 1.0, "gradients": 2.5, "shrinking": 1.0, "correlation": 1.0}[self.probe.kind]
         extra *= 2.0 if self.penalty.kind == "adversarial" else 1.0
         # Forward and backward are three passes of two operations for each multiply-accumulate.
-        kind = "warmstart_mlp" if self.network.name in ("mlp", "logistic") else f"warmstart_{self.precision}"
+        if self.network.name in ("mlp", "logistic"):
+            kind = "warmstart_mlp"
+        else:
+            kind = f"warmstart_{self.precision}" if macs >= NARROW_MACS else "warmstart_narrow"
         return Cost(samples, 6 * macs * samples * extra, "samples", kind, 2_500)
 
     def parameters(self) -> float:
