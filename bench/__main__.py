@@ -118,6 +118,7 @@ def parser() -> argparse.ArgumentParser:
     perf = add("perf", "the suite's own speed against its peers, measured now")
     perf.add_argument("path", nargs="?", choices=["warmstart", "certified", "rewarm", "workflow"])
     perf.add_argument("--json", action="store_true")
+    perf.add_argument("--check", action="store_true", help="exit 1 when a ratio has fallen against the committed table")
     add("schema", "write configs/schema.json and configs/README.md from the models")
     add("readme", "write the results in README.md from the committed reference records")
 

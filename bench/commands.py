@@ -201,7 +201,7 @@ def do_doctor(arguments: argparse.Namespace) -> int:
 def do_perf(arguments: argparse.Namespace) -> int:
     from bench.perf import table
 
-    return table.main(arguments.path, as_json=arguments.json)
+    return table.main(arguments.path, as_json=arguments.json, check=arguments.check)
 
 
 def do_schema(arguments: argparse.Namespace) -> int:

@@ -24,6 +24,10 @@ class Timing:
     ratio: float
     spread: float
 
+    def row(self) -> dict[str, float]:
+        """Its columns in the table."""
+        return {"ours": self.ours, "peer": self.peer, "ratio": self.ratio, "spread": self.spread}
+
 
 def rate(work: Callable[[], float]) -> float:
     """Units per second of one call; `work` returns the number of units that it has done."""

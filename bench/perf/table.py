@@ -8,25 +8,30 @@ import io
 import json
 import platform
 import sys
+import time
+from pathlib import Path
 from typing import Any
 
 from bench import checkpoint, paths, provenance
+from bench.errors import UserError
 
 PATHS = ("warmstart", "certified", "rewarm", "workflow")
-COLUMNS = ("path", "variant", "unit", "ours", "peer", "ratio", "spread", "note")
+COLUMNS = ("path", "variant", "unit", "ours", "peer", "ratio", "spread", "share", "note")
+FALL = 0.15
+"""A ratio that is lower by more than this share than in the committed table fails the check."""
+
+Row = dict[str, Any]
 
 
-def measure(path: str | None) -> list[dict[str, Any]]:
-    """Rows of one path, or of all, measured now in this process; a path without a measurement is left out."""
-    rows: list[dict[str, Any]] = []
-    for name in PATHS if path is None else (path,):
-        try:
-            module = importlib.import_module(f"bench.perf.{name}")
-        except ModuleNotFoundError as error:
-            if error.name != f"bench.perf.{name}":
-                raise
-            continue
-        rows += module.rows(tell=lambda text: print(f"# {text}", file=sys.stderr, flush=True))
+def measure(path: str | None) -> list[Row]:
+    """Rows of one path, or of all and of memory, measured now; on a GPU where there is one."""
+    import torch
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rows: list[Row] = []
+    for name in (*PATHS, "memory") if path is None else (path,):
+        module = importlib.import_module(f"bench.perf.{name}")
+        rows += module.rows(device=device, tell=lambda text: print(f"# {text}", file=sys.stderr, flush=True))
     return rows
 
 
@@ -40,25 +45,40 @@ def machine() -> str:
     return "-".join(part for part in words.split("-") if part)[:60]
 
 
-def as_markdown(rows: list[dict[str, Any]]) -> str:
-    lines = ["| path | variant | unit | ours | peer | ratio | remark |", "|---|---|---|---:|---:|---:|---|"]
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def as_markdown(rows: list[Row]) -> str:
+    lines = [
+        "| path | variant | unit | ours | peer | ratio | share of peak | remark |",
+        "|---|---|---|---:|---:|---:|---:|---|",
+    ]
     for row in rows:
-        spread = f" ± {100 * row['spread']:.0f} %" if row.get("spread") is not None else ""
-        lines.append(
-            f"| {row['path']} | {row['variant']} | {row['unit']} | {row['ours']:,.0f} | {row['peer']:,.0f} "
-            f"| {row['ratio']:.2f}{spread} | {row.get('note', '')} |"
-        )
+        ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
+        if ratio and row.get("spread") is not None:
+            ratio += f" ± {100 * row['spread']:.0f} %"
+        share = "" if row.get("share") is None else f"{100 * row['share']:.0f} %"
+        cells = (row["path"], row["variant"], row["unit"], _number(row["ours"]), _number(row["peer"]), ratio, share)
+        lines.append(f"| {' | '.join(cells)} | {row.get('note', '')} |")
     return "\n".join(lines) + "\n"
 
 
-def write(rows: list[dict[str, Any]]) -> None:
-    """Writes ``results/perf/<machine>.{csv,md}``."""
-    stem = paths.results_root() / "perf" / machine()
+def folder() -> Path:
+    return paths.results_root() / "perf"
+
+
+def write(rows: list[Row]) -> Path:
+    """Writes ``results/perf/<machine>.{csv,md}`` and returns the Markdown's path."""
+    stem = folder() / machine()
     facts = {
         **provenance.commit(),
         **provenance.machine(),
         "packages": provenance.versions(),
         "python": platform.python_version(),
+        "measured": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     stream = io.StringIO()
     writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore", lineterminator="\n")
@@ -67,12 +87,48 @@ def write(rows: list[dict[str, Any]]) -> None:
     checkpoint.write_text(stem.with_suffix(".csv"), stream.getvalue())
     text = f"{as_markdown(rows)}\n```json\n{json.dumps(facts, indent=1, sort_keys=True)}\n```\n"
     checkpoint.write_text(stem.with_suffix(".md"), text)
+    return stem.with_suffix(".md")
 
 
-def main(path: str | None, *, as_json: bool) -> int:
-    """Measures, prints, and writes the table where everything was measured."""
+def committed(name: str) -> dict[tuple[str, str], float]:
+    """(path, variant) -> ratio of the table of a machine of this kind.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = paths.PROJECT / "results" / "perf" / f"{name}.csv"
+    if not path.exists():
+        there = ", ".join(sorted(found.stem for found in path.parent.glob("*.csv"))) or "none"
+        raise UserError(
+            f"{path}: no committed table of this kind of machine (there are: {there}); `make perf` makes it"
+        )
+    with path.open(newline="") as stream:
+        return {(row["path"], row["variant"]): float(row["ratio"]) for row in csv.DictReader(stream) if row["ratio"]}
+
+
+def fallen(rows: list[Row], before: dict[tuple[str, str], float]) -> list[str]:
+    """A line for each ratio that fell by more than `FALL`, or that is no longer measured."""
+    now = {(row["path"], row["variant"]): row["ratio"] for row in rows}
+    lines = []
+    for name, ratio in before.items():
+        found = now.get(name)
+        if found is None:
+            lines.append(f"{' '.join(name)}: not measured any more, was {ratio:.2f}")
+        elif found < (1 - FALL) * ratio:
+            lines.append(f"{' '.join(name)}: {found:.2f}, was {ratio:.2f}")
+    return lines
+
+
+def main(path: str | None, *, as_json: bool, check: bool = False) -> int:
+    """Measures, prints, and writes the table where everything was measured; with `check`, 1 when a ratio has fallen."""
+    before = committed(machine()) if check else {}
+    if path is not None:
+        before = {name: ratio for name, ratio in before.items() if name[0].startswith(f"{path}/")}
     rows = measure(path)
-    if path is None:
+    if path is None and not check:
         write(rows)
     print(json.dumps(rows, indent=1) if as_json else as_markdown(rows), end="\n" if as_json else "")
-    return 0
+    lost = fallen(rows, before)
+    for line in lost:
+        print(f"SLOWER {line}", file=sys.stderr)
+    return 1 if lost else 0

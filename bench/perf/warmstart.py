@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from bench import models, seeds
-from bench.perf.measure import Timing, alternate, rate
+from bench.perf.measure import alternate, rate
 from bench.training import precision as arithmetic
 from bench.training.samples import Pool
 from bench.training.step import TrainStep
@@ -191,11 +191,7 @@ def rows(
                 "path": "warmstart/step",
                 "variant": variant,
                 "unit": "images/s",
-                **row_of(alternate(ours.turn, peer.turn, turns=turns)),
+                **alternate(ours.turn, peer.turn, turns=turns).row(),
                 "workers": peer.workers,
                 "note": f"first {LOSSES} losses within {difference:.1g}",
             }
-
-
-def row_of(timing: Timing) -> dict[str, float]:
-    return {"ours": timing.ours, "peer": timing.peer, "ratio": timing.ratio, "spread": timing.spread}

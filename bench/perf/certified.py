@@ -1,0 +1,345 @@
+"""Images per second of certified training and of verification against auto_LiRPA.
+
+The peer of the training step writes the same objective (robust loss, both regularisers, clipping, Adam) on
+auto_LiRPA's BoundedModule, as the authors do; a second peer is interval arithmetic as the paper's equations write it, eager,
+with separate lower and upper bounds. All start from the same weights and see the same batches; in float32 their first
+losses agree. The peer of verification calls auto_LiRPA image by image, as its examples do; ours gives it as many at once as
+memory allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench import seeds
+from bench.certified import lirpa, regularizers
+from bench.certified.interval import box, others
+from bench.certified.spec import Certified, Network
+from bench.certified.split import Range
+from bench.certified.step import Step, Sums, robust_loss
+from bench.certified.train import draw_network
+from bench.certified.verify import batch_size
+from bench.perf import peaks
+from bench.perf.measure import alternate, rate
+from bench.training import precision as arithmetic
+
+BATCH = 128
+CHECKED_BATCH = 16
+"""Samples of a step in the comparison of losses, small so that it takes little of the time."""
+LOSSES = 20
+TOLERANCE = 2e-3
+"""Of a loss, relative: BatchNorm over few samples amplifies rounding from step to step."""
+SHARE = 0.5
+"""eps as a share of its target: half-way up the ramp, where everything is computed."""
+PASSES = 9
+"""Products of a step in units of a forward pass: three streams, each forward and twice backward (protocol, section f)."""
+VERIFIED = {"ibp": 200, "crown_ibp": 100, "crown": 10}
+"""Images of one turn of a verification method."""
+
+
+class Trained(Protocol):
+    """A way of taking training steps."""
+
+    def step(self, images: Tensor, labels: Tensor) -> Tensor:
+        """One update; the loss, detached."""
+
+
+def specification(network: str, batch: int, precision: Literal["float32", "bf16"] = "float32") -> Certified:
+    """The paper's method on CIFAR-10 shapes."""
+    chosen = Network.model_validate({"name": network})
+    return Certified(
+        seed=0, network=chosen, init="ibp", regularizers=("tightness", "relu"), batch=batch, precision=precision
+    )
+
+
+class Ours:
+    """The trainer's own step."""
+
+    def __init__(self, spec: Certified, device: torch.device, compile: Literal["never", "always"]):
+        model = draw_network(spec, spec.shape(), spec.classes()).to(device)
+        self.model = model.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.inner = Step(spec, self.model, Range.of(spec.dataset, device), compile=compile, expected_steps=1e9)
+        self.eps = torch.full((), spec.target * SHARE, device=device)
+        self.weight = spec.weight * (1 - SHARE)
+
+    def step(self, images: Tensor, labels: Tensor) -> Tensor:
+        sums = Sums.zero(images.device)
+        self.inner(images, labels, self.eps, SHARE, self.weight, sums)
+        return sums.loss / len(labels)
+
+
+class OnLirpa:
+    """The same objective on auto_LiRPA."""
+
+    def __init__(self, spec: Certified, device: torch.device):
+        self.spec, self.within = spec, Range.of(spec.dataset, device)
+        self.model = draw_network(spec, spec.shape(), spec.classes()).to(device).train()
+        self.bounded = lirpa.Bounded(self.model, torch.zeros(2, *spec.shape(), device=device))
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=spec.lr, fused=True)
+
+    def step(self, images: Tensor, labels: Tensor) -> Tensor:
+        images = images.contiguous()
+        _, radius, lower, upper = _ends(self.spec, self.within, images)
+        _, margins, relus = self.bounded.mixed_margins(images, lower, upper, labels, 0.0)
+        pairs = [((low + high) / 2, (high - low) / 2) for low, high in relus]
+        return _update(self.spec, self.model, self.optimizer, margins, radius, pairs)
+
+
+class Plain:
+    """The same objective on lower and upper bounds with W+ and W-, for a sequence of layers."""
+
+    def __init__(self, spec: Certified, device: torch.device):
+        self.spec, self.within = spec, Range.of(spec.dataset, device)
+        self.model = draw_network(spec, spec.shape(), spec.classes()).to(device).train()
+        assert isinstance(self.model, nn.Sequential)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=spec.lr, fused=True)
+
+    def step(self, images: Tensor, labels: Tensor) -> Tensor:
+        images = images.contiguous()
+        _, radius, lower, upper = _ends(self.spec, self.within, images)
+        clean, pairs = images, []
+        for layer in list(self.model)[:-1]:
+            if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+                dims = [0, *range(2, clean.dim())]
+                variance, mean = torch.var_mean(clean, dim=dims, correction=0)
+                shape = (1, -1, *(1,) * (clean.dim() - 2))
+                scale = (layer.weight * torch.rsqrt(variance + layer.eps)).reshape(shape)
+                shift = layer.bias.reshape(shape) - scale * mean.reshape(shape)
+                clean = layer(clean)
+                ends = (scale * lower + shift, scale * upper + shift)
+                lower, upper = torch.minimum(*ends), torch.maximum(*ends)
+                continue
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                up, down = layer.weight.clamp(min=0), layer.weight.clamp(max=0)
+                lower, upper = (
+                    _apply(layer, up, lower) + _apply(layer, down, upper, bias=False),
+                    _apply(layer, up, upper) + _apply(layer, down, lower, bias=False),
+                )
+            else:
+                if isinstance(layer, nn.ReLU):
+                    pairs.append(((lower + upper) / 2, (upper - lower) / 2))
+                lower, upper = layer(lower), layer(upper)
+            clean = layer(clean)
+        last = self.model[-1]
+        rest = others(labels, last.out_features)
+        rows = last.weight[labels][:, None] - last.weight[rest]
+        margins = (rows.clamp(min=0) * lower[:, None] + rows.clamp(max=0) * upper[:, None]).sum(2)
+        margins = margins + last.bias[labels][:, None] - last.bias[rest]
+        return _update(self.spec, self.model, self.optimizer, margins, radius, pairs)
+
+
+def _apply(layer: nn.Module, weight: Tensor, x: Tensor, *, bias: bool = True) -> Tensor:
+    assert isinstance(layer, nn.Conv2d | nn.Linear)
+    added = layer.bias if bias else None
+    if isinstance(layer, nn.Linear):
+        return F.linear(x, weight, added)
+    return F.conv2d(x, weight, added, layer.stride, layer.padding)  # type: ignore[arg-type]
+
+
+def _ends(spec: Certified, within: Range, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Centre, radius, lower and upper end of the input box."""
+    centre, radius = box(images, spec.target * SHARE, within.low, within.high, within.scale)
+    return centre, radius, centre - radius, centre + radius
+
+
+def _update(
+    spec: Certified,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    margins: Tensor,
+    radius: Tensor,
+    pairs: list[tuple[Tensor, Tensor]],
+) -> Tensor:
+    """Loss, backward pass, clipping and update of both peers."""
+    penalty = regularizers.total(spec.regularizers, radius, pairs, tau=spec.tau)
+    loss = robust_loss(margins) + spec.weight * (1 - SHARE) * penalty
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), spec.clip)
+    optimizer.step()
+    return loss.detach()
+
+
+def batches(spec: Certified, size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same images for every way: normalised pixels drawn at random, [B, C, H, W] in channels-last memory."""
+    within = Range.of(spec.dataset, device)
+    number = 0
+    while True:
+        generator = seeds.generator("perf", "certified", number)
+        pixels = torch.rand(size, *spec.shape(), generator=generator).to(device)
+        labels = torch.randint(0, spec.classes(), (size,), generator=generator).to(device)
+        images = within.low + pixels * within.scale
+        yield images.contiguous(memory_format=torch.channels_last), labels
+        number += 1
+
+
+class Turns:
+    """Turns of one way on batches of its own iterator; keeps the losses."""
+
+    def __init__(self, way: Trained, spec: Certified, size: int, device: torch.device, steps: int):
+        self.way, self.size, self.steps, self.device = way, size, steps, device
+        self.source = batches(spec, size, device)
+        self.losses: list[float] = []
+
+    def __call__(self) -> float:
+        given = [next(self.source) for _ in range(self.steps)]
+        found: list[Tensor] = []
+
+        def work() -> float:
+            found.extend(self.way.step(images, labels) for images, labels in given)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            return self.size * self.steps
+
+        speed = rate(work)
+        self.losses += [float(loss) for loss in found]
+        return speed
+
+
+def _same(ours: list[float], peer: list[float], what: str) -> float:
+    """Largest relative difference of losses.
+
+    Raises:
+        AssertionError: it is above the tolerance.
+    """
+    worst = max(abs(a - b) / abs(b) for a, b in zip(ours, peer, strict=True))
+    assert worst < TOLERANCE, f"{what}: losses differ by {worst:.2g} (relative)"
+    return worst
+
+
+def compared(
+    variant: str,
+    ours: Trained,
+    peer: Trained,
+    spec: Certified,
+    size: int,
+    device: torch.device,
+    *,
+    turns: int,
+    steps: int,
+    peak: float,
+    note: str = "",
+) -> dict[str, Any]:
+    """One row: both ways in turns on the same batches; in float32 the losses of all turns must agree."""
+    first, second = (Turns(way, spec, size, device, steps) for way in (ours, peer))
+    first(), second()  # compiles, and warms up
+    timing = alternate(first, second, turns=turns)
+    macs = sum(layer.macs for layer in spec.layers())
+    if spec.precision == "float32":
+        worst = _same(first.losses, second.losses, variant)
+        note = f"{note}; " * bool(note) + f"first {len(first.losses)} losses within {worst:.1g}"
+    return {
+        "path": "certified/step",
+        "variant": variant,
+        "unit": "images/s",
+        **timing.row(),
+        "share": 2 * PASSES * macs * timing.ours / peak,
+        "note": note,
+    }
+
+
+def steps_of(device: torch.device, turns: int) -> Iterator[dict[str, Any]]:
+    """Rows of the training step."""
+    large = device.type == "cuda"
+    steps = 20 if large else 1
+    peak = peaks.arithmetic(device)
+    small = specification("cnn7", CHECKED_BATCH)
+    ways = [
+        Turns(way, small, CHECKED_BATCH, device, LOSSES)
+        for way in (Ours(small, device, "never"), OnLirpa(small, device))
+    ]
+    for way in ways:
+        way()
+    worst = _same(ways[0].losses, ways[1].losses, "eager against auto_LiRPA")
+    agreed = f"first {LOSSES} losses at batch {CHECKED_BATCH} within {worst:.1g}"
+    common: dict[str, Any] = {"turns": turns, "steps": steps, "peak": peak}
+    spec = specification("cnn7", BATCH)
+    yield compared(
+        "float32", Ours(spec, device, "always"), OnLirpa(spec, device), spec, BATCH, device, note=agreed, **common
+    )
+    yield compared("float32, eager", Ours(spec, device, "never"), OnLirpa(spec, device), spec, BATCH, device, **common)
+    if arithmetic.has_bf16(device):
+        half = specification("cnn7", BATCH, "bf16")
+        common_half = {**common, "peak": peaks.arithmetic(device, torch.bfloat16)}
+        yield compared("bf16", Ours(half, device, "always"), OnLirpa(spec, device), half, BATCH, device, **common_half)
+    yield compared(
+        "float32, against eager lower and upper bounds",
+        Ours(spec, device, "never"),
+        Plain(spec, device),
+        spec,
+        BATCH,
+        device,
+        **common,
+    )
+    for name in ("wide_resnet8", "resnext"):
+        size = BATCH if large else 8
+        other = specification(name, size)
+        variant = f"float32, {name}, batch {size}, eager"
+        yield compared(variant, Ours(other, device, "never"), OnLirpa(other, device), other, size, device, **common)
+
+
+def verification_of(device: torch.device, turns: int) -> Iterator[dict[str, Any]]:
+    """Rows of verification: a CNN-7 of an eighth of the width on a CPU, where full CROWN takes minutes an image else."""
+    chosen = Network() if device.type == "cuda" else Network(width=8, units=64)
+    spec = Certified(seed=0, network=chosen, init="ibp")
+    model = draw_network(spec, spec.shape(), spec.classes()).to(device).eval().requires_grad_(False)
+    within = Range.of(spec.dataset, device)
+    for method, count in VERIFIED.items():
+        images, labels = next(batches(spec, count, device))
+        images = images.contiguous()
+        _, _, lower, upper = _ends(spec, within, images)
+        size = min(count, batch_size(model, images, [method], spec.classes()))
+        bounded = lirpa.Bounded(model, images[:2])
+
+        def turn(
+            at_once: int,
+            method: str = method,
+            images: Tensor = images,
+            labels: Tensor = labels,
+            lower: Tensor = lower,
+            upper: Tensor = upper,
+            bounded: lirpa.Bounded = bounded,
+        ) -> float:
+            def work() -> float:
+                for start in range(0, len(images), at_once):
+                    part = slice(start, start + at_once)
+                    bounded.margins(images[part], lower[part], upper[part], labels[part], [method])
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
+                return len(images)
+
+            with torch.no_grad():
+                return rate(work)
+
+        yield {
+            "path": "certified/verify",
+            "variant": f"{lirpa.NAMES[method]}, cnn7{'' if device.type == 'cuda' else ' of width 8'}",
+            "unit": "images/s",
+            **alternate(lambda turn=turn, size=size: turn(size), lambda turn=turn: turn(1), turns=turns).row(),
+            "note": f"{size} at once against one by one",
+        }
+
+
+def rows(
+    *, turns: int = 3, device: torch.device | None = None, tell: Callable[[str], None] = lambda text: None
+) -> Iterator[dict[str, Any]]:
+    """Yields the rows of this path: path, variant, unit, ours, peer, ratio, spread, share, note.
+
+    Args:
+        turns: alternations of ours with the peer.
+        device: where both compute; the CPU when not given.
+        tell: gets a line when something long begins.
+
+    Raises:
+        AssertionError: a float32 step does not have the peer's losses.
+    """
+    device = device or torch.device("cpu")
+    tell("certified training step")
+    yield from steps_of(device, turns)
+    tell("verification")
+    yield from verification_of(device, turns)

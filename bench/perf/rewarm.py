@@ -1,0 +1,210 @@
+"""Tokens per second of pre-training against a plain loop on ``transformers``, and of tokenizing against ``datasets``.
+
+The peer of the step is GPTNeoXForCausalLM, eager, with AdamW (foreach), gradient clipping and the same data; a second one
+is the same under `torch.compile`. All start from the same weights: in float32 the first losses agree. On a CPU the tiny
+shape is measured; on a GPU the Pythia shapes of 14M, 70M and 410M parameters in bfloat16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench import seeds
+from bench.models import pythia
+from bench.perf import peaks
+from bench.perf.measure import alternate, rate
+from bench.rewarm import adam
+from bench.rewarm.company import Company
+from bench.training import precision as arithmetic
+
+TINY = "cpu-tiny"
+BATCH = 8
+LR = 1e-3
+LOSSES = 20
+TOLERANCE = 1e-4
+"""Of the first losses, relative, in float32."""
+ON_GPU = {"14m": 64, "70m": 64, "410m": 32}
+"""Shape -> sequences of a step."""
+
+
+class Trained(Protocol):
+    """A way of taking training steps."""
+
+    def step(self, windows: np.ndarray) -> Tensor:
+        """One update from (B, T + 1) tokens; the mean loss in nats, detached."""
+
+
+class Small:
+    """The engine that tiny shapes train in, with one network."""
+
+    def __init__(self, shape: pythia.Shape, device: torch.device, precision: str):
+        self.engine = Company(shape, device, precision)
+        self.engine.add(initial(shape))
+
+    def step(self, windows: np.ndarray) -> Tensor:
+        return self.engine.step([windows], [LR])[0]
+
+
+class Large:
+    """The engine of shapes that fill a device, compiled."""
+
+    def __init__(self, name: str, batch: int, device: torch.device, precision: str):
+        from bench.paths import Layout
+        from bench.rewarm.distributed import Ranks
+        from bench.rewarm.solo import Solo
+        from bench.rewarm.spec import PretrainSpec, Schedule
+        from bench.training.context import Context
+
+        spec = PretrainSpec.model_validate(
+            {"seed": 0, "model": name, "schedule": Schedule(max_lr=LR), "batch": batch, "precision": precision}
+        )
+        context = Context(key="perf", label="perf", layout=Layout.of("perf"), device=device, compile="always")
+        self.engine = Solo(spec, context, Ranks(0, 1, device), initial(spec.shape), None)
+
+    def step(self, windows: np.ndarray) -> Tensor:
+        return self.engine.step(windows, LR)
+
+
+class Plain:
+    """What one writes on ``transformers``."""
+
+    def __init__(self, shape: pythia.Shape, device: torch.device, *, compiled: bool = False, half: bool = False):
+        self.network = pythia.reference(shape, initial(shape)).to(device).train()
+        self.model: Callable[..., Any] = torch.compile(self.network) if compiled else self.network
+        self.device, self.half = device, half
+        groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+        for name, parameter in self.network.named_parameters():
+            groups[pythia.decayed(name)].append(parameter)
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": groups[True], "weight_decay": adam.WEIGHT_DECAY},
+                {"params": groups[False], "weight_decay": 0.0},
+            ],
+            lr=LR,
+            betas=adam.BETAS,
+            eps=adam.EPS,
+            foreach=True,
+        )
+
+    def step(self, windows: np.ndarray) -> Tensor:
+        tokens = torch.from_numpy(windows).to(self.device)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half):
+            logits = self.model(input_ids=tokens[:, :-1]).logits
+            loss = F.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), adam.CLIP_NORM)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return loss.detach()
+
+
+def initial(shape: pythia.Shape) -> dict[str, Tensor]:
+    """The weights that all start from."""
+    return pythia.initial_weights(shape, seeds.generator("perf", "rewarm", "weights"))
+
+
+class Turns:
+    """Turns of one way on random tokens, the same for each way; keeps the losses."""
+
+    def __init__(self, way: Trained, shape: pythia.Shape, batch: int, steps: int, device: torch.device):
+        self.way, self.steps, self.device = way, steps, device
+        self.size = (batch, shape.context + 1)
+        self.vocabulary, self.tokens = shape.vocabulary, batch * shape.context
+        self.number = 0
+        self.losses: list[float] = []
+
+    def __call__(self) -> float:
+        windows = []
+        for _ in range(self.steps):
+            generator = seeds.generator("perf", "rewarm", self.number)
+            windows.append(torch.randint(0, self.vocabulary, self.size, generator=generator).numpy())
+            self.number += 1
+        found: list[Tensor] = []
+
+        def work() -> float:
+            found.extend(self.way.step(one) for one in windows)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            return self.steps * self.tokens
+
+        speed = rate(work)
+        self.losses += [float(loss) for loss in found]
+        return speed
+
+
+def compared(
+    variant: str, ours: Turns, peer: Turns, shape: pythia.Shape, *, turns: int, peak: float, exact: bool
+) -> dict[str, Any]:
+    """One row; with `exact` the losses of the first steps must agree.
+
+    Raises:
+        AssertionError: they do not.
+    """
+    ours(), peer()  # compiles, and warms up
+    timing = alternate(ours, peer, turns=turns)
+    pairs = list(zip(ours.losses, peer.losses, strict=True))[:LOSSES]
+    worst = max(abs(a - b) / b for a, b in pairs)
+    if exact:
+        assert worst < TOLERANCE, f"{variant}: losses differ by {worst:.2g} (relative)"
+    return {
+        "path": "rewarm/step",
+        "variant": variant,
+        "unit": "tokens/s",
+        **timing.row(),
+        "share": shape.flops_per_token() * timing.ours / peak,
+        "note": f"first {len(pairs)} losses within {worst:.1g}",
+    }
+
+
+def on_cpu(turns: int) -> Iterator[dict[str, Any]]:
+    device = torch.device("cpu")
+    shape = pythia.shape(TINY)
+    peak = peaks.arithmetic(device)
+    steps = 5
+    kinds = ["float32", "bf16"] if arithmetic.has_bf16(device) else ["float32"]
+    for kind in kinds:
+        for suffix, compiled in (("", False), (", against torch.compile", True)):
+            ours = Turns(Small(shape, device, kind), shape, BATCH, steps, device)
+            peer = Turns(Plain(shape, device, compiled=compiled), shape, BATCH, steps, device)
+            exact = kind == "float32"
+            yield compared(kind + suffix, ours, peer, shape, turns=turns, peak=peak, exact=exact)
+
+
+def on_gpu(device: torch.device, turns: int) -> Iterator[dict[str, Any]]:
+    peak = peaks.arithmetic(device, torch.bfloat16)
+    for name, batch in ON_GPU.items():
+        shape = pythia.shape(name)
+        for suffix, compiled in (("", False), (", against torch.compile", True)):
+            ours = Turns(Large(name, batch, device, "bf16"), shape, batch, 5, device)
+            peer = Turns(Plain(shape, device, compiled=compiled, half=True), shape, batch, 5, device)
+            yield compared(f"bf16, {name}{suffix}", ours, peer, shape, turns=turns, peak=peak, exact=False)
+            del ours, peer
+            torch.cuda.empty_cache()
+
+
+def rows(
+    *, turns: int = 4, device: torch.device | None = None, tell: Callable[[str], None] = lambda text: None
+) -> Iterator[dict[str, Any]]:
+    """Yields the rows of this path: path, variant, unit, ours, peer, ratio, spread, share, note.
+
+    Args:
+        turns: alternations of ours with the peer.
+        device: where both compute; the CPU when not given.
+        tell: gets a line when something long begins.
+
+    Raises:
+        AssertionError: a float32 step does not have the peer's losses.
+    """
+    device = device or torch.device("cpu")
+    tell("pre-training step")
+    yield from on_cpu(turns) if device.type == "cpu" else on_gpu(device, turns)
+    tell("tokenizing")
+    from bench.perf import tokenizing
+
+    yield tokenizing.row(turns=turns)

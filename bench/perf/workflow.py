@@ -1,0 +1,178 @@
+"""Seconds of the workflow beside training: per run through Snakemake, and of planning, collecting and judging many runs.
+
+A paper that trains nothing worth mentioning is written to a temporary folder and registered there. The peer of the first
+row is the same workflow with a process for each run, which is what one rule per run would be.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from bench.perf.measure import alternate
+
+RUNS = 24
+"""Runs that go through Snakemake; a process for each takes seconds."""
+COUNTS = (100, 1_000, 10_000)
+STEPS = ("plan", "collect", "draw", "judge")
+
+PAPER = '''"""An exhibit of many runs that take no time."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from bench import stats
+from bench.exhibit import Claim, Exhibit, ExhibitSettings, Member, row
+from bench.run import Cost, Outcome, RunSpec
+
+
+class Nothing(RunSpec):
+    trainer: ClassVar[str] = "bench_extra.nothing"
+
+    group_number: int = Field(0, ge=0, description="which configuration")
+
+    def cost(self) -> Cost:
+        return Cost(amount=1, flops=1e6)
+
+    def label(self) -> str:
+        return f"nothing {self.group_number} seed {self.seed}"
+
+
+def train(spec, context):
+    value = float((spec.group_number * 7919 + spec.seed * 104729) % 1000)
+    return Outcome(metrics={"value": value})
+
+
+class Settings(ExhibitSettings):
+    groups: int = Field(5, ge=1, description="configurations")
+
+
+def members(settings):
+    return [
+        Member({"method": f"m{number}"}, Nothing(group_number=number, seed=seed))
+        for number in range(settings.groups)
+        for seed in settings.seed_range()
+    ]
+
+
+def rows(member, record):
+    yield row(member, "value", record.metrics["value"])
+
+
+def draw(frame, published, settings):
+    return frame.groupby("method")["value"].mean().reset_index()
+
+
+def positive(frame):
+    return stats.above(dict(zip(frame["seed"], frame["value"], strict=False)), -1.0)
+
+
+EXHIBIT = Exhibit(
+    name="many/table",
+    title="Many runs",
+    caption="Mean value by configuration.",
+    kind="table",
+    settings=Settings,
+    members=members,
+    rows=rows,
+    draw=draw,
+    claims=(Claim("M1", "Values are positive.", "nowhere", positive),),
+)
+'''
+
+SCALE = """\
+scale: many
+threads: 1
+device: cpu
+compile: never
+batch_minutes: {minutes}
+only: [many/table]
+exhibits:
+  many/table: {{groups: {groups}, seeds: {seeds}}}
+"""
+
+
+def _bench(folder: Path, *arguments: str) -> float:
+    """Seconds of a command on the paper in `folder`."""
+    environment = {
+        **os.environ,
+        "BENCH_EXTRA": str(folder / "papers"),
+        "BENCH_RESULTS": str(folder / "results"),
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "bench", arguments[0], "--scale", str(folder / "many.yaml"), *arguments[1:]]
+    started = time.perf_counter()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(arguments)} failed: {done.stderr.strip()[-500:]}")
+    return time.perf_counter() - started
+
+
+def _lay_out(folder: Path, *, runs: int, seeds: int = 5, minutes: float = 60) -> None:
+    papers = folder / "papers"
+    papers.mkdir(parents=True, exist_ok=True)
+    (papers / "nothing.py").write_text(PAPER)
+    (folder / "many.yaml").write_text(SCALE.format(groups=max(1, runs // seeds), seeds=seeds, minutes=minutes))
+
+
+def _reproduce(minutes: float, runs: int) -> float:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _lay_out(folder, runs=runs, seeds=min(runs, 4), minutes=minutes)
+        return _bench(folder, "reproduce")
+
+
+def per_run(turns: int) -> dict[str, Any]:
+    """Runs per second of machine time beyond what a workflow of a single run takes."""
+
+    def speed(minutes: float) -> float:
+        least = _reproduce(minutes, 1)
+        return RUNS / max(1e-3, _reproduce(minutes, RUNS + 4) - least)
+
+    timing = alternate(lambda: speed(60), lambda: speed(1e-9), turns=turns)
+    seconds = {"ours": 1 / timing.ours, "peer": 1 / timing.peer, "ratio": timing.ratio, "spread": timing.spread}
+    return {
+        "path": "workflow/run",
+        "variant": "batched, against a process for each run",
+        "unit": "s/run",
+        **seconds,
+        "note": f"{RUNS} further runs through Snakemake; ratio is peer over ours",
+    }
+
+
+def of_many(counts: tuple[int, ...] = COUNTS) -> Iterator[dict[str, Any]]:
+    """Seconds of planning a dry run, collecting, drawing and judging, without a peer."""
+    for count in counts:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            _lay_out(folder, runs=count, seeds=10)
+            _bench(folder, "run")
+            for step in STEPS:
+                yield {
+                    "path": f"workflow/{step}",
+                    "variant": f"{count:,} runs",
+                    "unit": "s",
+                    "ours": _bench(folder, step),
+                    "peer": None,
+                    "ratio": None,
+                    "spread": None,
+                    "note": "",
+                }
+
+
+def rows(
+    *, turns: int = 1, device: object = None, tell: Callable[[str], None] = lambda text: None
+) -> Iterator[dict[str, Any]]:
+    """Yields the rows of this path: path, variant, unit, ours, peer, ratio, spread, note."""
+    del device  # the workflow uses none
+    tell("the workflow's share of a run")
+    yield per_run(turns)
+    tell("many runs")
+    yield from of_many()
