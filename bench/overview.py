@@ -58,8 +58,13 @@ def _plain(value: Any) -> Any:
 
 
 def _amount(sums: dict[str, float]) -> str:
-    parts = [f"{sums[unit]:.3g} {unit}" for unit in ("samples", "tokens") if sums[unit]]
+    parts = [f"{_count(sums[unit])} {unit}" for unit in ("samples", "tokens") if sums[unit]]
     return " + ".join(parts) or "nothing to train"
+
+
+def _count(value: float) -> str:
+    """Large counts in billions, as papers on language models state them."""
+    return f"{value / 1e9:,.0f} B" if value >= 1e10 else f"{value:.3g}"
 
 
 def _hours(value: float) -> str:

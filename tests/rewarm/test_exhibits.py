@@ -96,9 +96,12 @@ def test_one_upstream_run_a_seed_where_starts_are_trained(results: Path) -> None
 
 
 def test_the_plan_states_the_price_of_the_paper(results: Path) -> None:
+    from bench import overview
+
     made = paper_plan(*FIGURES)
     total = plan.total(made.runs.values())
     assert total["tokens"] == pytest.approx(1747e9, rel=5e-4)
+    assert "all of it: 1,746 B tokens" in overview.as_text(made)  # the protocol adds rounded lengths up to 1,747
     # 4.8e21 in the protocol; evaluation comes on top.
     assert 4.7e21 < total["flops"] < 5.2e21
     assert 100 * 24 < total["hours_gpu"] < 180 * 24
