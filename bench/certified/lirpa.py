@@ -139,6 +139,9 @@ class Bounded:
         model.eval()
         options = {
             "conv_mode": "patches",
+            # Release 0.3 mixes up the shapes of sparse optimised slopes.
+            "sparse_features_alpha": False,
+            "sparse_spec_alpha": False,
             "optimize_bound_args": {"iteration": iterations, "lr_alpha": 0.1},
         }
         with _quiet():
