@@ -190,22 +190,27 @@ class _HeadLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, table: Tensor, targets: Tensor, at_once: int) -> Tensor:
         networks, count, _ = rows.shape
+        plain = table.dtype == torch.float32
         losses = torch.zeros(networks, dtype=torch.float32, device=rows.device)
         grad_rows = torch.empty_like(rows)
         grad_table = torch.zeros(table.shape, dtype=torch.float32, device=table.device)
+        logits = rows.new_empty(networks, min(at_once, count), table.shape[1])
         for first in range(0, count, at_once):
             part = rows[:, first : first + at_once]
             wanted = targets[:, first : first + at_once, None]
-            scores = torch.bmm(part, table.mT)
-            probability = torch.softmax(scores, dim=-1, dtype=torch.float32)
-            chosen = probability.gather(-1, wanted).squeeze(-1)
-            # A probability that underflows counts as the smallest number: a loss of 87, an explosion in any case.
-            losses -= torch.log(chosen.clamp_min(torch.finfo(torch.float32).tiny)).sum(dim=1)
-            # d loss / d scores = softmax - one-hot.
-            probability.scatter_add_(-1, wanted, probability.new_full((1, 1, 1), -1.0).expand(wanted.shape))
-            slope = probability.to(table.dtype)
-            grad_rows[:, first : first + at_once] = torch.bmm(slope, table)
-            grad_table += torch.bmm(slope.mT, part)
+            scores = torch.bmm(part, table.mT, out=logits[:, : part.shape[1]]).float()
+            chosen, top = scores.gather(-1, wanted), scores.amax(-1, keepdim=True)
+            powers = scores.sub_(top).exp_()
+            total = powers.sum(-1, keepdim=True)
+            losses += (total.log() + top - chosen).sum(dim=(1, 2))
+            # d loss / d scores = softmax - one-hot, here times the total: rows are divided instead of logits.
+            slope = powers.scatter_add_(-1, wanted, -total).to(table.dtype)
+            grad_rows[:, first : first + at_once] = torch.bmm(slope, table) / total
+            scaled = (part / total).to(table.dtype)
+            if plain:
+                grad_table.baddbmm_(slope.mT, scaled)
+            else:
+                grad_table += torch.bmm(slope.mT, scaled)
         ctx.save_for_backward(grad_rows, grad_table)
         ctx.dtype = table.dtype
         return losses / count
