@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field
 
@@ -36,7 +36,10 @@ Model = Literal["cnn7", "wide_resnet", "resnext"]
 Course = Literal["mnist_70", "cifar_70", "cifar_160", "tin_10", "tin_20"]
 """A data set with a schedule: a block of rows in the paper's tables."""
 
-VANILLA, CROWN_IBP, OURS, NO_BN = "vanilla_ibp", "crown_ibp", "ours", "vanilla_ibp_no_bn"
+VANILLA: Final = "vanilla_ibp"
+CROWN_IBP: Final = "crown_ibp"
+OURS: Final = "ours"
+NO_BN: Final = "vanilla_ibp_no_bn"
 
 NAMES = {
     VANILLA: "vanilla IBP",

@@ -113,6 +113,11 @@ def frame_of(
     for member in chosen.members(settings):
         made = Record("key", member.spec.description(), "", outcome_of(member.spec, truth(member)), {}, {})
         rows += [{**row, "key": "key", "older": False} for row in chosen.rows(member, made)]
+    frame = long(rows)
+    return frame if chosen.derive is None else long([*rows, *({**row, "key": ""} for row in chosen.derive(frame))])
+
+
+def long(rows: list[dict[str, Any]]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     for column in LABELS:
         if column != "x":

@@ -42,10 +42,11 @@ ZERO, RAMP, FINAL = range(len(PHASES))
 
 
 class Settings(CertifiedSettings):
-    selects = CertifiedSettings.selects | {"repeats"}
+    selects = CertifiedSettings.selects | {"repeats", "steps"}
 
     seeds: int = Field(3, ge=1, le=1000, description="measurements of each method")
     repeats: int = Field(3, ge=1, le=100, description="epochs of each phase that are timed in one measurement")
+    steps: int | None = Field(None, ge=2, description="time so many steps and scale to an epoch; None is a whole epoch")
 
 
 def members(settings: Settings) -> list[Member]:
@@ -54,7 +55,7 @@ def members(settings: Settings) -> list[Member]:
         labels = {"panel": PANEL, "dataset": "cifar10", "model": "cnn7", "method": method, "optimizer": "adam"}
         for seed in settings.seed_range():
             of = settings.training("cifar_160", "cnn7", method, seed)
-            made.append(Member(labels, Timing(seed=seed, of=of, repeats=settings.repeats)))
+            made.append(Member(labels, Timing(seed=seed, of=of, repeats=settings.repeats, steps=settings.steps)))
     return made
 
 
