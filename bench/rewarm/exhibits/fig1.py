@@ -13,6 +13,7 @@ Cost: three runs of 50 B tokens and one of 239.3 B that Figures 2 to 4 and 7 to 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +44,8 @@ NONE, *WARMED = METHODS.values()
 ALL = "all four warm-ups"
 WINDOWS = (0.0025, 0.01)
 """Shares of the schedule in which the highest loss is sought."""
-MARGIN = 0.02
-"""Nats within which losses count as equal (protocol, claim C2)."""
+MARGIN, DEVIATIONS = 0.02, 2.0
+"""Losses count as equal within 0.02 nats, or two standard deviations between seeds if that is more (claim C2)."""
 
 
 def members(settings: RewarmSettings) -> list[Member]:
@@ -76,9 +77,12 @@ def warmup_does_not_matter(frame: Any) -> stats.Outcome:
     """C2: equivalence of all pairs at 0.168 D, on both corpora."""
     parts = []
     for corpus in (SLIMPAJAMA, PILE):
-        for first, second in itertools.combinations(METHODS.values(), 2):
-            levels = [by_seed(frame, "loss_at_short", method=name, dataset=corpus) for name in (first, second)]
-            parts.append(stats.equivalent(*levels, margin=MARGIN, name=f"{corpus}, {first} - {second}"))
+        levels = {name: by_seed(frame, "loss_at_short", method=name, dataset=corpus) for name in METHODS.values()}
+        variances = [(stats.sd(values) or 0.0) ** 2 for values in levels.values()]
+        margin = max(MARGIN, DEVIATIONS * math.sqrt(math.fsum(variances) / len(variances)))
+        for first, second in itertools.combinations(levels, 2):
+            name = f"{corpus}, {first} - {second}"
+            parts.append(stats.equivalent(levels[first], levels[second], margin=margin, name=name))
     return stats.all_of(parts)
 
 
@@ -124,7 +128,8 @@ EXHIBIT = Exhibit(
         ),
         Claim(
             "C2",
-            "After 50 B tokens the length of the warm-up makes no difference (0.02 nats) on either corpus.",
+            "After 50 B tokens the length of the warm-up makes no difference on either corpus (0.02 nats, or two standard "
+            "deviations between seeds).",
             "Figure 1, Takeaway 1",
             warmup_does_not_matter,
         ),
