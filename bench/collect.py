@@ -46,8 +46,6 @@ def frame_of(plan: Plan, name: str) -> tuple[pd.DataFrame, Facts]:
     Raises:
         UserError: a record was edited or is of another version.
     """
-    import pandas as pd
-
     chosen = exhibit.registry()[name]
     rows: list[dict[str, Any]] = []
     missing: list[str] = []
@@ -80,14 +78,25 @@ def frame_of(plan: Plan, name: str) -> tuple[pd.DataFrame, Facts]:
                 else machine.get("processor", "unknown")
             )
             commits.add(str(found.provenance.get("commit")))
+    frame = _long(rows)
+    if chosen.derive is not None and rows:
+        derived = [{**row, "key": "", "older": bool(older)} for row in chosen.derive(frame)]
+        frame = _long([*rows, *derived])
+    facts = Facts(missing, older, len(plan.members[name]), sorted(machines), round(seconds, 1), sorted(commits))
+    return frame, facts
+
+
+def _long(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Rows as a frame: labels are text, "" where nothing is said, and `x` is a number or NaN."""
+    import pandas as pd
+
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     for column in LABELS:
         if column != "x":
             frame[column] = frame[column].astype(object).where(frame[column].notna(), "").astype(str)
     frame["x"] = pd.to_numeric(frame["x"], errors="coerce")
     frame["value"] = frame["value"].astype(float)
-    facts = Facts(missing, older, len(plan.members[name]), sorted(machines), round(seconds, 1), sorted(commits))
-    return frame, facts
+    return frame
 
 
 def _why_missing(plan: Plan, key: str, label: str) -> str:

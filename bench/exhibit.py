@@ -103,6 +103,7 @@ class Exhibit:
         draw: (long frame, published frame, settings) -> a matplotlib figure, or a frame of cells for a table.
         margins: metric -> how far from the published value still counts as reproduced; metrics without one are context.
         claims: what the exhibit supports.
+        derive: long frame -> numbers that take several runs, such as a difference from another arm of the same seed.
     """
 
     name: str
@@ -115,6 +116,7 @@ class Exhibit:
     draw: Callable[[pd.DataFrame, pd.DataFrame, Any], Any]
     margins: Mapping[str, float] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
+    derive: Callable[[pd.DataFrame], Iterable[Row]] | None = None
 
     @property
     def paper(self) -> str:
