@@ -1,0 +1,156 @@
+"""Runs that must not become results: each fails by its name, the others go on, and nothing failed has a record."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bench import config, execute, plan
+from bench.errors import FailedRun, UserError
+from bench.run import Outcome
+
+THEN = "fails by name, the other runs go on, no record"
+
+
+@pytest.fixture
+def broken(invented: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[plan.Plan, execute.Tally]]:
+    """``broken(act)``: trains the invented paper, whose continuations with drift 0.2 and seed 1 do `act` at the end."""
+
+    def train(act: Callable[[], Outcome]) -> tuple[plan.Plan, execute.Tally]:
+        made = plan.make(config.load(str(invented)))
+        from bench_extra import walk
+
+        whole = walk.train
+
+        def instead(spec, context):
+            outcome = whole(spec, context)
+            return act() if spec.parent is not None and spec.drift == 0.2 and spec.seed == 1 else outcome
+
+        monkeypatch.setattr(walk, "train", instead)
+        return made, execute.run_all(made, made.to_train(), tell=lambda text: None)
+
+    return train
+
+
+def raising(error: BaseException) -> Callable[[], Outcome]:
+    def act() -> Outcome:
+        raise error
+
+    return act
+
+
+def _out_of_memory() -> BaseException:
+    import torch
+
+    return torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+
+
+CASES = {
+    "NaN in a metric": (lambda: Outcome({"position": math.nan}), "position is nan"),
+    "infinity in a metric": (lambda: Outcome({"position": math.inf}), "position is inf"),
+    "NaN in a series": (
+        lambda: Outcome({"position": 1.0}, {"path": {"position": [1.0, math.nan]}}),
+        "path.position is nan in row 1",
+    ),
+    "the trainer's own alarm": (raising(FailedRun("walk", 7, "the loss is nan")), "walk: failed at step 7: the loss"),
+    "out of memory on the GPU": (None, "out of memory (CUDA out of memory. Tried to allocate 2.00 GiB.)"),
+    "out of memory on the CPU": (raising(MemoryError()), "out of memory (no detail); smaller batches"),
+    "an error in the code": (raising(ZeroDivisionError("division by zero")), "ZeroDivisionError: division by zero"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_fails_by_name_and_others_go_on(case: str, broken, capsys, injected) -> None:
+    act, expected = CASES[case]
+    made, tally = broken(act or raising(_out_of_memory()))
+    failed = [made.runs[key].spec for key in tally.failed]
+    assert sorted(type(spec).__name__ for spec in failed) == ["Measure", "Walk"], "the run, and the one that needs it"
+    assert {spec.seed for spec in failed} == {1}
+    assert len(tally.trained) == 13
+    (why,) = [why for key, why in tally.failed.items() if type(made.runs[key].spec).__name__ == "Walk"]
+    assert expected in why and len(why.splitlines()) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("FAILED ")]
+    assert len(lines) == 2 and lines[0] == f"FAILED walk of 20 drift 0.2 seed 1: {why}"
+    for key in tally.failed:
+        assert not made.layout.record(key).exists()
+        assert json.loads(made.layout.failure(key).read_text())["why"] == tally.failed[key]
+    injected(case, "invented runs", THEN)
+
+
+def test_a_failed_run_is_tried_again_and_its_failure_forgotten(broken, monkeypatch, invented: Path) -> None:
+    made, tally = broken(raising(MemoryError()))
+    monkeypatch.undo()
+    monkeypatch.setenv("BENCH_RESULTS", str(made.layout.root.parent))
+    monkeypatch.setenv("BENCH_EXTRA", str(invented.parent))
+    again = plan.make(config.load(str(invented)))
+    assert {run.key for run in again.to_train()} == set(tally.failed)
+    assert not execute.run_all(again, again.to_train(), tell=lambda text: None).failed
+    assert not list(made.layout.runs.glob("*.failed"))
+
+
+def test_a_missing_gpu_stops_before_anything_runs(invented: Path, injected) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    suite = config.load(str(invented)).model_copy(update={"device": "cuda"})
+    made = plan.make(suite)
+    with pytest.raises(UserError, match="device: cuda is asked for and torch finds no GPU") as caught:
+        execute.run_all(made, made.to_train(), tell=lambda text: None)
+    assert len(str(caught.value).splitlines()) == 1
+    assert not list(made.layout.runs.glob("*.json"))
+    injected("missing GPU", "a call that asks for one", "one clear line, nothing is trained")
+
+
+def test_an_exploding_warm_start_run_names_the_step(tmp_path: Path, monkeypatch, injected) -> None:
+    from bench.paths import Layout
+    from bench.training.context import Context
+    from bench.warmstart import rounds
+    from bench.warmstart.spec import FRESH, Network, Optimizer, Round, Stop, Training
+
+    execute.prepare_torch(1)
+    spec = Training(
+        seed=0,
+        dataset="synthetic",
+        generated=96,
+        network=Network(name="mlp", width=8),
+        optimizer=Optimizer(name="sgd", lr=10.0, momentum=0.99, batch_size=24, weight_decay=10.0),
+        rounds=(Round(samples=64, start=FRESH),),
+        stop=Stop(epochs=60),
+    )
+    import torch
+
+    context = Context(spec.identity, spec.label(), Layout("toy", tmp_path), torch.device("cpu"), compile="never")
+    with pytest.raises(FailedRun, match=r"failed at step \d+: the loss is (nan|inf) in epoch"):
+        rounds.train(spec, context)
+    injected("a diverging loss", "a warmstart run", THEN)
+
+
+def test_an_exploding_pre_training_names_the_step(tmp_path: Path, injected) -> None:
+    import torch
+
+    from bench.paths import Layout
+    from bench.rewarm import pretrain
+    from bench.rewarm.spec import Evaluation, Generated, PretrainSpec, Schedule
+    from bench.training.context import Context
+
+    execute.prepare_torch(1)
+    spec = PretrainSpec(
+        seed=0,
+        model="2x32x2",
+        vocabulary=16,
+        context=16,
+        batch=4,
+        corpora=Generated(vocabulary=16, validation_windows=8),
+        evaluation=Evaluation(every=10, dense_every=10),
+        schedule=Schedule(max_lr=50.0, steps=100, warmup=0.0),
+        micro_batch=2,
+    )
+    context = Context(spec.identity, spec.label(), Layout("toy", tmp_path), torch.device("cpu"), compile="never")
+    with pytest.raises(FailedRun, match=r"failed at step \d+: .*loss is"):
+        pretrain.train(spec, context)
+    injected("a diverging loss", "a rewarm run", THEN)
