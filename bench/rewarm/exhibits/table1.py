@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 TOTAL = "Total"
 PUBLISHED = ("sampling_percent", "train_tokens", "val_tokens")
-UNITS = {"train_tokens": (1e9, "B"), "val_tokens": (1e6, "M")}
-"""Units of the printed table."""
+SEVEN = "7-source mixture"
+"""The mixture that the table lists; the authors' configuration may have had five sources."""
 
 
 class Settings(RewarmSettings):
@@ -81,6 +81,8 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> pd
 
     ours = frame[frame["dataset"] != ""].groupby(["dataset", "metric"], sort=False)["value"].mean()
     theirs = published[published["provenance"] == "printed"].set_index(["dataset", "metric"])["value"]
+    derived = published[(published["metric"] == "epochs_drawn") & (published["method"] == SEVEN)]
+    epochs = derived.sort_values("x").groupby("dataset")["value"].last()  # over the whole schedule
     here = [name for name, _ in ours.index if name != TOTAL]
     papers = [name for name, _ in theirs.index if name != TOTAL]
     # Sizes at a reduced scale are in millions.
@@ -90,6 +92,7 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> pd
         line = {"source": source}
         for metric, name in zip(PUBLISHED, ("sampling %", "train tokens (B)", "val. tokens (M)"), strict=True):
             line[f"paper: {name}"] = _number(theirs.get((source, metric)), 2)
+        line["paper: epochs (derived)"] = _number(epochs.get(source), 2)
         line["ours: sampling %"] = _number(ours.get((source, "sampling_percent")), 2)
         train, val = (ours.get((source, metric)) for metric in ("train_tokens", "val_tokens"))
         line[f"ours: train tokens ({sign})"] = _number(None if train is None else train * 1e9 / unit, 2)
