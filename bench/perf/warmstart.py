@@ -19,8 +19,9 @@ from bench.perf.measure import alternate, rate
 from bench.training import precision as arithmetic
 from bench.training.samples import Pool
 from bench.training.step import TrainStep
+from bench.warmstart import company
 from bench.warmstart.losses import cross_entropy
-from bench.warmstart.rounds import CONSTANTS
+from bench.warmstart.rounds import CONSTANTS, Batch
 
 BATCH = 128
 SAMPLES = 6400
@@ -142,6 +143,47 @@ class Ours:
         return rate(lambda: BATCH * len(self.some(2 * STEPS)))
 
 
+class Together:
+    """The same step of many networks at once, as a GPU takes it; each network sees every batch.
+
+    Args:
+        pool: the images.
+        order: of the samples.
+        count: networks.
+        precision: arithmetic.
+        compile: whether the step of all networks is compiled.
+    """
+
+    def __init__(self, pool: Pool, order: Tensor, count: int, precision: Literal["float32", "bf16"], compile: bool):
+        self.pool, self.order = pool, order
+        members = [network().to(order.device).to(memory_format=torch.channels_last) for _ in range(count)]  # type: ignore[call-overload]
+        self.networks = company.Networks(members[0], count, precision, compile_batch=BATCH if compile else 0)
+        self.models = members
+        for slot, model in enumerate(members):
+            self.networks.seat(slot, model)
+            self.networks.bind(slot, torch.optim.SGD(model.parameters(), lr=LR, fused=True))
+        self.position = 0
+
+    def some(self, steps: int) -> list[Tensor]:
+        """Takes so many steps of all networks and returns the first one's losses."""
+        losses = []
+        for _ in range(steps):
+            batches = {}
+            for slot in range(len(self.models)):
+                index = self.order[self.position : self.position + BATCH]
+                batches[slot] = Batch(*self.pool.take(index))
+            self.position = (self.position + BATCH) % len(self.order)
+            losses.append(self.networks.step(batches)[0][0])
+        if self.order.is_cuda:
+            torch.cuda.synchronize()
+        return losses
+
+    def turn(self) -> float:
+        """Images per second of all networks together."""
+        steps = max(2, STEPS // len(self.models)) if not self.order.is_cuda else STEPS
+        return rate(lambda: BATCH * len(self.models) * len(self.some(steps)))
+
+
 def network() -> nn.Module:
     """The thin ResNet-18 with the weights that both sides start from."""
     return models.build_seeded("thin_resnet18", seeds.seed("perf", "init"), num_classes=10, in_shape=(3, 32, 32))
@@ -161,13 +203,13 @@ def rows(
 
     Args:
         turns: alternations of each variant with the peer.
-        device: where both train; the CPU when not given.
+        device: where both train; a GPU where there is one, when not given.
         tell: gets a line when something long begins.
 
     Raises:
         AssertionError: a float32 variant does not have the peer's first losses.
     """
-    device = device or torch.device("cpu")
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     generator = seeds.generator("perf", "images")
     images = torch.randint(0, 256, (SAMPLES, 3, 32, 32), dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, 10, (SAMPLES,), generator=generator)
@@ -194,4 +236,19 @@ def rows(
                 **alternate(ours.turn, peer.turn, turns=turns).row(),
                 "workers": peer.workers,
                 "note": f"first {LOSSES} losses within {difference:.1g}",
+            }
+            if device.type == "cpu" and compile == "always":
+                continue  # runs train alone on a CPU; the eager row shows why
+            count = company.PLACES if device.type == "cuda" else 2
+            tell(f"{count} networks together: {variant}")
+            many = Together(ours.pool, ours.order, count, kind, compile == "always")
+            first = torch.stack(many.some(LOSSES if device.type == "cuda" else 4)).cpu()
+            difference = (first - expected[: len(first)]).abs().max().item()
+            yield {
+                "path": "warmstart/company",
+                "variant": f"{count} networks, {variant}",
+                "unit": "images/s",
+                **alternate(many.turn, peer.turn, turns=turns).row(),
+                "workers": peer.workers,
+                "note": f"first losses within {difference:.1g}",
             }
