@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -130,14 +131,15 @@ def reproduce(
             flush=True,
         )
         with contextlib.nullcontext() if dry_run else status.watched(made):
-            code = _snakemake([*call, *(["--dry-run"] if dry_run else [])], lock)
+            started = time.time()
+        code = _snakemake([*call, *(["--dry-run"] if dry_run else [])], lock)
         if dry_run:
             return code
         if code < 0:
             print(f"Snakemake was killed (signal {-code}); the same command goes on", file=sys.stderr)
             return 1
         if code != 0:
-            return _after_failure(scale, names, made)
+            return _after_failure(scale, names, made, started)
         _browsable(call, made)
         from bench import execute
 
@@ -150,8 +152,16 @@ def _named(names: Sequence[str]) -> list[str]:
     return ["--exhibits", *names] if names else []
 
 
-def _after_failure(scale: str, names: Sequence[str], made: plan.Plan) -> int:
+def _errors(logs: Path, since: float) -> list[str]:
+    """The lines by which steps of this call explained themselves; Snakemake's own output says only that they failed."""
+    recent = (path for path in sorted(logs.rglob("*.log")) if path.stat().st_mtime >= since)
+    lines = [line for path in recent for line in path.read_text(errors="replace").splitlines()]
+    return list(dict.fromkeys(line for line in lines if line.startswith("error: ")))[:10]
+
+
+def _after_failure(scale: str, names: Sequence[str], made: plan.Plan, started: float) -> int:
     """Draws and judges what is there, gaps marked, and says which runs failed."""
+    errors = _errors(made.layout.logs, started)
     failures = sorted(made.layout.failure(key) for key in made.runs if made.layout.failure(key).exists())
     for step in ("collect", "draw", "judge", "paper"):
         subprocess.run([sys.executable, "-m", "bench", step, "--scale", scale, *_named(names)])
@@ -160,6 +170,8 @@ def _after_failure(scale: str, names: Sequence[str], made: plan.Plan) -> int:
     for path in failures:
         content = json.loads(path.read_text())
         print(f"FAILED {content['label']}: {content['why']}", file=sys.stderr)
+    for line in errors:
+        print(line, file=sys.stderr)
     what = f"{len(failures)} runs failed" if failures else "a step failed"
     print(
         f"{what}; what is there was drawn with gaps. The same command tries again; logs: {made.layout.logs}",
@@ -174,7 +186,9 @@ def _browsable(call: list[str], made: plan.Plan) -> None:
     newest = max((path.stat().st_mtime for path in made.layout.exhibits.rglob("*")), default=0.0)
     if target.exists() and target.stat().st_mtime > newest:
         return
-    part = target.with_name(".report.zip")
+    # The archive holds a folder named after itself, so it is made under its final name.
+    part = target.parent / "scratch" / target.name
+    part.parent.mkdir(exist_ok=True)
     made.layout.logs.mkdir(parents=True, exist_ok=True)
     log = made.layout.logs / "report.log"
     with log.open("w") as stream:
