@@ -38,6 +38,20 @@ def make_toy(**fields: Any) -> PretrainSpec:
     return PretrainSpec(**{**chosen, **fields})
 
 
+def ranked() -> list[PretrainSpec]:
+    """Runs for several processes: DDP, with gradient accumulation, FSDP2, each with a child that keeps its moments."""
+    runs = []
+    for kind in ({}, {"micro_batch": 2}, {"sharding": "shard"}):
+        parent = make_toy(train_on="upstream", keep_moments=True, **kind)
+        runs.append(make_toy(parent=parent, moments="kept", **kind))
+    return runs
+
+
+@pytest.fixture(name="ranked")
+def ranked_runs() -> list[PretrainSpec]:
+    return ranked()
+
+
 @pytest.fixture
 def toy() -> Callable[..., PretrainSpec]:
     """``toy(seed=1, schedule={"steps": 40})``: a small run."""
