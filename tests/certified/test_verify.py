@@ -1,0 +1,179 @@
+"""Verification: trained networks converted and compared, attacked and verified, interrupted, and refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from bench import checkpoint, record
+from bench.__main__ import main
+from bench.certified import attack, command, interval, lirpa, train, verify
+from bench.certified.spec import Certified, Network, Verification
+from bench.errors import FailedRun, OutOfTime, UserError
+from bench.training.context import Context
+
+from .conftest import MakeContext, tiny
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Certified, Context]:
+    """A run with moved running statistics, its record and its weights."""
+    from bench.paths import Layout
+
+    spec = tiny(init="ibp", lr=5e-3, population=300, network=Network(width=4, units=8))
+    layout = Layout("test", tmp_path_factory.mktemp("trained") / "test")
+    context = Context("abc-def", spec.label(), layout, torch.device("cpu"), compile="never")
+    outcome = train.train(spec, context)
+    record.write(layout.record("abc-def"), record.of_run(spec, "abc-def", outcome, dict(context.kept), {}))
+    return spec, context
+
+
+def child(make_context: MakeContext, parent: Context, spec: Verification, key: str = "v", **fields: Any) -> Context:
+    context = make_context(spec, key, parent_key=parent.key, parent_sha256=dict(parent.kept), **fields)
+    context.layout = parent.layout
+    return context
+
+
+def test_the_bounded_module_has_the_statistics_of_the_trained_network(trained: tuple[Certified, Context]) -> None:
+    spec, context = trained
+    model = train.draw_network(spec, spec.shape(), spec.classes())
+    weights = checkpoint.load_tensors(context.layout.artefact("abc-def", "weights"))
+    images = torch.rand(6, 3, 12, 12)
+    bounded = lirpa.Bounded(model, images)  # built before the weights arrive
+    verify.load_weights(model, weights, "weights")
+    bounded.train(False)
+    assert not torch.allclose(weights["1.running_mean"], torch.zeros(4), atol=1e-3)
+    labels = torch.arange(6) % 5
+    (theirs,) = bounded.margins(images, images - 0.05, images + 0.05, labels, ["ibp"])
+    ours = interval.margins(model.eval(), images - 0.05, images + 0.05, labels)
+    torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(bounded.module(images), model(images), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_errors_are_ordered_and_equal_those_of_training(
+    trained: tuple[Certified, Context], make_context: MakeContext, dtype: str
+) -> None:
+    spec, parent = trained
+    chosen = Verification(seed=7, parent=spec, methods=("ibp", "crown_ibp", "crown"), pgd_steps=5, dtype=dtype)
+    outcome = verify.train(chosen, child(make_context, parent, chosen))
+    found = outcome.metrics
+    assert found["samples"] == 40 and found["eps"] == 0.025
+    made = record.read(parent.layout.record("abc-def")).metrics
+    assert found["standard_error"] == made["standard_error"]
+    assert found["verified_error_ibp"] == pytest.approx(made["verified_error"], abs=2.51)  # one sample
+    for method in chosen.methods:
+        assert found["standard_error"] <= found["pgd_error"] <= found[f"verified_error_{method}"] <= 100
+
+
+def test_interrupted_verification_goes_on_by_batch(
+    trained: tuple[Certified, Context], make_context: MakeContext
+) -> None:
+    spec, parent = trained
+    chosen = Verification(seed=7, parent=spec, methods=("ibp",), pgd_steps=3, batch=16)
+    expected = verify.train(chosen, child(make_context, parent, chosen, "whole")).metrics
+    stops = 0
+    for _ in range(5):
+        try:
+            found = verify.train(chosen, child(make_context, parent, chosen, "parts", deadline=0.0))
+        except OutOfTime:
+            stops += 1
+            continue
+        break
+    assert stops == 3 and found.metrics == expected
+
+
+def test_attacks_stay_in_their_box_and_find_what_is_there() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    model[1].weight.data = torch.tensor([[1.0, -1.0, 1.0, -1.0], [0.0, 0.0, 0.0, 0.0]])
+    model[1].bias.data = torch.zeros(2)
+    centre = torch.full((8, 1, 2, 2), 0.5)
+    centre[:, 0, 0, 0] += torch.linspace(0, 1, 8)
+    radius = torch.full_like(centre, 0.1)
+    draw = torch.Generator().manual_seed(0)
+    labels = torch.zeros(8, dtype=torch.int64)
+    found = attack.pgd(model, centre, radius, labels, steps=10, step=0.3, generator=draw)
+    assert ((found - centre).abs() <= radius + 1e-6).all()
+    # The worst point of a linear model is a corner: the margin falls by the sum of the radii.
+    torch.testing.assert_close(model(found)[:, 0], model(centre)[:, 0] - 0.4)
+
+
+def test_a_bound_that_an_attack_breaks_is_no_result(
+    trained: tuple[Certified, Context], make_context: MakeContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, parent = trained
+    monkeypatch.setattr(lirpa.Bounded, "margins", lambda self, x, *_: [torch.ones(len(x), 4)])
+    chosen = Verification(seed=7, parent=spec, methods=("ibp",), pgd_steps=3)
+    with pytest.raises(FailedRun, match=r"test sample \d+ is misclassified, yet IBP calls it verified"):
+        verify.train(chosen, child(make_context, parent, chosen, "broken"))
+
+
+def test_out_of_memory_says_which_method_fits(
+    trained: tuple[Certified, Context], make_context: MakeContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Any, *_: Any) -> Any:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+
+    spec, parent = trained
+    monkeypatch.setattr(lirpa.Bounded, "margins", fail)
+    chosen = Verification(seed=7, parent=spec, methods=("crown",), pgd_steps=1)
+    with pytest.raises(UserError, match=r"out of memory in CROWN: use a smaller batch .* or method crown_ibp"):
+        verify.train(chosen, child(make_context, parent, chosen, "memory"))
+
+
+def test_command_verifies_weights_of_a_run(
+    trained: tuple[Certified, Context],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, context = trained
+    monkeypatch.setenv("BENCH_RESULTS", str(tmp_path))
+    weights = context.layout.artefact("abc-def", "weights")
+    assert main(["verify", str(weights), "--samples", "30", "--pgd-steps", "3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" verified")[0].split()[0] for line in lines] == ["standard", "PGD-3", "IBP", "CROWN-IBP"]
+    assert all("n 30" in line for line in lines)
+    assert main(["verify", str(weights), "--samples", "30", "--pgd-steps", "3", "--eps", "0", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["verified_error_ibp"] == pytest.approx(found["standard_error"], abs=3.4)
+    assert not list(tmp_path.glob("verify/scratch/*"))
+
+
+def test_command_reads_plain_state_dicts_and_refuses_others(
+    trained: tuple[Certified, Context],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, context = trained
+    monkeypatch.setenv("BENCH_RESULTS", str(tmp_path))
+    weights = checkpoint.load_tensors(context.layout.artefact("abc-def", "weights"))
+    path = tmp_path / "plain.pth"
+    torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in weights.items()}, "epoch": 3}, path)
+    known = ["--dataset", "synthetic_certified", "--network", "cnn7", "--width", "4", "--units", "8", "--samples", "20"]
+    assert main(["verify", str(path), *known, "--methods", "ibp", "--pgd-steps", "2"]) == 0
+    assert "IBP verified error" in capsys.readouterr().out
+    assert main(["verify", str(path)]) == 2
+    assert "give --dataset, --network" in capsys.readouterr().err
+    assert main(["verify", str(path), *known, "--norm", "none"]) == 2
+    error = capsys.readouterr().err
+    assert "of another architecture" in error and "it fits --network cnn7 --norm full" in error
+    assert main(["verify", str(tmp_path / "absent.pt"), *known]) == 2
+    assert "no such file" in capsys.readouterr().err
+    (tmp_path / "text.pt").write_text("no tensors")
+    assert main(["verify", str(tmp_path / "text.pt"), *known]) == 2
+    assert "not a readable state dict" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["verify", str(path), *known, "--eps=-0.1"])
+    assert "negative" in capsys.readouterr().err
+
+
+def test_radii_are_numbers_or_fractions() -> None:
+    assert command.radius("8/255") == pytest.approx(8 / 255)
+    assert command.radius("0.4") == 0.4
