@@ -192,7 +192,7 @@ class Solo:
     def state(self) -> dict[str, Any]:
         """Whole weights and moments on the CPU, whatever the number of ranks."""
         if self._sharded:
-            self.network.reshard()  # evaluation leaves whole weights behind, which the optimiser does not know
+            self.network.reshard()  # type: ignore[operator]  # evaluation leaves whole weights behind, which the optimiser does not know
         named, moments = {}, {}
         updates = torch.zeros(())
         for key, parameter in self.network.weights.items():
