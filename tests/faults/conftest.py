@@ -79,7 +79,7 @@ def injected(request: pytest.FixtureRequest) -> Callable[..., None]:
 @pytest.fixture(scope="session")
 def examples(request: pytest.FixtureRequest) -> int:
     """How many examples a property takes: few in everyday tests, more for the table."""
-    return 40 if request.config.getoption("--reliability", None) else 5
+    return 12 if request.config.getoption("--reliability", None) else 3
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -153,6 +153,7 @@ def test_a_download(disk, injected, tmp_path: Path) -> None:
     injected("disk full", "an unpacked data file", THEN)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leave", [0, 40_000, 90_000])
 def test_runs(leave: int, disk, bench, invented: Path, tmp_path: Path, injected) -> None:
     """The whole command: whatever is finished stays, the rest is trained when there is room."""
@@ -178,6 +179,7 @@ def found(root: Path) -> dict[str, Path]:
     return {path.name: path for path in (root / "results" / "toy" / "runs").glob("*.json")}
 
 
+@pytest.mark.slow
 def test_figures_and_tables(disk, bench, invented: Path, injected) -> None:
     small = disk(2_000_000)
     where = {"BENCH_RESULTS": str(small.root / "results")}

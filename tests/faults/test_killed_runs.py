@@ -102,6 +102,7 @@ def test_killed_and_gone_on_equals_never_killed(kind, train: Train, examples: in
             )
 
 
+@pytest.mark.slow
 def test_killed_again_and_again(kind, train: Train, injected) -> None:
     """Each call gets a few steps further and is killed."""
     name, scale, expected, occasions = kind

@@ -29,6 +29,8 @@ for name in (
     "tqdm",
     "bench.warmstart.rounds",
     "bench.rewarm.pretrain",
+    "bench.certified.train",
+    "bench.certified.verify",
     "bench.data.images",
 ):
     importlib.import_module(name)

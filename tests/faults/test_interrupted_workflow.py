@@ -1,0 +1,159 @@
+"""The whole way interrupted: Snakemake killed, the group killed, Ctrl-C, two calls at once. The next call goes on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bench import record
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+THEN = "goes on, records equal bit for bit"
+
+
+@pytest.fixture
+def scale(invented: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(invented, tmp_path / "toy.yaml"))
+
+
+def results_of(results: Path) -> dict[str, tuple]:
+    found = {path.stem: record.read(path) for path in (results / "toy" / "runs").glob("*.json")}
+    return {key: (one.results(), one.artefacts) for key, one in found.items()}
+
+
+@pytest.fixture
+def expected(bench, scale: Path, tmp_path: Path) -> dict[str, tuple]:
+    assert bench("run", "--scale", str(scale), BENCH_RESULTS=str(tmp_path / "whole")).returncode == 0
+    return results_of(tmp_path / "whole")
+
+
+@pytest.fixture
+def start(scale: Path, tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
+    """``start()``: a slow ``reproduce`` in a group of its own; its output is in ``output.txt``."""
+    calls: list[subprocess.Popen[bytes]] = []
+
+    def begin() -> subprocess.Popen[bytes]:
+        with (tmp_path / f"output{len(calls)}.txt").open("wb") as output:
+            calls.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "bench", "reproduce", "--scale", str(scale)],
+                    cwd=ROOT,
+                    env={**os.environ, "WALK_SECONDS": "0.2", "BENCH_CHECKPOINT_SECONDS": "0"},
+                    start_new_session=True,
+                    stdout=output,
+                    stderr=output,
+                )
+            )
+        return calls[-1]
+
+    yield begin
+    for call in calls:
+        if call.poll() is None:
+            os.killpg(call.pid, signal.SIGKILL)
+            call.wait()
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def training(results: Path) -> bool:
+    return bool(list((results / "toy" / "scratch").glob("*/state.pt")))
+
+
+def goes_on(bench, scale: Path, results: Path, expected: dict[str, tuple]) -> int:
+    """Calls again and returns how many records differ from the uninterrupted ones."""
+    answer = bench("reproduce", "--scale", str(scale))
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    found = results_of(results)
+    assert found.keys() == expected.keys()
+    assert not list(results.rglob("*.failed"))
+    return sum(found[key] != value for key, value in expected.items())
+
+
+def test_snakemake_is_killed(start, bench, scale, results, expected, injected, tmp_path) -> None:
+    """Its job lives on as an orphan; the next call waits for the runs that it trains."""
+    call = start()
+    wait_for(lambda: training(results))
+    (snakemake,) = psutil.Process(call.pid).children()
+    snakemake.kill()
+    assert call.wait(timeout=60) == 1
+    assert "Snakemake was killed (signal 9); the same command goes on" in (tmp_path / "output0.txt").read_text()
+    lost = goes_on(bench, scale, results, expected)
+    assert lost == 0
+    injected("SIGKILL of Snakemake", "make reproduce", THEN, lost=lost)
+
+
+def test_the_call_is_killed_and_snakemake_lives_on(start, bench, scale, results, expected, injected) -> None:
+    """As long as the orphaned Snakemake is at work the folder is its own."""
+    call = start()
+    wait_for(lambda: training(results))
+    snakemake, *_ = psutil.Process(call.pid).children()
+    call.kill()
+    call.wait()
+    answer = bench("reproduce", "--scale", str(scale))
+    assert answer.returncode == 2 and "another call is at work here" in answer.stderr
+    assert len(answer.stderr.splitlines()) == 1
+    for member in (*snakemake.children(recursive=True), snakemake):
+        member.kill()
+    wait_for(lambda: not snakemake.is_running() or snakemake.status() == psutil.STATUS_ZOMBIE)
+    lost = goes_on(bench, scale, results, expected)
+    assert lost == 0
+    injected(
+        "SIGKILL of the call alone", "make reproduce", "refuses while its Snakemake lives, then goes on", lost=lost
+    )
+
+
+def test_the_whole_group_is_killed(start, bench, scale, results, expected, injected) -> None:
+    for _ in range(2):
+        call = start()
+        wait_for(lambda: training(results))
+        time.sleep(0.5)
+        os.killpg(call.pid, signal.SIGKILL)
+        call.wait()
+    lost = goes_on(bench, scale, results, expected)
+    assert lost == 0
+    injected("SIGKILL of the process group", "make reproduce", THEN, times=2, lost=lost)
+
+
+@pytest.mark.parametrize("whom", ["group", "call"])
+def test_ctrl_c(whom: str, start, bench, scale, results, expected, injected, tmp_path) -> None:
+    """A terminal interrupts the group, other programs the call alone: either way everything ends, with one last line."""
+    call = start()
+    wait_for(lambda: training(results))
+    family = psutil.Process(call.pid).children(recursive=True)
+    (os.killpg if whom == "group" else os.kill)(call.pid, signal.SIGINT)
+    assert call.wait(timeout=60) == 130
+    assert (
+        (tmp_path / "output0.txt").read_text().splitlines()[-1].startswith("interrupted; everything finished is kept")
+    )
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert alive == [], "no job is left behind"
+    lost = goes_on(bench, scale, results, expected)
+    assert lost == 0
+    injected("Ctrl-C", "make reproduce", "one line, exit code 130, no job left; goes on", lost=lost)
+
+
+def test_two_calls_at_once(start, bench, scale, results, expected, injected, tmp_path) -> None:
+    first, second = start(), start()
+    codes = [first.wait(timeout=600), second.wait(timeout=600)]
+    assert sorted(codes) == [0, 2]
+    refused = (tmp_path / f"output{codes.index(2)}.txt").read_text()
+    assert "another call is at work here; wait for it or stop it" in refused and len(refused.splitlines()) == 1
+    found = results_of(results)
+    lost = sum(found.get(key) != value for key, value in expected.items())
+    assert lost == 0
+    injected("two calls at once", "make reproduce", "the second refuses with one line", lost=lost)
