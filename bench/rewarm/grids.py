@@ -24,6 +24,8 @@ CONSTANT, HALF, SAME, DOUBLE = 0.1, 0.5, 1.0, 2.0
 """Learning rates as multiples of the peak of pre-training; 0.1 is its floor, held constant without warm-up."""
 WARMUPS = (0.0, 0.005, 0.01, 0.02)
 
+MODEL = "Pythia-410M"
+"""The paper's model, under whose name numbers stand; at a reduced scale another stands in for it."""
 PILE, SLIMPAJAMA = "Pile", "SlimPajama"
 """The paper's names of the two corpora; at a reduced scale others stand in for them."""
 SHORT_NAMES = {PILE: "up", SLIMPAJAMA: "dn"}
@@ -143,7 +145,7 @@ class RewarmSettings(ExhibitSettings):
 
     @property
     def model_name(self) -> str:
-        """The published model, or what stands in for it."""
+        """The model at this scale, for people."""
         return f"Pythia-{self.model.upper()}" if self.model.endswith("m") else f"GPT-NeoX {self.model}"
 
     @property
@@ -207,7 +209,7 @@ ARMS = {
 def members_of(settings: RewarmSettings, methods: Mapping[str, str]) -> list[Member]:
     """Runs by name, each seed's under the label that the paper's legend gives it in an exhibit."""
     return [
-        Member({"model": settings.model_name, "method": method}, ARMS[name].spec(settings, seed))
+        Member({"model": MODEL, "method": method}, ARMS[name].spec(settings, seed))
         for name, method in methods.items()
         for seed in settings.seed_range()
     ]
@@ -322,8 +324,8 @@ def warmup_end(curves: Curves, corpus: str) -> float:
 
 
 def peak(low: float, high: float) -> Scalar:
-    """Highest loss at evaluations in (low, high] of the schedule."""
-    return lambda curves, corpus: max(curves.within(low, high, corpus))
+    """Highest loss at evaluations in (low, high] of the schedule; at the first after `low` if none is as early."""
+    return lambda curves, corpus: max(curves.within(low, high, corpus) or curves.within(low, math.inf, corpus)[:1])
 
 
 def level(horizon: float) -> Scalar:
@@ -385,7 +387,7 @@ def stand_ins(settings: RewarmSettings) -> str:
         else:
             parts.append(f"{settings.corpora.upstream} and {settings.corpora.downstream} for Pile and SlimPajama")
     if settings.model != "410m":
-        parts.append(f"{settings.model_name} for Pythia-410M")
+        parts.append(f"{settings.model_name} for {MODEL}")
     if settings.max_lr != 3e-4:
         parts.append(f"rate {settings.max_lr:.2g} for 3e-04")
     if settings.upstream_steps != PYTHIA_STEPS:

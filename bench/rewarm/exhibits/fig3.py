@@ -60,7 +60,9 @@ def quarter_slopes(curves: Curves, corpus: str) -> list[float]:
     slopes = []
     for low, high in itertools.pairwise(bounds):
         inside = (share >= low) & (share <= high)
-        slopes.append(float(np.polyfit(share[inside], loss[inside], 1)[0]))
+        x = share[inside] - share[inside].mean()
+        spread = float((x**2).sum())
+        slopes.append(float((x * loss[inside]).sum()) / spread if spread else 0.0)
     return slopes
 
 

@@ -19,6 +19,7 @@ from bench.exhibit import Claim, Exhibit, Member, Row
 from bench.record import Record
 from bench.rewarm.grids import (
     ARMS,
+    MODEL,
     PILE,
     SAME,
     SHORT,
@@ -71,7 +72,7 @@ def members(settings: RewarmSettings) -> list[Member]:
     trained = settings.model_copy(update={"start": "trained"})
     return [
         Member(
-            {"model": settings.model_name, "panel": stage, "method": method(warmup, moments)},
+            {"model": MODEL, "panel": stage, "method": method(warmup, moments)},
             _run(trained, origin, warmup, moments, seed),
         )
         for origin, stage in CHECKPOINTS.items()

@@ -21,6 +21,7 @@ from bench.exhibit import Claim, Exhibit, Member, Row, row
 from bench.record import Record
 from bench.rewarm.grids import (
     LONG,
+    MODEL,
     PILE,
     SAME,
     SLIMPAJAMA,
@@ -54,7 +55,7 @@ def method(share: float) -> str:
 def members(settings: Settings) -> list[Member]:
     return [
         Member(
-            {"model": settings.model_name, "method": method(share)},
+            {"model": MODEL, "method": method(share)},
             settings.downstream(seed, SAME, 0.01, LONG, replay=share / 100),
         )
         for share in settings.shares

@@ -18,6 +18,7 @@ from bench.exhibit import Claim, Exhibit, Member, Row, row
 from bench.record import Record
 from bench.rewarm.grids import (
     LONG,
+    MODEL,
     PILE,
     SAME,
     SLIMPAJAMA,
@@ -51,7 +52,7 @@ def _run(settings: RewarmSettings, method: str, seed: int) -> PretrainSpec:
 
 def members(settings: RewarmSettings) -> list[Member]:
     return [
-        Member({"model": settings.model_name, "method": method}, _run(settings, method, seed))
+        Member({"model": MODEL, "method": method}, _run(settings, method, seed))
         for method in METHODS
         for seed in settings.seed_range()
     ]

@@ -21,6 +21,7 @@ from bench.record import Record
 from bench.rewarm.grids import (
     CONSTANT,
     LONG,
+    MODEL,
     PILE,
     SAME,
     SLIMPAJAMA,
@@ -54,7 +55,7 @@ def _stages(settings: RewarmSettings, multiple: float, seed: int) -> tuple[Pretr
 def members(settings: RewarmSettings) -> list[Member]:
     made = []
     for seed in settings.seed_range():
-        labels = {"model": settings.model_name}
+        labels = {"model": MODEL}
         if settings.start == "trained":
             made.append(Member({**labels, "method": PRETRAINING, "panel": "stage 1"}, settings.upstream(seed)))
         for method, multiple in ((REWARMED, SAME), (HELD, CONSTANT)):
