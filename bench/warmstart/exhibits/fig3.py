@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 REPEAT = 1000
 """Repeated fresh trainings of seed n have the seeds n + 1000, n + 2000, ..."""
 
-COSTS = {"time_to_99_train_s": "seconds", "samples_to_99_train": "samples"}
+COSTS = {"time_to_99_train_s": ("seconds", 1.0), "samples_to_99_train": ("thousand samples", 1e-3)}
+"""Metric -> what the axis shows, and the factor to it."""
 
 
 class Settings(WarmstartSettings):
@@ -148,9 +149,10 @@ def _scatter(place: Axes, frame: pd.DataFrame, cost: str) -> None:
             own = dots(frame, method, cost)
         except KeyError:
             continue
-        figure.scatter(place, own[cost], own["val_acc"], series=method, label=NAMES[method], markersize=2.5, alpha=0.6)
-        x, y = front(own[cost].tolist(), own["val_acc"].tolist())
-        place.step([*x, own[cost].max()], [*y, y[-1]], where="post", color=figure.look(place, method)["color"])
+        shown = own[cost] * COSTS[cost][1]
+        figure.scatter(place, shown, own["val_acc"], series=method, label=NAMES[method], markersize=2.5, alpha=0.6)
+        x, y = front(shown.tolist(), own["val_acc"].tolist())
+        place.step([*x, shown.max()], [*y, y[-1]], where="post", color=figure.look(place, method)["color"])
 
 
 def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Figure:
@@ -159,7 +161,7 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Fi
     drawn, axes = figure.panels(1, 2, sharey=True)
     for place, cost in zip(axes, COSTS, strict=True):
         _scatter(place, frame, cost)
-        place.set_xlabel(f"{COSTS[cost]} of the second phase to 99 % train accuracy")
+        place.set_xlabel(f"{COSTS[cost][0]} of the second phase to 99 % train accuracy")
     at_scale = not {"batch_sizes", "learning_rates", "stand_in", "population"} & set(settings.departures())
     clusters = published[(published["panel"] == "cluster") & (published["provenance"] == "digitised")]
     if at_scale:  # seconds of a P100 on the whole set; meaningless beside a reduced grid

@@ -71,14 +71,19 @@ PAIRS = tuple(
 class Settings(WarmstartSettings):
     selects = WarmstartSettings.selects | {"pairs", "fractions"}
 
-    pairs: tuple[Pair, ...] = Field(PAIRS, min_length=1, description="source and target [P]")
+    pairs: tuple[Pair, ...] = Field(PAIRS, description="source and target [P]")
     fractions: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (0.04, 0.06, 0.08, 0.10, 0.12, 0.14, 0.18, 0.30, 0.50, 0.70, 0.90, 1.0),
-        min_length=1,
         description="of the target's training samples [P]",
     )
     shrink: float = Field(0.3, ge=0, le=1, description="lambda [P]")
     perturb: float = Field(1e-4, ge=0, description="noise scale s [P]")
+
+    @model_validator(mode="after")
+    def _has_cells(self) -> Settings:
+        if not self.pairs or not self.fractions:
+            raise ValueError("pairs and fractions: expected at least one of each")
+        return self
 
 
 def members(settings: Settings) -> list[Member]:

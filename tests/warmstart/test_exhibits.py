@@ -1,0 +1,511 @@
+"""The paper's exhibits: as many runs as the protocol says, a row for each published number, claims that can fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache, lru_cache
+from typing import Any
+
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+
+from bench import collect, config, exhibit, plan, published
+from bench.errors import UserError
+from bench.exhibit import Exhibit, Member
+from bench.record import Record
+from bench.run import Outcome
+from bench.warmstart.grids import RI, SP, WS, noise_start, online_shrink, samples_of, shrink_start, transfer
+from bench.warmstart.spec import FRESH, KEPT, Training
+
+PAPER = ("table1", "table2", "table3", "table4", *(f"fig{number}" for number in range(1, 10)))
+
+World = Callable[[Member, int], dict[str, Any]]
+"""(member, samples of a round) -> accuracy `acc`, visited `samples`, ... of a made-up run."""
+
+
+def of(name: str) -> Exhibit:
+    return exhibit.registry()[f"warmstart/{name}"]
+
+
+@lru_cache(maxsize=32)
+def at_paper(name: str) -> plan.Plan:
+    return plan.make(config.load("paper"), [f"warmstart/{name}"])
+
+
+def record_of(member: Member, world: World) -> Record:
+    """A made-up record of the shape that the trainer leaves."""
+    spec = member.spec
+    assert isinstance(spec, Training)
+    rounds: dict[str, list[Any]] = {name: [] for name in ("n_samples", "report_acc", "samples", "seconds", "stop_rule")}
+    said: dict[str, Any] = {}
+    for one in spec.expanded():
+        said = {"acc": 50.0, "samples": 1000.0, "train": 99.9, "rule": "threshold"} | world(member, one.samples)
+        values = (one.samples, said["acc"], said["samples"], said["samples"] / 1000, said["rule"])
+        for name, value in zip(rounds, values, strict=True):
+            rounds[name].append(value)
+    epochs = list(range(1, (spec.stop.epochs or 3) + 1))
+    series: dict[str, dict[str, list[Any]]] = {
+        "rounds": rounds,
+        "epochs": {
+            "epoch": epochs,
+            "train_acc": [said["train"]] * len(epochs),
+            "report_acc": [said["acc"]] * len(epochs),
+        },
+    }
+    if spec.probe.kind == "gradients":
+        lines = list(range(0, 13_674, 13))
+        series["gradients"] = {"line": lines, "old": [10.0] * len(lines), "new": [said.get("new", 10.0)] * len(lines)}
+    if spec.probe.kind == "shrinking":
+        loses = said.get("loses", lambda factor: 0.0)
+        accuracies = [said["acc"] - loses(factor) for factor in spec.probe.grid]
+        names = ("train_acc", "report_acc", "train_acc_batch", "report_acc_batch")
+        series["shrinking"] = {"shrink": list(spec.probe.grid)} | {name: accuracies for name in names}
+    metrics = {"report_acc": said["acc"], "train_acc": said["train"]}
+    samples = float(sum(rounds["samples"]))
+    costs = {"samples": samples, "seconds": samples / 1000}
+    return Record("", spec.description(), "", Outcome(metrics, series, costs), {}, {})
+
+
+def frame_of(name: str, world: World, **changes: Any) -> pd.DataFrame:
+    chosen = of(name)
+    settings = chosen.settings(**changes)
+    rows = [row for member in chosen.members(settings) for row in chosen.rows(member, record_of(member, world))]
+    frame = collect._long(rows)
+    return frame if chosen.derive is None else collect._long([*rows, *chosen.derive(frame)])
+
+
+def noisy(member: Member) -> float:
+    """A little of each seed, the same in all arms, and less that differs between them."""
+    seed = member.spec.seed % 1000
+    return 0.3 * seed + 0.01 * ((7 * seed + len(str(sorted(member.labels.items())))) % 5)
+
+
+def even(member: Member, samples: int) -> dict[str, Any]:
+    """Every arm alike, but for its seed."""
+    return {"acc": 50 + noisy(member), "samples": 1000 + noisy(member)}
+
+
+# --- how many runs -------------------------------------------------------------------------------------------------------
+
+
+def roots(made: plan.Plan) -> int:
+    return sum(run.spec.parent_spec is None for run in made.runs.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "seeds", "trained"),
+    [
+        # 36 cells and 18 first phases.
+        ("table1", 36, 5, 54),
+        # Four ways on three data sets; the first phase is the warm start's, and LL is the beginning of LL+WS.
+        ("table2", 12, 5, 15),
+        # 24 cells and 12 first phases.
+        ("table3", 24, 5, 36),
+        # Both readings of four sizes, none, and random initialisation; one first phase.
+        ("table4", 10, 5, 11),
+        ("fig1", 3, 5, 3),
+        ("fig2", 2, 5, 2),
+        # The first training, random initialisation (start 0) and 70 more starts.
+        ("fig4", 72, 5, 72),
+        ("fig5", 5, 5, 6),
+        ("fig6", 3, 5, 3),
+        # Six shrink factors beside random initialisation.
+        ("fig7", 7, 5, 7),
+        # 6 x 7 cells without the five of lambda = 0 that are too small.
+        ("fig8", 37, 5, 37),
+        # 6 panels, 12 fractions, 3 ways, of which random initialisation is shared by panels with one target; 3 sources.
+        ("fig9", 216, 5, 6 * 12 * 2 + 3 * 12 + 3),
+    ],
+)
+def test_runs_at_the_papers_protocol(name: str, cells: int, seeds: int, trained: int) -> None:
+    made = at_paper(name)
+    assert len(made.members[f"warmstart/{name}"]) == cells * seeds
+    assert len(made.runs) == trained * seeds
+
+
+def test_figure_3_has_432_and_432_runs_on_36_first_phases() -> None:
+    made = at_paper("fig3")
+    members = made.members["warmstart/fig3"]
+    for method in (RI, WS):
+        own = {member.spec.identity for member in members if member.labels["method"] == method}
+        assert len(own) == 432
+    parents = {member.spec.parent_spec.identity for member in members if member.labels["method"] == WS}
+    assert len(parents) == 12 * 3
+    assert len(made.runs) == 432 + 432 + 36
+
+
+def test_figure_4_starts_71_times_from_one_training() -> None:
+    members = [member for member in at_paper("fig4").members["warmstart/fig4"] if member.spec.seed == 0]
+    starts = {member.labels["x"] for member in members if member.labels["panel"] == "right"}
+    assert starts == set(range(0, 351, 5))
+    parents = {member.spec.parent_spec.identity for member in members if member.spec.parent_spec is not None}
+    assert len(starts) == 71 and len(parents) == 1
+
+
+def test_tables_share_their_beginnings() -> None:
+    """Tables 2 to 4 begin with Table 1's first phases; Figures 7 and 8 have Figure 2's random initialisation."""
+
+    def runs(name: str) -> set[str]:
+        return set(at_paper(name).key_by_identity)
+
+    def parents(name: str) -> set[str]:
+        above = (run.spec.parent_spec for run in at_paper(name).runs.values())
+        return {spec.identity for spec in above if spec is not None}
+
+    assert parents("table4") <= runs("table1")
+    assert len(parents("table2") & runs("table1")) == 3 * 5
+    assert len(parents("table3") & runs("table1")) == 0  # its penalties act in both phases
+    # RI and WS of ResNets with SGD are trained once for both.
+    assert len(runs("table2") & runs("table1")) == 3 * 3 * 5
+    assert len(runs("table4") & runs("table1")) == 3 * 5
+    assert len(runs("fig7") & runs("fig2")) == 5
+    assert runs("fig2") <= runs("fig8")
+
+
+@pytest.mark.parametrize("scale", ["ci", "small"])
+def test_claims_have_rows_at_reduced_scales(scale: str) -> None:
+    """No claim of the paper is left without rows whatever the grid is reduced to."""
+    suite = config.load(scale)
+    for name in PAPER:
+        chosen = of(name)
+        settings = exhibit.settings_of(suite, chosen)
+        members = chosen.members(settings)
+        rows = [row for member in members for row in chosen.rows(member, record_of(member, even))]
+        frame = collect._long(rows)
+        if chosen.derive is not None:
+            frame = collect._long([*rows, *chosen.derive(frame)])
+        for claim in chosen.claims:
+            if not claim.also:
+                try:
+                    claim.test(frame)
+                except KeyError as error:
+                    # A scale without logistic regression or SVHN says so beside the claim.
+                    assert claim.name in ("T1b", "T1c"), f"{name} {claim.name}: {error}"
+
+
+# --- what is held against the paper --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_each_published_number_with_a_margin_joins_a_member(name: str) -> None:
+    targets = published.targets(of(name)).to_dict("records")
+    frame = frame_of(name, even, seeds=1)
+    ours = {published.name_of(row) for row in frame.to_dict("records")}
+    missing = [published.name_of(row) for row in targets if published.name_of(row) not in ours]
+    assert not missing, missing[:5]
+    if name in ("table1", "table3", "table4", "fig1", "fig2", "fig4", "fig5", "fig7", "fig9"):
+        assert len(targets) >= 6
+
+
+def test_joining_notices_a_wrong_label() -> None:
+    """The check above can fail: a number of another panel joins nothing."""
+    frame = frame_of("table3", even, seeds=1).assign(panel="l1")
+    ours = {published.name_of(row) for row in frame.to_dict("records")}
+    assert not any(published.name_of(row) in ours for row in published.targets(of("table3")).to_dict("records"))
+
+
+# --- claims --------------------------------------------------------------------------------------------------------------
+
+
+def shrink_of(member: Member) -> float:
+    panel = str(member.labels.get("panel", ""))
+    return float(panel.removeprefix("lambda=")) if panel.startswith("lambda=") else 1.0
+
+
+def tables(member: Member, samples: int) -> dict[str, Any]:
+    """Random initialisation is 4 points ahead of everything."""
+    return {"acc": 50 + noisy(member) + 4 * (member.labels["method"] == RI)}
+
+
+def gap_closed(member: Member, samples: int) -> dict[str, Any]:
+    return {"acc": 50 + noisy(member) - 4 * (member.labels["method"] == RI)}
+
+
+def noise(member: Member, samples: int) -> dict[str, Any]:
+    """Table 4's shape: noise adds accuracy and cost, and stays below random initialisation."""
+    size = float(member.labels.get("x") or 0)
+    fresh = member.labels["method"] == RI
+    return {
+        "acc": 50 + noisy(member) + (6 if fresh else 300 * size),
+        "samples": 2000 + noisy(member) if fresh else 1000 + noisy(member) + 1e5 * size,
+    }
+
+
+def free_lunch(member: Member, samples: int) -> dict[str, Any]:
+    """Noise lowers accuracy and cost but for one size, which beats random initialisation in both."""
+    size = float(member.labels.get("x") or 0)
+    best = size == 1e-3
+    return {"acc": 50 + noisy(member) - 100 * size + 9 * best, "samples": 1000 + noisy(member) - 1e4 * size}
+
+
+def damage(member: Member, samples: int) -> dict[str, Any]:
+    """Figure 4's shape: none until epoch 30, complete at 125."""
+    start = float(member.labels.get("x") or 0)
+    share = min(1.0, max(0.0, (start - 30) / 95))
+    return {"acc": 50 + noisy(member) - 3.5 * share}
+
+
+def growing_damage(member: Member, samples: int) -> dict[str, Any]:
+    """It sets in at once and never ends, but is small until late."""
+    start = float(member.labels.get("x") or 0)
+    return {"acc": 50 + noisy(member) - (1.0 if start else 0) - (2 * (start - 125) / 225 if start > 125 else 0)}
+
+
+def gradients(member: Member, samples: int) -> dict[str, Any]:
+    shrink = shrink_of(member)
+    return {"new": (10 + 40 * max(0.0, shrink - 0.3) / 0.7) * (1 + noisy(member) / 100)}
+
+
+def flat_gradients(member: Member, samples: int) -> dict[str, Any]:
+    """New samples' gradients are below twice the old ones' after a warm start and grow as the weights shrink."""
+    return {"new": (15 + 40 * (1 - shrink_of(member))) * (1 + noisy(member) / 100)}
+
+
+def shrinking(member: Member, samples: int) -> dict[str, Any]:
+    loses = {
+        "thin_resnet18": lambda factor: 20.0 * (factor < 0.1),
+        "mlp": lambda factor: 15.0 * (factor < 0.6),
+        "mlp_without_biases": lambda factor: 20.0 * (factor == 0),
+    }[member.labels["model"]]
+    return {"acc": 50 + noisy(member), "loses": loses}
+
+
+def fragile(member: Member, samples: int) -> dict[str, Any]:
+    """Everything loses accuracy in proportion, but the MLP with biases loses nothing."""
+    slope = 0.0 if member.labels["model"] == "mlp" else 30.0
+    return {"acc": 50 + noisy(member), "loses": lambda factor: slope * (1 - factor)}
+
+
+def online(member: Member, samples: int) -> dict[str, Any]:
+    """Figures 7 and 8: smaller lambda is better and dearer, and random initialisation dearest."""
+    if member.labels["method"] == RI:
+        return {"acc": 60 + noisy(member), "samples": 4000 + noisy(member)}
+    shrink = shrink_of(member)
+    noise = float(member.labels.get("x") or 0.01)
+    return {
+        "acc": 66 - 9 * shrink + noisy(member) - 3 * (noise == 1),
+        "samples": 1000 + 2000 * (1 - shrink) + noisy(member),
+    }
+
+
+def useless(member: Member, samples: int) -> dict[str, Any]:
+    """Shrinking costs accuracy and saves nothing; noise hurts."""
+    if member.labels["method"] == RI:
+        return {"acc": 60 + noisy(member), "samples": 1000 + noisy(member)}
+    shrink = shrink_of(member)
+    noise = float(member.labels.get("x") or 0.0)
+    return {
+        "acc": 50 + 5 * shrink + noisy(member) - 3 * (noise > 0),
+        "samples": 2000 + 500 * shrink + noisy(member) + 1000 * (noise > 0),
+    }
+
+
+def transferred(member: Member, samples: int) -> dict[str, Any]:
+    return {"acc": 50 + noisy(member) + {SP: 3, WS: 1, RI: 0}[member.labels["method"]]}
+
+
+def hurt_by_transfer(member: Member, samples: int) -> dict[str, Any]:
+    return {"acc": 50 + noisy(member) + {SP: -3, WS: -1, RI: 0}[member.labels["method"]]}
+
+
+CASES: dict[str, tuple[str, World, World]] = {
+    "T2": ("table2", tables, gap_closed),
+    "T3": ("table3", tables, gap_closed),
+    "T4a": ("table4", noise, free_lunch),
+    "T4b": ("table4", noise, free_lunch),
+    "T4c": ("table4", noise, free_lunch),
+    "F4a": ("fig4", damage, growing_damage),
+    "F4b": ("fig4", damage, growing_damage),
+    "F4c": ("fig4", damage, growing_damage),
+    "F5a": ("fig5", gradients, flat_gradients),
+    "F5b": ("fig5", gradients, flat_gradients),
+    "F5c": ("fig5", gradients, flat_gradients),
+    "F6a": ("fig6", shrinking, fragile),
+    "F6b": ("fig6", shrinking, fragile),
+    "F6c": ("fig6", shrinking, fragile),
+    "F7a": ("fig7", online, useless),
+    "F7b": ("fig7", online, useless),
+    "F7c": ("fig7", online, useless),
+    "F7d": ("fig7", online, useless),
+    "F8a": ("fig8", online, useless),
+    "F8b": ("fig8", online, useless),
+    "F9a": ("fig9", transferred, hurt_by_transfer),
+    "F9b": ("fig9", transferred, hurt_by_transfer),
+}
+
+
+@cache
+def made_up(name: str, world: World, seeds: int) -> pd.DataFrame:
+    fewer = {"fractions": [0.04, 0.5]} if name == "fig9" else {}
+    return frame_of(name, world, seeds=seeds, **fewer)
+
+
+def judged(claim: str, world: World, seeds: int = 3) -> str:
+    name = CASES[claim][0]
+    test = next(one.test for one in of(name).claims if one.name == claim)
+    return test(made_up(name, world, seeds)).verdict
+
+
+@pytest.mark.parametrize("claim", CASES)
+def test_claims_hold_where_they_should_and_fail_where_they_should(claim: str) -> None:
+    _, holds, fails = CASES[claim]
+    assert judged(claim, holds) == "reproduced"
+    assert judged(claim, fails) == "not reproduced"
+
+
+@pytest.mark.parametrize("claim", CASES)
+def test_one_seed_decides_nothing(claim: str) -> None:
+    _, holds, fails = CASES[claim]
+    assert judged(claim, holds, seeds=1) == judged(claim, fails, seeds=1) == "undecided"
+
+
+def test_all_claims_of_these_exhibits_are_tested_here() -> None:
+    for name in {name for name, _, _ in CASES.values()}:
+        assert {claim.name for claim in of(name).claims} <= set(CASES)
+
+
+def test_a_figure_3_that_favours_warm_starts_is_reported_and_not_judged() -> None:
+    def better(member: Member, samples: int) -> dict[str, Any]:
+        return {"acc": 50 + noisy(member) + 2 * (member.labels["method"] == WS)}
+
+    outcome = of("fig3").claims[0].test(frame_of("fig3", better, batch_sizes=[64, 128], learning_rates=[0.1]))
+    assert outcome.verdict == "undecided"
+    assert outcome.estimate == pytest.approx(2, abs=0.1)
+    assert outcome.n == 3
+
+
+def test_pareto_front_and_budget() -> None:
+    from bench.warmstart.exhibits.fig3 import best_within, front
+
+    costs, accuracies = [3.0, 1.0, 2.0, 4.0], [60.0, 50.0, 49.0, 61.0]
+    assert front(costs, accuracies) == ([1.0, 3.0, 4.0], [50.0, 60.0, 61.0])
+    assert best_within(costs, accuracies, 2.5) == 50.0
+    assert best_within(costs, accuracies, 0.5) is None
+
+
+def test_relative_differences_are_those_of_the_same_seed() -> None:
+    def world(member: Member, samples: int) -> dict[str, Any]:
+        base = 40.0 + 10 * member.spec.seed
+        return {"acc": base if member.labels["method"] == RI else 0.9 * base}
+
+    frame = frame_of("fig4", world, seeds=2, epochs=10)
+    found = frame[frame["metric"] == "acc_relative_difference"]
+    assert len(found) == 2 * 2  # starts 5 and 10
+    assert found["value"].tolist() == pytest.approx([-10.0] * 4)
+
+
+def test_a_start_without_its_random_initialisation_has_no_difference() -> None:
+    frame = frame_of("fig4", even, seeds=2, epochs=10)
+    kept = frame[~((frame["method"] == RI) & (frame["seed"] == 1))]
+    found = list(of("fig4").derive(kept))  # type: ignore[misc]
+    assert {row["seed"] for row in found} == {0}
+
+
+def test_runs_that_never_reach_the_threshold_have_no_cost_to_it() -> None:
+    def stuck(member: Member, samples: int) -> dict[str, Any]:
+        return {"rule": "cap" if member.labels["method"] == RI else "threshold"}
+
+    frame = frame_of("fig3", stuck, seeds=1, batch_sizes=[64], learning_rates=[0.1])
+    assert set(frame[frame["metric"] == "samples_to_99_train"]["method"]) == {WS}
+    with pytest.raises(KeyError, match="random_init"):
+        of("fig3").claims[0].test(frame[frame["metric"] != "val_acc"])
+
+
+# --- starts and bad input ------------------------------------------------------------------------------------------------
+
+
+def test_the_two_ends_of_shrink_perturb_are_the_runs_of_figure_2() -> None:
+    settings = of("fig2").settings()
+    own = {member.labels["method"]: member.spec for member in of("fig2").members(settings) if member.spec.seed == 0}
+    for method, (shrink, perturb) in {RI: (0, 1), WS: (1, 0)}.items():
+        run = online_shrink(
+            settings, "cifar10", "thin_resnet18", "adam", 0, increment=1000, shrink=shrink, perturb=perturb
+        )
+        assert run.identity == own[method].identity
+    later = online_shrink(
+        settings, "cifar10", "thin_resnet18", "adam", 0, increment=1000, shrink=0.6, perturb=0.01, first_round=False
+    )
+    assert later.rounds[0].start == FRESH
+    assert later.rounds[1].start == shrink_start(0.6, 0.01)
+    assert noise_start(0) == KEPT
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("fig7", {"shrinks": [1.2]}, "less than or equal to 1"),
+        ("fig7", {"perturb": -0.1}, "greater than or equal to 0"),
+        ("fig9", {"fractions": [0.0]}, "greater than 0"),
+        ("fig9", {"pairs": [{"source": "svhn", "target": "svhn"}]}, "expected two data sets"),
+        ("table4", {"noise": [-1e-3]}, "greater than 0"),
+        ("fig4", {"epochs": 4}, "leaves no start"),
+        ("fig4", {"epochs": 40, "only_starts": [50]}, "lies outside"),
+        ("fig1", {"width": 4}, "greater than or equal to 8"),
+    ],
+)
+def test_impossible_settings_are_refused(name: str, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        of(name).settings(**changes)
+    suite = config.load("paper").model_copy(update={"exhibits": {f"warmstart/{name}": changes}})
+    with pytest.raises(UserError, match=message) as raised:
+        exhibit.settings_of(suite, of(name))
+    assert len(str(raised.value).splitlines()) == 1
+    assert f"warmstart/{name}" in str(raised.value)
+
+
+def test_a_fraction_that_leaves_an_empty_round_is_one_clear_line() -> None:
+    with pytest.raises(UserError, match=r"fraction 0\.01 of 30 samples leaves a round of 0") as raised:
+        samples_of(30, 0.01)
+    assert "\n" not in str(raised.value)
+    suite = config.load("paper").model_copy(
+        update={"exhibits": {"warmstart/fig9": {"population": 30, "fractions": [0.01]}}}
+    )
+    with pytest.raises(UserError, match="leaves a round of 0"):
+        plan.make(suite, ["warmstart/fig9"])
+
+
+@pytest.mark.parametrize("name", ["fig2", "fig7", "fig8"])
+def test_an_increment_larger_than_the_data_is_one_clear_line(name: str) -> None:
+    suite = config.load("paper").model_copy(update={"exhibits": {f"warmstart/{name}": {"population": 300}}})
+    with pytest.raises(UserError, match="increment 1000: expected at most the 200 samples"):
+        plan.make(suite, [f"warmstart/{name}"])
+
+
+def test_transfer_between_data_sets_of_different_classes() -> None:
+    settings = of("fig9").settings()
+    run = transfer(settings, "cifar10", "cifar100", 0.1, 0, start=shrink_start(0.3, 1e-4))
+    assert run.parent is not None
+    assert (run.parent.classes(), run.classes()) == (10, 100)
+    assert run.rounds[0].samples == 5000
+    fresh = transfer(settings, "svhn", "cifar100", 0.1, 0, start=FRESH)
+    assert fresh.parent is None
+
+
+@pytest.fixture(params=PAPER)
+def drawn(request: pytest.FixtureRequest) -> Iterator[tuple[Exhibit, Any]]:
+    chosen = of(request.param)
+    suite = config.load("ci")
+    settings = exhibit.settings_of(suite, chosen)
+    rows = [row for member in chosen.members(settings) for row in chosen.rows(member, record_of(member, even))]
+    frame = collect._long(rows)
+    if chosen.derive is not None:
+        frame = collect._long([*rows, *chosen.derive(frame)])
+    yield chosen, chosen.draw(frame, published.of_exhibit(chosen), settings)
+
+
+def test_exhibits_draw_from_rows_alone(drawn: tuple[Exhibit, Any]) -> None:
+    chosen, made = drawn
+    if chosen.kind == "table":
+        assert len(made) and made.to_numpy().astype(str).size
+    else:
+        assert any(axes.has_data() for axes in made.axes)
+
+
+@pytest.mark.parametrize("name", ["fig3", "fig4", "fig5", "fig6", "fig7", "fig8", "fig9", "table2", "table3", "table4"])
+def test_exhibits_draw_what_there_is(name: str) -> None:
+    """Runs may be missing: an empty frame is drawn too."""
+    chosen = of(name)
+    settings = exhibit.settings_of(config.load("ci"), chosen)
+    empty = collect._long([])
+    assert chosen.draw(empty, published.of_exhibit(chosen), settings) is not None
