@@ -1,4 +1,7 @@
-"""Records to tables, figures, verdicts and the report; all of it redraws without training."""
+"""Records to tables, figures, verdicts and the report; all of it redraws without training.
+
+Seconds of work: a cluster's queue would take longer, so these run where Snakemake does.
+"""
 
 
 rule collect:
@@ -13,6 +16,7 @@ rule collect:
         PLAN.path("benchmarks", "collect", "{exhibit}.tsv")
     wildcard_constraints:
         exhibit=PLAN.constraint(),
+    localrule: True
     threads: 1
     resources:
         runtime=30,
@@ -44,6 +48,7 @@ rule draw_figure:
         PLAN.path("benchmarks", "draw", "{exhibit}.tsv")
     wildcard_constraints:
         exhibit=PLAN.constraint("figure"),
+    localrule: True
     threads: 1
     resources:
         runtime=30,
@@ -53,6 +58,8 @@ rule draw_figure:
         version=PLAN.version,
         title=PLAN.title,
         caption=PLAN.caption,
+        declared=PLAN.declared,
+        settings=PLAN.settings,
     message:
         "figure {wildcards.exhibit}"
     shell:
@@ -77,6 +84,7 @@ rule draw_table:
         PLAN.path("benchmarks", "draw", "{exhibit}.tsv")
     wildcard_constraints:
         exhibit=PLAN.constraint("table"),
+    localrule: True
     threads: 1
     resources:
         runtime=30,
@@ -86,6 +94,8 @@ rule draw_table:
         version=PLAN.version,
         title=PLAN.title,
         caption=PLAN.caption,
+        declared=PLAN.declared,
+        settings=PLAN.settings,
     message:
         "table {wildcards.exhibit}"
     shell:
@@ -108,6 +118,7 @@ rule judge:
         PLAN.path("logs", "judge.log"),
     benchmark:
         PLAN.path("benchmarks", "judge.tsv")
+    localrule: True
     threads: 1
     resources:
         runtime=30,
@@ -137,6 +148,7 @@ rule paper:
         PLAN.path("logs", "paper.log"),
     benchmark:
         PLAN.path("benchmarks", "paper.tsv")
+    localrule: True
     threads: 1
     resources:
         runtime=30,

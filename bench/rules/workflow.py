@@ -79,6 +79,15 @@ class Frozen:
     def caption(self, wildcards: Any) -> str:
         return self.content["exhibits"][wildcards.exhibit]["caption"]
 
+    def declared(self, wildcards: Any) -> str:
+        """The file that declares the exhibit: its code, for the browsable report."""
+        return self.content["exhibits"][wildcards.exhibit]["file"]
+
+    def settings(self, wildcards: Any) -> str:
+        """The exhibit's settings at this scale, ``key = value`` each."""
+        settings = self.content["exhibits"][wildcards.exhibit]["settings"]
+        return "; ".join(f"{key} = {json.dumps(value)}" for key, value in settings.items())
+
     def category(self, wildcards: Any) -> str:
         return wildcards.exhibit.split("/")[0]
 
