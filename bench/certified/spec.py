@@ -43,7 +43,7 @@ STATISTICS = {
     "mnist": ((0.0,), (1.0,)),
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     "tinyimagenet": ((0.4802, 0.4481, 0.3975), (0.2302, 0.2265, 0.2262)),
-    "synthetic_certified": ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
+    "synthetic_certified": ((0.5, 0.5, 0.5), (1.0, 1.0, 1.0)),
 }
 """Mean and standard deviation by channel that images are normalised with (protocol, section b)."""
 
