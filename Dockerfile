@@ -3,9 +3,9 @@
 # The same Python as `make env` accepts; Debian's slim image keeps it small.
 FROM python:3.11-slim
 
-# g++ for torch.compile, git so that records name their commit, make for the targets of the README.
+# g++ for torch.compile, git so that records name their commit, make for the targets of the README, rsync for the storage plugin of Kubernetes.
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends g++ git make \
+    && apt-get install --yes --no-install-recommends g++ git make rsync \
     && rm -rf /var/lib/apt/lists/*
 
 # Nothing of the image may depend on who runs it: clusters start containers under any user.

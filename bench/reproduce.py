@@ -33,7 +33,6 @@ def command_line(made: plan.Plan, profile: str) -> list[str]:
         os.path.relpath(folder),
         "--config",
         f"plan={made.layout.plan}",
-        f"python={sys.executable}",
         *_local_gpus(folder / "config.yaml", made),
     ]
 
@@ -72,7 +71,9 @@ def _alone(root: Path) -> Iterator[int]:
 
 def _snakemake(call: Sequence[str], lock: int) -> int:
     """Runs Snakemake and returns its exit code, negative for a signal; an interrupt ends its jobs before it goes up."""
-    process = subprocess.Popen([sys.executable, "-m", *call], pass_fds=(lock,))
+    # The rules call `python`: this one, whether or not its environment has been activated.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    process = subprocess.Popen([sys.executable, "-m", *call], pass_fds=(lock,), env={**os.environ, "PATH": path})
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt

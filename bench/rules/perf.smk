@@ -17,4 +17,4 @@ rule perf:
     message:
         "speed against peers"
     shell:
-        "{config[python]:q} -m bench perf 2>&1 | tee {log:q}"
+        "python -m bench perf 2>&1 | tee {log:q}"

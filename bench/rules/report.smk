@@ -27,14 +27,16 @@ rule collect:
     message:
         "records of {wildcards.exhibit}"
     shell:
-        "{config[python]:q} -m bench collect --scale {params.scale:q} --exhibits {wildcards.exhibit} > {log:q} 2>&1"
+        "python -m bench collect --scale {params.scale:q} --exhibits {wildcards.exhibit} > {log:q} 2>&1"
 
 
 rule draw_figure:
     input:
-        rules.collect.output,
+        PLAN.path("tables", "{exhibit}.parquet"),
+        PLAN.path("tables", "{exhibit}.json"),
     output:
-        multiext(PLAN.path("exhibits", "{exhibit}"), ".csv", ".pdf"),
+        PLAN.path("exhibits", "{exhibit}.csv"),
+        PLAN.path("exhibits", "{exhibit}.pdf"),
         report(
             PLAN.path("exhibits", "{exhibit}.png"),
             category=PLAN.category,
@@ -63,14 +65,16 @@ rule draw_figure:
     message:
         "figure {wildcards.exhibit}"
     shell:
-        "{config[python]:q} -m bench draw --scale {params.scale:q} --exhibits {wildcards.exhibit} > {log:q} 2>&1"
+        "python -m bench draw --scale {params.scale:q} --exhibits {wildcards.exhibit} > {log:q} 2>&1"
 
 
 rule draw_table:
     input:
-        rules.collect.output,
+        PLAN.path("tables", "{exhibit}.parquet"),
+        PLAN.path("tables", "{exhibit}.json"),
     output:
-        multiext(PLAN.path("exhibits", "{exhibit}"), ".csv", ".tex"),
+        PLAN.path("exhibits", "{exhibit}.csv"),
+        PLAN.path("exhibits", "{exhibit}.tex"),
         report(
             PLAN.path("exhibits", "{exhibit}.md"),
             category=PLAN.category,
@@ -99,7 +103,7 @@ rule draw_table:
     message:
         "table {wildcards.exhibit}"
     shell:
-        "{config[python]:q} -m bench draw --scale {params.scale:q} --exhibits {wildcards.exhibit} > {log:q} 2>&1"
+        "python -m bench draw --scale {params.scale:q} --exhibits {wildcards.exhibit} > {log:q} 2>&1"
 
 
 rule judge:
@@ -107,7 +111,8 @@ rule judge:
         PLAN.tables(),
         PLAN.exhibit_files(),
     output:
-        multiext(PLAN.path("verdicts"), ".csv", ".md"),
+        PLAN.path("verdicts.csv"),
+        PLAN.path("verdicts.md"),
         report(
             PLAN.path("verdicts.html"),
             category="Verdicts",
@@ -130,14 +135,15 @@ rule judge:
     message:
         "a verdict for every published number and claim"
     shell:
-        "{config[python]:q} -m bench judge --scale {params.scale:q} --exhibits {params.exhibits} > {log:q} 2>&1"
+        "python -m bench judge --scale {params.scale:q} --exhibits {params.exhibits} > {log:q} 2>&1"
 
 
 rule paper:
     input:
-        rules.judge.output,
+        PLAN.path("verdicts.csv"),
+        PLAN.path("index.html"),
         PLAN.exhibit_files(),
-        "paper/main.typ",
+        local("paper/main.typ"),
     output:
         report(
             PLAN.path("paper.pdf"),
@@ -159,4 +165,4 @@ rule paper:
     message:
         "the report"
     shell:
-        "{config[python]:q} -m bench paper --scale {params.scale:q} --exhibits {params.exhibits} > {log:q} 2>&1"
+        "python -m bench paper --scale {params.scale:q} --exhibits {params.exhibits} > {log:q} 2>&1"

@@ -21,12 +21,12 @@ rule fetch:
     message:
         "data sets of scale {PLAN.scale}"
     shell:
-        "{config[python]:q} -m bench fetch --scale {params.scale:q} > {log:q} 2>&1"
+        "python -m bench fetch --scale {params.scale:q} > {log:q} 2>&1"
 
 
 rule run:
     input:
-        data=rules.fetch.output,
+        data=PLAN.path("batches", "data.done"),
         parents=lambda wildcards: PLAN.before(wildcards.batch),
     output:
         touch(PLAN.marker("{batch}")),
@@ -45,4 +45,4 @@ rule run:
     message:
         "training batch {wildcards.batch}"
     shell:
-        "{config[python]:q} -m bench run --scale {params.scale:q} --batch {wildcards.batch} > {log:q} 2>&1"
+        "python -m bench run --scale {params.scale:q} --batch {wildcards.batch} > {log:q} 2>&1"

@@ -41,7 +41,10 @@ class Frozen:
         return self.content["source"]
 
     def path(self, *parts: str) -> str:
-        return str(self.root.joinpath(*parts))
+        """A file below the results. All machines see it there: where a cluster has a storage of its own, it is left out."""
+        from snakemake.io import local
+
+        return local(str(self.root.joinpath(*parts)))
 
     @cached_property
     def _batches(self) -> dict[str, dict[str, Any]]:
