@@ -6,7 +6,7 @@ Data are fetched where Snakemake runs: the nodes of a cluster often reach no ser
 
 rule fetch:
     output:
-        touch(PLAN.path("batches", "data.done")),
+        touch(PLAN.marker("data")),
     log:
         PLAN.path("logs", "fetch.log"),
     benchmark:
@@ -26,7 +26,7 @@ rule fetch:
 
 rule run:
     input:
-        data=PLAN.path("batches", "data.done"),
+        data=PLAN.marker("data"),
         parents=lambda wildcards: PLAN.before(wildcards.batch),
     output:
         touch(PLAN.marker("{batch}")),

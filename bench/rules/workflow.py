@@ -55,7 +55,8 @@ class Frozen:
         return {key: batch["name"] for batch in self.content["batches"] for key in batch["keys"]}
 
     def marker(self, batch: str) -> str:
-        return self.path("batches", f"{batch}.done")
+        """Says that a batch, or "data", is done. It may be in a cluster's storage: a job with local files runs locally."""
+        return str(self.root / "batches" / f"{batch}.done")
 
     def before(self, batch: str) -> list[str]:
         """Markers of the batches whose artefacts this one starts from."""
