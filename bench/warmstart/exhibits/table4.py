@@ -34,6 +34,7 @@ from bench.warmstart.spec import Restart
 if TYPE_CHECKING:
     import pandas as pd
 
+ONE_SEED = {"ci": "one seed has no interval"}
 NOISY = "warm_start_noise"
 
 
@@ -163,13 +164,14 @@ EXHIBIT = Exhibit(
     draw=draw,
     margins={"val_acc": 2.0},
     claims=(
-        Claim("T4a", "More noise gives a higher accuracy than none.", "Table 4", noise_helps),
-        Claim("T4b", "More noise takes longer to train than none.", "Table 4", noise_costs),
+        Claim("T4a", "More noise gives a higher accuracy than none.", "Table 4", noise_helps, beyond=ONE_SEED),
+        Claim("T4b", "More noise takes longer to train than none.", "Table 4", noise_costs, beyond=ONE_SEED),
         Claim(
             "T4c",
             "No size of noise is both more accurate and cheaper than random initialisation.",
             "Table 4, section 4",
             nothing_beats_fresh,
+            beyond=ONE_SEED,
         ),
     ),
 )
