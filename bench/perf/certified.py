@@ -10,6 +10,7 @@ memory allows.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import torch
@@ -97,13 +98,14 @@ class Plain:
         self.spec, self.within = spec, Range.of(spec.dataset, device)
         self.model = draw_network(spec, spec.shape(), spec.classes()).to(device).train()
         assert isinstance(self.model, nn.Sequential)
+        self.layers = list(self.model)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=spec.lr, fused=True)
 
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
         images = images.contiguous()
         _, radius, lower, upper = _ends(self.spec, self.within, images)
         clean, pairs = images, []
-        for layer in list(self.model)[:-1]:
+        for layer in self.layers[:-1]:
             if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
                 dims = [0, *range(2, clean.dim())]
                 variance, mean = torch.var_mean(clean, dim=dims, correction=0)
@@ -125,7 +127,8 @@ class Plain:
                     pairs.append(((lower + upper) / 2, (upper - lower) / 2))
                 lower, upper = layer(lower), layer(upper)
             clean = layer(clean)
-        last = self.model[-1]
+        last = self.layers[-1]
+        assert isinstance(last, nn.Linear)
         rest = others(labels, last.out_features)
         rows = last.weight[labels][:, None] - last.weight[rest]
         margins = (rows.clamp(min=0) * lower[:, None] + rows.clamp(max=0) * upper[:, None]).sum(2)
@@ -138,7 +141,7 @@ def _apply(layer: nn.Module, weight: Tensor, x: Tensor, *, bias: bool = True) ->
     added = layer.bias if bias else None
     if isinstance(layer, nn.Linear):
         return F.linear(x, weight, added)
-    return F.conv2d(x, weight, added, layer.stride, layer.padding)  # type: ignore[arg-type]
+    return F.conv2d(x, weight, added, layer.stride, layer.padding)
 
 
 def _ends(spec: Certified, within: Range, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -296,33 +299,25 @@ def verification_of(device: torch.device, turns: int) -> Iterator[dict[str, Any]
         size = min(count, batch_size(model, images, [method], spec.classes()))
         bounded = lirpa.Bounded(model, images[:2])
 
-        def turn(
-            at_once: int,
-            method: str = method,
-            images: Tensor = images,
-            labels: Tensor = labels,
-            lower: Tensor = lower,
-            upper: Tensor = upper,
-            bounded: lirpa.Bounded = bounded,
-        ) -> float:
-            def work() -> float:
-                for start in range(0, len(images), at_once):
-                    part = slice(start, start + at_once)
-                    bounded.margins(images[part], lower[part], upper[part], labels[part], [method])
-                if device.type == "cuda":
-                    torch.cuda.synchronize(device)
-                return len(images)
-
-            with torch.no_grad():
-                return rate(work)
-
+        work = partial(_verified, bounded, (images, lower, upper, labels), method)
+        ours, peer = (partial(rate, partial(work, at_once)) for at_once in (size, 1))
         yield {
             "path": "certified/verify",
             "variant": f"{lirpa.NAMES[method]}, cnn7{'' if device.type == 'cuda' else ' of width 8'}",
             "unit": "images/s",
-            **alternate(lambda turn=turn, size=size: turn(size), lambda turn=turn: turn(1), turns=turns).row(),
+            **alternate(ours, peer, turns=turns).row(),
             "note": f"{size} at once against one by one",
         }
+
+
+@torch.no_grad()
+def _verified(bounded: lirpa.Bounded, given: tuple[Tensor, ...], method: str, at_once: int) -> float:
+    """Bounds the margins of all images, `at_once` at a time; returns their number."""
+    for x, lower, upper, labels in zip(*(tensor.split(at_once) for tensor in given), strict=True):
+        bounded.margins(x, lower, upper, labels, [method])
+    if given[0].is_cuda:
+        torch.cuda.synchronize()
+    return len(given[0])
 
 
 def rows(
