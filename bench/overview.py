@@ -106,7 +106,7 @@ def as_text(made: Plan, *, every_run: bool = False) -> str:
 
 def _summary(made: Plan, todo: list[Planned]) -> str:
     everything, missing = plan.total(made.runs.values()), plan.total(todo)
-    kinds = {run.spec.cost().kind for run in made.runs.values()}
+    kinds = {run.cost.kind for run in made.runs.values()}
     rates = plan.throughput()
     assumed = [
         machine

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,11 @@ class Planned:
     why: str = "new"
     exhibits: list[str] = field(default_factory=list)
     used: str = ""
+
+    @cached_property
+    def cost(self) -> Cost:
+        """The estimate, made once: a plan adds it up for every exhibit."""
+        return self.spec.cost()
 
 
 @dataclass(frozen=True)
@@ -199,7 +204,7 @@ def batches(plan: Plan) -> list[Batch]:
     """Joins runs into jobs of about ``batch_minutes``; a family of parents and children stays together if it fits."""
     machine = machine_kind(plan.suite)
     todo = {run.key: run for run in plan.to_train()}
-    minutes = {key: 60 * hours(run.spec.cost(), machine) for key, run in todo.items()}
+    minutes = {key: 60 * hours(run.cost, machine) for key, run in todo.items()}
     root: dict[str, str] = {}
     families: dict[str, list[str]] = {}
     for key, run in todo.items():
@@ -214,7 +219,7 @@ def batches(plan: Plan) -> list[Batch]:
         parents = [todo[key].spec.parent_spec for key in job]
         before = {names[plan.key(parent)] for parent in parents if parent is not None and plan.key(parent) in todo}
         own = names[job[0]]
-        memory = max(todo[key].spec.cost().memory_mb for key in job)
+        memory = max(todo[key].cost.memory_mb for key in job)
         gpus = gpus_for([todo[key].spec for key in job], plan.suite, plan.suite.gpus_per_job)
         spent = sum(minutes[key] for key in job)
         made.append(Batch(own, tuple(job), tuple(sorted(before - {own})), spent, memory, gpus))
@@ -309,7 +314,7 @@ def total(runs: Iterable[Planned]) -> dict[str, float]:
     """Summed estimate: amount by unit, flops, hours by machine."""
     sums = {"samples": 0.0, "tokens": 0.0, "flops": 0.0, "hours_cpu": 0.0, "hours_gpu": 0.0}
     for run in runs:
-        cost = run.spec.cost()
+        cost = run.cost
         sums[cost.unit] += cost.amount
         sums["flops"] += cost.flops
         sums["hours_cpu"] += hours(cost, "cpu")
