@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -58,7 +59,7 @@ def allowed(schema: dict[str, Any]) -> str:
     if "const" in schema:
         return str(schema["const"])
     if "$ref" in schema:
-        return schema["$ref"].rsplit("/", 1)[-1]
+        return re.split(r"[/.]", schema["$ref"])[-1]
     kind = schema.get("type")
     if kind == "array":
         return f"list of {allowed(schema.get('items', {})) or 'values'}"
