@@ -90,3 +90,19 @@ def test_settings_take_paper_wide_then_own_values(invented: Path, tmp_path: Path
     table = exhibit.settings_of(suite, found["invented/distance"])
     assert table.seeds == 2
     assert table.at_protocol()  # fewer seeds leave each number comparable
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("exhibits: {warmstart/table1: {datasets: [cifar11]}}", "datasets"),
+        ("exhibits: {warmstart/table1: {models: [resnet19]}}", "models"),
+    ],
+)
+def test_an_unknown_data_set_or_model_is_one_line_that_names_what_is_allowed(
+    tmp_path: Path, text: str, expected: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        exhibit.check(config.load(write(tmp_path, f"scale: x\n{text}\n")))
+    (line,) = str(caught.value).splitlines()
+    assert expected in line and ("cifar10" in line or "thin_resnet18" in line)
