@@ -35,7 +35,7 @@ def pgd(
     """
     start = torch.rand(centre.shape, generator=generator).to(centre) * 2 - 1
     # Positions relative to the box, so that a step is a share of each pixel's own range.
-    where = start.contiguous(memory_format=torch.channels_last)
+    where = start.to(memory_format=torch.channels_last) if _channels_last(centre) else start
     for number in range(steps):
         where.requires_grad_(True)
         loss = F.cross_entropy(model(centre + radius * where), labels, reduction="sum")
@@ -43,3 +43,7 @@ def pgd(
         size = step * (late if 2 * number >= steps else 1.0)
         where = (where.detach() + size * slope.sign()).clamp(-1, 1)
     return centre + radius * where.detach()
+
+
+def _channels_last(images: Tensor) -> bool:
+    return images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()

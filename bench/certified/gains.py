@@ -55,7 +55,9 @@ def train(spec: Initialisation, context: Context) -> Outcome:
     order = torch.randperm(len(data.train), generator=seeds.generator("certified", spec.dataset, "init", spec.seed))
     mean, std = STATISTICS[spec.dataset]
     chosen = order[: spec.batch]
-    pool = Pool.make(data.train[chosen], data.train_labels[chosen], mean=mean, std=std, device=context.device)
+    pool = Pool.make(
+        data.train[chosen], data.train_labels[chosen], mean=mean, std=std, device=context.device, channels_last=False
+    )
     model = draw_network(spec, shape, classes).to(context.device).train(spec.mode == "train")
     within = Range.of(spec.dataset, context.device)
     batch, _ = pool.take(torch.arange(len(chosen), device=context.device))

@@ -16,7 +16,7 @@ from bench.certified import epsilon, evaluate
 from bench.certified.init import initialise
 from bench.certified.interval import box, first_not_finite
 from bench.certified.spec import PHASES, Certified, Initialisation
-from bench.certified.split import Split, make_split
+from bench.certified.split import Split, make_split, prefers_channels_last
 from bench.certified.step import Step, Sums
 from bench.data.augment import crop_and_flip
 from bench.errors import FailedRun
@@ -97,10 +97,12 @@ class Trainer:
 
     def __init__(self, spec: Certified, context: Context):
         self.spec, self.context = spec, context
-        self.split: Split = make_split(spec, context)
         self.done = Progress(**(context.resume() or {}))
-        model = draw_network(spec, spec.shape(), spec.classes()).to(context.device)
-        self.model = model.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.model = draw_network(spec, spec.shape(), spec.classes()).to(context.device).train()
+        channels_last = prefers_channels_last(self.model, context.device)
+        if channels_last:
+            self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.split: Split = make_split(spec, context, channels_last=channels_last)
         if self.done.model is not None:
             self.model.load_state_dict(self.done.model)
         self.count = len(self.split.fit)
