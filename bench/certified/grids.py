@@ -353,16 +353,23 @@ def absolute(frame: Any, outcome: stats.Outcome, **cell: Any) -> stats.Outcome:
     return replace(outcome, verdict="not comparable", detail=detail)
 
 
-def substitution(settings: CertifiedSettings, course: Course) -> str:
-    """Data set, radius and schedule for titles, with what departs from the paper."""
-    role, schedule = BLOCKS[course].role, settings.schedule(course)
+def substitution(settings: CertifiedSettings, course: Course, *, parts: int = 1, schedule: bool = True) -> str:
+    """Data set, radius and schedule for titles, with what departs from the paper.
+
+    Args:
+        parts: lines that the title may take.
+        schedule: whether to name it.
+    """
+    role = BLOCKS[course].role
     actual, own = settings.dataset(role), settings.target(role)
-    parts = [DATASETS[role] if actual == _DATA[role] else f"{DATASETS[role]} (generated images)"]
-    parts.append(f"eps {radius_text(own)}")
-    parts.append(f"{schedule.name()} epochs")
+    texts = [DATASETS[role] if actual == _DATA[role] else f"{DATASETS[role]} (generated images)"]
+    texts.append(f"eps {radius_text(own)}")
     if role in settings.population:
-        parts.append(f"{min(settings.population[role], SHAPES[actual][2]):,} images")
-    return ", ".join(parts)
+        texts.append(f"{min(settings.population[role], SHAPES[actual][2]):,} images")
+    if schedule:
+        texts.append(f"{settings.schedule(course).name()} epochs")
+    cut = len(texts) if parts == 1 else len(texts) - 1
+    return ", ".join(texts[:cut]) + (",\n" + ", ".join(texts[cut:]) if texts[cut:] else "")
 
 
 def radius_text(radius: float) -> str:

@@ -89,12 +89,13 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: GainSettings) -
     from bench.report import figure
 
     drawn, (axes,) = figure.panels(1, 1, width="single", height=2.7)
+    figure.look(axes, "ours")  # its look is not to be taken by another
     for init in SHOWN:
         chosen = frame[(frame["metric"] == "width") & (frame["method"] == init)]
         figure.band(axes, chosen, series="ours" if init == IBP_INIT else init, label=INITS[init])
     axes.set(yscale="log", xlabel="layer (0: input)", ylabel="mean width of the bounds")
     figure.legend(axes, published=False)
-    drawn.suptitle(f"CNN-7 without BatchNorm at initialisation, {settings.about()}")
+    drawn.suptitle(f"CNN-7 without BatchNorm,\n{settings.about()}")
     return drawn
 
 

@@ -24,6 +24,7 @@ from bench.certified.course_grid import (
     CourseSettings,
     course_members,
     each_panel,
+    settle_looks,
     share_rows,
 )
 from bench.certified.grids import BLOCKS, NAMES, by_seed, substitution
@@ -77,6 +78,7 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: CourseSettings)
     from bench.report import figure
 
     drawn, axes = figure.panels(len(settings.courses), 3, sharey="row")
+    settle_looks(axes[0])
     for index, course in enumerate(settings.courses):
         panel, schedule = BLOCKS[course].panel, settings.schedule(course)
         own = frame[frame["panel"] == panel]
@@ -86,13 +88,13 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: CourseSettings)
                 chosen = own[(own["metric"] == metric) & (own["method"] == method)]
                 figure.band(place, chosen, series=LOOKS[method], label=NAMES[method])
             place.axvline(schedule.warmup, linestyle="--", color="0.5", linewidth=0.8)
-            place.set(xlabel="epoch", title=f"{name}, {schedule.name()} epochs", ylim=(0, 103))
-        places[0].set_ylabel("neurons (%)")
+            place.set(xlabel="epoch", title=name, ylim=(0, 103))
+        places[0].set_ylabel(f"neurons (%), {schedule.epochs} epochs")
         final = [_last(own, method) for method in SERIES]
         figure.bars(places[2], [f"r{number}" for number in (1, 3, 4, 7, 8)], final, series=[LOOKS[m] for m in SERIES])
         places[2].set(title="active or unstable, last epoch")
     figure.legend(axes[0], published=False)
-    drawn.suptitle(f"CNN-7, {substitution(settings, settings.courses[-1])}")
+    drawn.suptitle(f"CNN-7, {substitution(settings, settings.courses[-1], schedule=False)}")
     return drawn
 
 

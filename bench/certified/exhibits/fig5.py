@@ -76,7 +76,7 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Fi
     axes.axvline(settings.schedule(settings.course).warmup, linestyle="--", color="0.5", linewidth=0.8)
     axes.set(xlabel="epoch", ylabel="verified error on training images (%)")
     figure.legend(axes, published=False)
-    drawn.suptitle(f"ResNeXt, {substitution(settings, settings.course)}")
+    drawn.suptitle(f"ResNeXt, {substitution(settings, settings.course, parts=2)}")
     return drawn
 
 

@@ -67,6 +67,7 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: CertifiedSettin
         for state in STATES:
             chosen = frame[(frame["metric"] == f"radius_{state}") & (frame["method"] == method)]
             figure.band(place, chosen, series=state, label=state)
+        place.xaxis.get_major_locator().set_params(integer=True)
         place.set(xlabel="ReLU layer", title=NAMES[method], yscale="log")
     axes[0].set_ylabel("mean radius of the bounds")
     figure.legend(axes[0], published=False)

@@ -55,7 +55,7 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: CourseSettings)
         place.set(xlabel="ramp (%)", title=NAMES[method], ylim=(0, 103))
     axes[0].set_ylabel("active or unstable neurons (%)")
     figure.legend(axes[0], published=False)
-    drawn.suptitle(f"CNN-7, {substitution(settings, settings.courses[-1])}")
+    drawn.suptitle(f"CNN-7, {substitution(settings, settings.courses[-1], schedule=False)}")
     return drawn
 
 
