@@ -60,6 +60,8 @@ def inactive_tighter(frame: Any) -> stats.Outcome:
 
 
 def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: CertifiedSettings) -> Figure:
+    from matplotlib.ticker import MaxNLocator
+
     from bench.report import figure
 
     drawn, axes = figure.panels(1, len(SHOWN), sharey=True)
@@ -67,7 +69,7 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: CertifiedSettin
         for state in STATES:
             chosen = frame[(frame["metric"] == f"radius_{state}") & (frame["method"] == method)]
             figure.band(place, chosen, series=state, label=state)
-        place.xaxis.get_major_locator().set_params(integer=True)
+        place.xaxis.set_major_locator(MaxNLocator(integer=True))
         place.set(xlabel="ReLU layer", title=NAMES[method], yscale="log")
     axes[0].set_ylabel("mean radius of the bounds")
     figure.legend(axes[0], published=False)
