@@ -152,7 +152,10 @@ def _extra() -> Iterable[str]:
     root = Path(folder)
     if not root.is_dir():
         raise UserError(f"BENCH_EXTRA={folder}: no such folder; it should hold Python files that define EXHIBIT")
-    if "bench_extra" not in sys.modules:
+    if list(getattr(sys.modules.get("bench_extra"), "__path__", ())) != [str(root)]:
+        # The variable may have changed since, where several folders are looked at in one process.
+        for name in [name for name in sys.modules if name.partition(".")[0] == "bench_extra"]:
+            del sys.modules[name]
         spec = importlib.util.spec_from_loader("bench_extra", loader=None, is_package=True)
         assert spec is not None
         package = importlib.util.module_from_spec(spec)
