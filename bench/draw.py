@@ -45,7 +45,7 @@ def _gap(chosen: Exhibit, why: str) -> Any:
         import pandas as pd
 
         return pd.DataFrame({chosen.title: [why]})
-    drawn, (axes,) = figure.panels(1, 1)
+    drawn, (axes,) = figure.panels(1, 1, height=1.4)
     axes.set_axis_off()
     axes.text(0.5, 0.5, why, ha="center", va="center", wrap=True, transform=axes.transAxes)
     drawn.suptitle(chosen.title)

@@ -38,6 +38,9 @@ ALIKE = {"phase1_half": 6, "ours": 0, "vanilla_ibp": 1, "crown_ibp": 2}
 
 MOST_MARKERS = 25
 
+NOTE_INCHES = 0.14
+"""Height of the line that names missing runs."""
+
 
 def panels(
     rows: int,
@@ -178,7 +181,12 @@ def save(drawn: Figure, stem: Path, *, missing: Sequence[str] = ()) -> None:
     """Writes ``stem.pdf`` and ``stem.png``; equal input gives equal bytes. Missing runs are named on the figure."""
     if missing:
         count = f"{len(missing)} runs missing" if len(missing) > 1 else f"run missing: {missing[0]}"
-        drawn.text(0.995, 0.005, count, ha="right", va="bottom", fontsize=6, color="#D55E00")
+        # A line of its own below the axes' labels.
+        line = NOTE_INCHES / drawn.get_figheight()
+        engine = drawn.get_layout_engine()
+        if engine is not None:
+            engine.set(rect=(0, line, 1, 1 - line))
+        drawn.text(0.995, 0.2 * line, count, ha="right", va="bottom", fontsize=6, color="#D55E00")
     for suffix, metadata in (
         ("pdf", {"CreationDate": None, "Producer": None, "Creator": "warmbench"}),
         ("png", {"Software": None}),
