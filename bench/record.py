@@ -54,6 +54,11 @@ class Record:
     def costs(self) -> dict[str, float]:
         return self.outcome.costs
 
+    @property
+    def alone(self) -> bool:
+        """Whether the run had the machine to itself from beginning to end, so that its seconds mean something."""
+        return bool(self.provenance.get("alone"))
+
     def results(self) -> dict[str, Any]:
         """What must be equal between two trainings of the same run: metrics and series without times."""
         series = {

@@ -293,22 +293,41 @@ def final_rows(member: Member, record: Record, metric: str = "val_acc") -> Itera
     """Accuracy and cost of a two-phase or fresh run: percent, samples to the stop, seconds."""
     yield accuracy_row(member, record, metric)
     yield row(member, "samples_to_stop", record.costs["samples"])
-    yield row(member, "train_time_s", record.costs["seconds"])
+    if record.alone:
+        yield row(member, "train_time_s", record.costs["seconds"])
     yield row(member, "train_acc_final", record.metrics["train_acc"])
 
 
-def round_rows(member: Member, record: Record) -> Iterable[Row]:
-    """Accuracy, samples and seconds by round of an online run, at the sample counts of the paper's x axis."""
+def round_rows(member: Member, record: Record, **panels: str) -> Iterable[Row]:
+    """Accuracy, samples and seconds by round of an online run, at the sample counts of the paper's x axis.
+
+    Args:
+        member: names the numbers.
+        record: of the run; seconds are given when it had the machine to itself.
+        panels: ``accuracy`` and ``cost``, the names of the figure's panels.
+    """
+    accuracy_labels = {"panel": panels["accuracy"]} if panels else {}
+    cost_labels = {"panel": panels["cost"]} if panels else {}
     rounds = record.series["rounds"]
     for samples, accuracy, visited, seconds in zip(
         rounds["n_samples"], rounds["report_acc"], rounds["samples"], rounds["seconds"], strict=True
     ):
         at = {"x_name": "n_samples", "x": samples}
-        yield row(member, "val_acc", accuracy, **at, panel="left")
-        yield row(member, "samples_round", visited, **at, panel="right")
-        yield row(member, "train_time_round", seconds, **at, panel="right")
+        yield row(member, "val_acc", accuracy, **at, **accuracy_labels)
+        yield row(member, "samples_round", visited, **at, **cost_labels)
+        if record.alone:
+            yield row(member, "train_time_round", seconds, **at, **cost_labels)
     yield row(member, "samples_total", record.costs["samples"])
-    yield row(member, "train_time_total", record.costs["seconds"], panel="right")
+    if record.alone:
+        yield row(member, "train_time_total", record.costs["seconds"], **cost_labels)
+
+
+def round_cost(frame: Any) -> tuple[str, str]:
+    """Metric and axis label of a round's cost: seconds where every run had the machine to itself, samples otherwise."""
+    timed, all_runs = (set(frame[frame["metric"] == name]["key"]) for name in ("train_time_round", "samples_round"))
+    if timed and timed == all_runs:
+        return "train_time_round", "training time of a round (s)"
+    return "samples_round", "samples visited in a round"
 
 
 def by_seed(frame: Any, metric: str, **labels: Any) -> dict[int, float]:

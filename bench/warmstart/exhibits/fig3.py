@@ -88,7 +88,8 @@ def rows(member: Member, record: Record) -> Iterable[Row]:
     # A training that ended on a plateau or at the cap never reached the threshold, and has no such cost.
     if record.series["rounds"]["stop_rule"][-1] == "threshold":
         yield row(member, "samples_to_99_train", record.costs["samples"])
-        yield row(member, "time_to_99_train_s", record.costs["seconds"])
+        if record.alone:
+            yield row(member, "time_to_99_train_s", record.costs["seconds"])
 
 
 def dots(frame: Any, method: str, cost: str) -> Any:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, row
+from bench.exhibit import Claim, Exhibit, Member, Row
 from bench.record import Record
 from bench.warmstart.grids import (
     NAMES,
@@ -29,6 +29,8 @@ from bench.warmstart.grids import (
     by_seed,
     last_round,
     online_shrink,
+    round_cost,
+    round_rows,
     substitution,
 )
 
@@ -83,16 +85,7 @@ def members(settings: Settings) -> list[Member]:
 
 
 def rows(member: Member, record: Record) -> Iterable[Row]:
-    rounds = record.series["rounds"]
-    for samples, accuracy, visited, seconds in zip(
-        rounds["n_samples"], rounds["report_acc"], rounds["samples"], rounds["seconds"], strict=True
-    ):
-        at = {"x_name": "n_samples", "x": samples}
-        yield row(member, "val_acc", accuracy, **at)
-        yield row(member, "samples_round", visited, **at)
-        yield row(member, "train_time_round", seconds, **at)
-    yield row(member, "samples_total", record.costs["samples"])
-    yield row(member, "train_time_total", record.costs["seconds"])
+    return round_rows(member, record)
 
 
 def at_end(frame: Any, shrink: float | None) -> dict[int, float]:
@@ -166,15 +159,16 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Fi
     for shrink in settings.shrinks:
         noise = settings.perturb if shrink else settings.perturb_at_zero
         series.append((panel(shrink), f"λ = {shrink:g}, s = {noise:g}", {"method": SP, "panel": panel(shrink)}))
+    cost, title = round_cost(frame)
     for name, label, labels in series:
-        for metric, place in (("val_acc", axes[0]), ("train_time_round", axes[1])):
+        for metric, place in (("val_acc", axes[0]), (cost, axes[1])):
             own, theirs = frame[frame["metric"] == metric], paper[paper["metric"] == metric]
             for column, value in labels.items():
                 own, theirs = own[own[column] == value], theirs[theirs[column] == value]
             figure.band(place, own, series=name, label=label)
             figure.published_points(place, theirs, series=name)
     axes[0].set(xlabel="samples", ylabel="validation accuracy (%)")
-    axes[1].set(xlabel="samples", ylabel="training time of a round (s)")
+    axes[1].set(xlabel="samples", ylabel=title)
     figure.legend(axes[1], published=bool(len(paper)), rescaled=stretch != 1, loc="upper left")
     drawn.suptitle(substitution(settings, "cifar10"))
     return drawn
@@ -184,9 +178,10 @@ EXHIBIT = Exhibit(
     name="warmstart/fig7",
     title="Figure 7: online learning with shrink perturb",
     caption=(
-        "Validation accuracy (left) and training time (right) by round when each starts from λ times the last round's "
+        "Validation accuracy (left) and cost of training (right) by round when each starts from λ times the last round's "
         "weights plus s times a new network. Bands are 95 % intervals over seeds, hollow markers every third published "
-        "round; the published seconds are of a P100 and are context."
+        "round. The cost is in seconds, beside the published ones of a P100 as context, where all runs had the machine to "
+        "themselves, and in samples elsewhere."
     ),
     kind="figure",
     settings=Settings,

@@ -90,7 +90,8 @@ def rows(member: Member, record: Record) -> Iterable[Row]:
     yield row(member, "val_acc", accuracies[-1])
     yield row(member, "val_acc_mean", sum(accuracies) / len(accuracies))
     yield row(member, "samples_total", record.costs["samples"])
-    yield row(member, "train_time_total", record.costs["seconds"])
+    if record.alone:
+        yield row(member, "train_time_total", record.costs["seconds"])
 
 
 def cell(frame: Any, metric: str, shrink: float, noise: float) -> dict[int, float]:
@@ -188,6 +189,9 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Fi
         ),
         strict=True,
     ):
+        if metric == "train_time_total" and not (frame["metric"] == metric).any():
+            place.set_axis_off()  # no run had the machine to itself
+            continue
         _heat(place, frame, metric, title, settings)
     drawn.suptitle(f"{substitution(settings, 'cifar10')}; (0, 1) is random init, (1, 0) warm start")
     return drawn

@@ -74,7 +74,8 @@ def members(settings: Settings) -> list[Member]:
 def rows(member: Member, record: Record) -> Iterable[Row]:
     yield accuracy_row(member, record)
     yield row(member, "samples_to_stop", record.costs["samples"])
-    yield row(member, "train_time", record.costs["seconds"] / 60)
+    if record.alone:
+        yield row(member, "train_time", record.costs["seconds"] / 60)
 
 
 def _cells(frame: Any) -> list[tuple[str, float]]:
