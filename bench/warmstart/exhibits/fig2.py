@@ -104,6 +104,7 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Fi
             figure.published_points(place, own, series=method)
     axes[0].set(xlabel="samples", ylabel="validation accuracy (%)")
     axes[1].set(xlabel="samples", ylabel=title)
+    axes[1].set_ylim(bottom=0)
     figure.legend(axes[0], published=bool(len(paper)), rescaled=stretch != 1)
     drawn.suptitle(substitution(settings, "cifar10"))
     return drawn

@@ -169,6 +169,7 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Fi
             figure.published_points(place, theirs, series=name)
     axes[0].set(xlabel="samples", ylabel="validation accuracy (%)")
     axes[1].set(xlabel="samples", ylabel=title)
+    axes[1].set_ylim(bottom=0)
     figure.legend(axes[1], published=bool(len(paper)), rescaled=stretch != 1, loc="upper left")
     drawn.suptitle(substitution(settings, "cifar10"))
     return drawn
