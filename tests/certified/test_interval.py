@@ -142,7 +142,7 @@ class Functional(nn.Module):
         y = F.avg_pool2d(torch.relu(self.norm(y + y)), 2)
         z = self.grouped(y).relu()
         z = torch.add(z, F.avg_pool2d(y, kernel_size=2))
-        return self.last(F.relu(self.first(y.view(x.size(0), -1))))
+        return self.last(F.relu(self.first(z.view(x.size(0), -1))))
 
 
 class Averaged(nn.Module):
