@@ -21,6 +21,7 @@ INVENTED = HERE.parent / "invented"
 KINDS = ("invented", *sorted(path.stem for path in (HERE / "kinds").glob("*.py") if path.stem != "family"))
 MOMENTS = ("a step", "half a file", "before a file has its name", "after a file has its name")
 Train = Callable[..., int]
+pytestmark = pytest.mark.timeout(1800)  # a property with many examples; on a busy machine each takes seconds
 
 
 @pytest.fixture(scope="module")
