@@ -252,7 +252,7 @@ def further(plan: Plan) -> list[Entry]:
 
 def entries_of(plan: Plan) -> list[Entry]:
     """All entries of the plan's exhibits, in their order."""
-    read = {name: collect.read(plan, name) for name in plan.members}
+    read = {name: collect.read(plan, name) for name in document.in_order(plan.members)}
     found: list[Entry] = []
     for name, (frame, facts) in read.items():
         subject = Subject(plan, name, frame, facts)
@@ -327,7 +327,7 @@ def judge(plan: Plan, *, strict: bool = False, tell: Callable[[str], None] = pri
 def exhibits_of(plan: Plan) -> list[document.Shown]:
     """What the page and the report say about each exhibit."""
     shown = []
-    for name in plan.members:
+    for name in document.in_order(plan.members):
         chosen = exhibit.registry()[name]
         _, facts = collect.read(plan, name)
         departures = {
@@ -351,7 +351,7 @@ def exhibits_of(plan: Plan) -> list[document.Shown]:
                 code=chosen.file,
             )
         )
-    return document.in_order(shown)
+    return shown
 
 
 def _short(value: Any) -> str:

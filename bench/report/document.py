@@ -8,7 +8,7 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,16 +64,19 @@ class Shown:
         return self.name.split("/")[1]
 
 
-def in_order(shown: Sequence[Shown]) -> list[Shown]:
-    """Papers as they come; in each its own tables and figures by number, then what goes beyond it."""
+def place(name: str) -> tuple[int, int, int, str]:
+    """Where an exhibit stands in its paper: tables and figures by number, then what goes beyond it."""
+    short = name.split("/")[1]
+    own = re.fullmatch(r"(table|fig)(\d+)", short)
+    number = (0, ("table", "fig").index(own[1]), int(own[2])) if own else (1, 0, 0)
+    return (*number, short)
 
-    def place(item: Shown) -> tuple[int, int, int, str]:
-        own = re.fullmatch(r"(table|fig)(\d+)", item.short)
-        number = (0, ("table", "fig").index(own[1]), int(own[2])) if own else (1, 0, 0)
-        return (*number, item.short)
 
-    papers = list(dict.fromkeys(item.paper for item in shown))
-    return [item for paper in papers for item in sorted((i for i in shown if i.paper == paper), key=place)]
+def in_order(names: Iterable[str]) -> list[str]:
+    """Papers as they come, and each one's exhibits by `place`."""
+    known = list(names)
+    papers = list(dict.fromkeys(name.split("/")[0] for name in known))
+    return [name for paper in papers for name in sorted((n for n in known if n.split("/")[0] == paper), key=place)]
 
 
 def _versions() -> dict[str, str]:
@@ -223,7 +226,7 @@ def _exhibit(item: Shown, entries: Sequence[Entry], shared: Mapping[str, str]) -
 def _reason(entry: Entry) -> str:
     """Why a claim stands as it does: what was found, and what the scale cannot show."""
     found = f"{entry.outcome.detail}."
-    return f"{found} {entry.beyond_text()[0].upper()}{entry.beyond_text()[1:]}" if entry.beyond else found
+    return f"{found} {entry.beyond_text()[0].upper()}{entry.beyond_text()[1:]}." if entry.beyond else found
 
 
 def write(

@@ -179,12 +179,14 @@ def legend(axes: Axes, *, published: bool, rescaled: bool = False, **options: An
 
 def save(drawn: Figure, stem: Path, *, missing: Sequence[str] = ()) -> None:
     """Writes ``stem.pdf`` and ``stem.png``; equal input gives equal bytes. Missing runs are named on the figure."""
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     if missing:
         count = f"{len(missing)} runs missing" if len(missing) > 1 else f"run missing: {missing[0]}"
         # A line of its own below the axes' labels.
         line = NOTE_INCHES / drawn.get_figheight()
         engine = drawn.get_layout_engine()
-        if engine is not None:
+        if isinstance(engine, ConstrainedLayoutEngine):
             engine.set(rect=(0, line, 1, 1 - line))
         drawn.text(0.995, 0.2 * line, count, ha="right", va="bottom", fontsize=6, color="#D55E00")
     for suffix, metadata in (
