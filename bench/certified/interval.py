@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.certified import fused
 from bench.certified.program import Instruction, Norm, program
 from bench.errors import UserError
 
@@ -207,7 +208,7 @@ def propagate(
         if one.kind == "relu" and keep_relus:
             relus.append((given[0].centre, given[0].radius))
         merged = number == last and labels is not None
-        made = _margins(one, given, labels) if merged else _APPLY[one.kind](one, *given)
+        made = _precise_margins(one, given, labels) if merged else _APPLY[one.kind](one, *given)
         if look is not None:
             look(one, made)
         values[number] = made
@@ -230,7 +231,9 @@ def _affine(norm: Norm, clean: Tensor | None) -> tuple[Tensor, Tensor]:
     if uses_batch_statistics(norm):
         assert clean is not None
         dims = [0, *range(2, clean.dim())]
-        variance, mean = torch.var_mean(clean, dim=dims, correction=0)
+        # Statistics are float32 or better, whatever convolutions are computed in.
+        precise = clean.float() if clean.dtype in (torch.bfloat16, torch.float16) else clean
+        variance, mean = torch.var_mean(precise, dim=dims, correction=0)
         _update(norm, mean, variance, clean.numel() // clean.shape[1])
     else:
         assert norm.running_mean is not None and norm.running_var is not None
@@ -287,8 +290,14 @@ def _conv(one: Instruction, x: Streams) -> Streams:
 def _linear(one: Instruction, x: Streams) -> Streams:
     layer = one.module
     assert isinstance(layer, nn.Linear)
-    clean = None if x.clean is None else F.linear(x.clean, layer.weight, layer.bias)
-    return Streams(clean, F.linear(x.centre, layer.weight, layer.bias), F.linear(x.radius, layer.weight.abs()))
+    # The clean and the centre rows share one product; their numbers may differ (recipes with attacked points).
+    rows = x.centre if x.clean is None else torch.cat((x.clean, x.centre))
+    out, radius = fused.linear(rows, x.radius, layer.weight)
+    if layer.bias is not None:
+        out = out + layer.bias
+    if x.clean is None:
+        return Streams(None, out, radius)
+    return Streams(out[: len(x.clean)], out[len(x.clean) :], radius)
 
 
 def _norm(one: Instruction, x: Streams) -> Streams:
@@ -301,9 +310,7 @@ def _norm(one: Instruction, x: Streams) -> Streams:
 
 def _relu(one: Instruction, x: Streams) -> Streams:
     clean = None if x.clean is None else F.relu(x.clean)
-    low, high = F.relu(x.centre - x.radius), F.relu(x.centre + x.radius)
-    centre = (low + high) * 0.5
-    return Streams(clean, centre, high - centre)
+    return Streams(clean, *fused.relu(x.centre, x.radius))
 
 
 def _each(x: Streams, change: Callable[[Tensor], Tensor]) -> Streams:
@@ -344,6 +351,15 @@ def others(labels: Tensor, classes: int) -> Tensor:
     """The other classes of each sample in ascending order, int64 [B, K - 1]."""
     index = torch.arange(classes - 1, device=labels.device)
     return index + (index >= labels[:, None])
+
+
+def _precise_margins(one: Instruction, given: list[Streams], labels: Tensor | None) -> Streams:
+    """`_margins` in the weights' own precision, also where the layers before were computed in another."""
+    with torch.autocast(given[0].centre.device.type, enabled=False):
+        if isinstance(one.module, nn.Linear):
+            dtype = one.module.weight.dtype
+            given = [Streams(*(None if t is None else t.to(dtype) for t in x)) for x in given]  # type: ignore[arg-type]
+        return _margins(one, given, labels)
 
 
 def _margins(one: Instruction, given: list[Streams], labels: Tensor | None) -> Streams:

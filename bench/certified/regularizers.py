@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bench.certified.fused import balance
+
 LEAST = 1e-12
 """Denominators are at least this large, as in the authors' code."""
 
@@ -38,20 +40,14 @@ def layer_balance(centre: Tensor, radius: Tensor, tau: float, empty: Literal["sk
         empty: a layer without an active or without an inactive neuron does not count (the paper), or only one whose
             ratios are NaN does not (the authors' code, in which no active neuron gives the constant 2 tau).
     """
-    active, inactive = centre > radius, centre < -radius
-    zero = centre.new_zeros(())
-    sum_active = torch.where(active, centre, zero).sum()
-    sum_inactive = -torch.where(inactive, centre, zero).sum()
-    spread = (centre - centre.mean()) ** 2
-    var_active = torch.where(active, spread, zero).sum()
-    var_inactive = torch.where(inactive, spread, zero).sum()
-    some_active, some_inactive = active.any(), inactive.any()
+    sum_active, sum_inactive, var_active, var_inactive, many, few = balance(centre, radius)
+    some_active, some_inactive = many > 0, few > 0
     counts = some_inactive & some_active if empty == "skip" else some_inactive
     # What does not count must not bring NaN into the gradient.
-    alpha = sum_active / torch.where(counts, sum_inactive, 1.0).clamp(min=LEAST)
+    alpha = sum_active / torch.where(counts, -sum_inactive, 1.0).clamp(min=LEAST)
     beta = var_active / torch.where(counts, var_inactive, 1.0).clamp(min=LEAST)
     term = _imbalance(alpha, tau) + _imbalance(beta, tau)
-    return torch.where(counts, term, zero), counts.to(centre.dtype)
+    return torch.where(counts, term, 0.0), counts.to(centre.dtype)
 
 
 def relu_balance(layers: Sequence[Bounds], tau: float, empty: Literal["skip", "code"] = "skip") -> Tensor:
