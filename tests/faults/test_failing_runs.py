@@ -14,6 +14,7 @@ from bench.errors import FailedRun, UserError
 from bench.run import Outcome
 
 THEN = "fails by name, the other runs go on, no record"
+ALONE = "fails by name at its step, no record"
 
 
 @pytest.fixture
@@ -127,7 +128,7 @@ def test_an_exploding_warm_start_run_names_the_step(tmp_path: Path, monkeypatch,
     context = Context(spec.identity, spec.label(), Layout("toy", tmp_path), torch.device("cpu"), compile="never")
     with pytest.raises(FailedRun, match=r"failed at step \d+: the loss is (nan|inf) in epoch"):
         rounds.train(spec, context)
-    injected("a diverging loss", "a warmstart run", THEN)
+    injected("a diverging loss", "a warmstart run", ALONE)
 
 
 def test_an_exploding_pre_training_names_the_step(tmp_path: Path, injected) -> None:
@@ -153,4 +154,4 @@ def test_an_exploding_pre_training_names_the_step(tmp_path: Path, injected) -> N
     context = Context(spec.identity, spec.label(), Layout("toy", tmp_path), torch.device("cpu"), compile="never")
     with pytest.raises(FailedRun, match=r"failed at step \d+: .*loss is"):
         pretrain.train(spec, context)
-    injected("a diverging loss", "a rewarm run", THEN)
+    injected("a diverging loss", "a rewarm run", ALONE)

@@ -63,7 +63,7 @@ def start(scale: Path, tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen
             call.wait()
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 300) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until
