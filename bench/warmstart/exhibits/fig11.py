@@ -98,6 +98,8 @@ def logistic_does_not(frame: Any) -> stats.Outcome:
 
 
 def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Figure:
+    from matplotlib.ticker import MaxNLocator
+
     from bench.report import figure
 
     drawn, axes = figure.panels(1, len(settings.models))
@@ -108,6 +110,7 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Fi
                 place, own["weight_correlation"], own["val_acc"], series=model, label=MODELS[model], markersize=3
             )
             figure.legend(place, published=False)
+        place.xaxis.set_major_locator(MaxNLocator(5))
         place.set(xlabel="correlation of the weights before and after", title=MODELS[model])
     axes[0].set_ylabel("validation accuracy (%)")
     drawn.suptitle(substitution(settings, "cifar10"))

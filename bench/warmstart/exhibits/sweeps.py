@@ -108,7 +108,7 @@ def rows(member: Member, record: Record) -> Iterable[Row]:
 
 
 def dominates(frame: Any) -> stats.Outcome:
-    """SW1: for each kind some cell with lambda below 1 is more accurate than WS and cheaper than RI."""
+    """SW1: for each kind some cell with lambda below 1 is more accurate than WS and, online, cheaper than RI."""
     kinds = []
     for kind in distinct(frame, "panel"):
         own = frame[(frame["panel"] == kind)]
@@ -118,6 +118,9 @@ def dominates(frame: Any) -> stats.Outcome:
             if shrink < 1:
                 at = own[((own["method"] == method) & (own["x"] == shrink)) | own["method"].isin([RI, WS])]
                 better = stats.above(gaps(at, first=method), 0.0, name=f"{method} over warm start, {kind}")
+                if kind == "transfer":  # the samples of the source are spent already
+                    choices.append(better)
+                    continue
                 cheaper = stats.above(
                     gaps(at, metric="samples_total", second=method), 0.0, name=f"samples saved, {kind}"
                 )
@@ -137,10 +140,11 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Fi
             _panel(place, own[own["metric"] == metric], settings)
         axes[column].set_title(TITLES[kind])
         axes[columns + column].set_xlabel("shrink λ")
-        axes[columns + column].set_yscale("log")
     axes[0].set_ylabel("validation accuracy (%)")
     axes[columns].set_ylabel("training samples")
     figure.legend(axes[0], published=False)
+    if settings.stand_in:
+        drawn.suptitle("generated images stand in" if "synthetic" in settings.stand_in.values() else "stand-ins")
     return drawn
 
 
@@ -176,8 +180,8 @@ EXHIBIT = Exhibit(
     claims=(
         Claim(
             "SW1",
-            "On other data, networks and after pre-training, shrink-perturb beats a warm start and costs less than fresh "
-            "training.",
+            "On other data, networks and after pre-training, some shrink-perturb beats a warm start; online it costs less "
+            "than fresh training.",
             "Section 7.2",
             dominates,
         ),
