@@ -70,11 +70,12 @@ def batch_size(model: nn.Module, example: Tensor, methods: Sequence[str], classe
         model(example[:1])
     for hook in hooks:
         hook.remove()
-    rows = classes - 1 if set(methods) - {"ibp"} else 1
     room = (1.5e9 if example.device.type == "cpu" else 2e10) / example.element_size()
-    size = int(room / (6 * rows * max(sizes)))
-    largest = 10 if set(methods) & {"crown", "alpha_crown"} else 250
-    return max(1, min(largest, size))
+    rows = classes - 1 if set(methods) - {"ibp"} else 1
+    if set(methods) & {"crown", "alpha_crown"}:
+        # Every unstable neuron has a row of its own; a hundredth of the dense matrices is what sparse ones take.
+        rows = max(rows, sum(sizes) // 100)
+    return int(max(1, min(250, room / (6 * rows * max(sizes)))))
 
 
 @contextlib.contextmanager
