@@ -12,7 +12,7 @@ RUN apt-get update \
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp \
     BENCH_RESULTS=/results BENCH_DATA=/data
 
-WORKDIR /opt/warmbench
+WORKDIR /srv/warmbench
 
 # The locked packages first, so that an edit of the code does not install them again.
 COPY requirements.lock ./

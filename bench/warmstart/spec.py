@@ -35,6 +35,13 @@ class Network(Frozen):
     bias: bool = Field(True, description="biases of the MLP")
     norm: Literal["batch", "group"] = Field("batch", description="normalisation of the ResNets")
 
+    @model_validator(mode="after")
+    def _wide_enough(self) -> Self:
+        # torch 2.12's CPU convolutions corrupt memory in channels-last layout with fewer channels.
+        if self.width is not None and self.width < 8 and self.name in ("thin_resnet18", "resnet18"):
+            raise ValueError(f"width {self.width} of {self.name}: expected 8 or more")
+        return self
+
     def options(self) -> dict[str, Any]:
         """Keyword arguments of the builder that depart from its defaults."""
         chosen: dict[str, Any] = {} if self.width is None else {"width": self.width}

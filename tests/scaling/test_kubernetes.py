@@ -142,7 +142,7 @@ def test_the_job_that_is_submitted(device: str, wanted: int, invented: Path, tmp
     pod = job["spec"]["template"]["spec"]
     assert pod["restartPolicy"] == "Never"
     (container,) = pod["containers"]
-    assert container["image"] == "registry.example.org/warmbench:0.1.0"
+    assert container["image"] == "images.example.com/warmbench:0.1.0"
     assert container["command"] == ["/bin/sh"]
     (_, command) = container["args"]
     assert f"run:batch={batch['name']}" in command and "--mode" in command

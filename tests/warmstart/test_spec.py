@@ -6,9 +6,12 @@ import json
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 from pydantic import ValidationError
 
+from bench.warmstart.exhibits import fig1
+from bench.warmstart.grids import RI, WS
 from bench.warmstart.spec import FRESH, Network, Optimizer, Restart, Round, Stop, Training
 
 
@@ -94,3 +97,28 @@ def test_declaring_runs_imports_no_torch() -> None:
         [sys.executable, "-c", code + "; print('torch' in sys.modules)"], capture_output=True, text=True
     )
     assert done.stdout.strip() == "False", done.stderr
+
+
+@pytest.mark.parametrize("name", ["thin_resnet18", "resnet18"])
+def test_networks_that_torch_cannot_train_are_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match="expected 8 or more"):
+        Network(name=name, width=7)
+    assert Network(name=name, width=8).width == 8
+
+
+def test_seeds_that_never_reach_the_threshold_leave_the_claim_open() -> None:
+    frame = pd.DataFrame(
+        [
+            {"metric": metric, "method": method, "seed": seed, "value": value + seed / 10}
+            for seed in range(4)
+            for metric, method, value in (
+                ("epochs_to_99_train", RI, 20.0),
+                ("epochs_to_99_train", WS, 10.0 - seed / 10),
+                ("test_acc_peak", RI, 50.0),
+            )
+        ]
+    )
+    assert fig1.warm_start_is_faster(frame).verdict == "reproduced"
+    never = frame[~((frame["metric"] == "epochs_to_99_train") & (frame["seed"] == 3))]
+    outcome = fig1.warm_start_is_faster(never)
+    assert outcome.verdict == "undecided" and "[3]" in outcome.detail
