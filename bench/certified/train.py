@@ -21,6 +21,7 @@ from bench.certified.step import Step, Sums
 from bench.data.augment import crop_and_flip
 from bench.errors import FailedRun
 from bench.run import Outcome
+from bench.training.samples import population_statistics
 
 if TYPE_CHECKING:
     from bench.training.context import Context
@@ -211,7 +212,7 @@ class Trainer:
         done.step += self.per_epoch
         done.samples += visited
         if spec.bn_statistics == "population":
-            self._population_statistics()
+            population_statistics(self.model, self.split.fit, spec.batch_size, self.count)
         eps = spec.target * self.share(done.step)
         row: dict[str, Any] = {
             "epoch": done.epoch,
@@ -264,21 +265,6 @@ class Trainer:
         schedule = self.spec.schedule
         quarters = {schedule.zero + round(schedule.ramp * quarter / 4) for quarter in range(1, 5)}
         return ({schedule.zero} | quarters | {schedule.epochs}) - {0}
-
-    @torch.no_grad()
-    def _population_statistics(self) -> None:
-        """BatchNorm's running statistics as means over the batches of the training set, without augmentation."""
-        norms = [module for module in self.model.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
-        momenta = [norm.momentum for norm in norms]
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None
-        self.model.train()
-        for start in self.starts:
-            index = torch.arange(start, min(start + self.spec.batch_size, self.count), device=self.context.device)
-            self.model(self.split.fit.take(index)[0])
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
 
     def _rows_at_target(self) -> list[int]:
         """Rows of the epochs that were evaluated at the target eps; the last one where there is none."""

@@ -65,6 +65,28 @@ class Pool:
 
 
 @torch.inference_mode()
+@torch.no_grad()
+def population_statistics(model: nn.Module, pool: Pool, batch_size: int, samples: int | None = None) -> None:
+    """BatchNorm's running statistics as means over batches of the first `samples` of the pool, for fixed weights.
+
+    Running averages lag where an epoch has few steps and the weights change much in each (Wu & Johnson 2021,
+    "Rethinking 'Batch' in BatchNorm", section 3). The model keeps its mode, and its parameters are not touched.
+    """
+    count = len(pool) if samples is None else samples
+    device = pool.labels.device
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+    momenta, was_training = [norm.momentum for norm in norms], model.training
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    model.train()
+    for start in range(0, max(1, count - 1), batch_size):  # a last batch of one sample has no variance
+        model(pool.take(torch.arange(start, min(start + batch_size, count), device=device))[0])
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    model.train(was_training)
+
+
 def accuracy(model: nn.Module, pool: Pool, samples: int | None = None) -> float:
     """Accuracy in percent in eval mode, on the first `samples` of the pool."""
     was_training = model.training

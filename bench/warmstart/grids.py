@@ -56,6 +56,9 @@ class WarmstartSettings(ExhibitSettings):
     mlp_cap: int = Field(2000, ge=1, description="most epochs of an MLP round [O]")
     logistic_cap: int = Field(350, ge=1, description="most epochs of logistic regression [O]")
     normalisation: Literal["2020", "2022"] = Field("2020", description="constants of the authors' first code [C]")
+    bn_statistics: Literal["running", "population"] = Field(
+        "running", description="BatchNorm when accuracy is reported: running averages, or means over the samples fitted"
+    )
     precision: Literal["float32", "bf16"] = Field("float32", description="arithmetic of training")
 
     def dataset(self, role: Role) -> Dataset:
@@ -107,6 +110,7 @@ class WarmstartSettings(ExhibitSettings):
             "report_samples": self.report_samples,
             "normalisation": self.normalisation,
             "precision": self.precision,
+            "bn_statistics": self.bn_statistics,
             "bn_buffers": "reset" if online else "keep",
         }
         return Training(**{**chosen, **fields})

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from bench import seeds
 from bench.errors import FailedRun
 from bench.run import Outcome
-from bench.training.samples import EVAL_BATCH, Pool, accuracy
+from bench.training.samples import EVAL_BATCH, Pool, accuracy, population_statistics
 from bench.training.step import TrainStep
 from bench.warmstart import methods, probes, stopping
 from bench.warmstart.losses import make_loss
@@ -277,7 +277,7 @@ class Trainer:
         spent = time.perf_counter() - started
         done.seconds += spent
         done.round_seconds += spent
-        report = accuracy(self.model, self.split.report) if spec.evaluate == "epochs" else 0.0
+        report = self._report_accuracy(one) if spec.evaluate == "epochs" else 0.0
         row = (done.round, done.epoch, round(train_acc, 4), done.samples, round(report, 4))
         for name, value in zip(EPOCH_COLUMNS, row, strict=True):
             done.epochs[name].append(value)
@@ -311,13 +311,18 @@ class Trainer:
             return stopping.running_accuracy(correct, seen)
         return accuracy(self.model, self.split.fit, samples)
 
+    def _report_accuracy(self, one: Round) -> float:
+        if self.spec.bn_statistics == "population":
+            population_statistics(self.model, self.split.fit, self.spec.optimizer.batch_size, one.samples)
+        return accuracy(self.model, self.split.report)
+
     def _keep(self) -> None:
         if self.done.epoch in self.spec.keep_epochs:
             self.context.keep(f"epoch-{self.done.epoch}", self.model.state_dict())
 
     def _finish_round(self, one: Round, rule: str) -> None:
         done = self.done
-        report = accuracy(self.model, self.split.report)
+        report = self._report_accuracy(one)
         row = (
             one.samples,
             report,

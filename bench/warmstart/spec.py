@@ -166,6 +166,9 @@ class Training(RunSpec):
     report_samples: int | None = Field(None, ge=1, description="report on so many samples at most")
     normalisation: Literal["2020", "2022"] = Field("2020", description="constants of the authors' first or second code")
     bn_buffers: Literal["keep", "reset"] = Field("keep", description="BatchNorm's running statistics at a new round")
+    bn_statistics: Literal["running", "population"] = Field(
+        "running", description="BatchNorm when accuracy is reported: running averages, or means over the samples fitted"
+    )
     penalty: Penalty = Field(default_factory=Penalty, description="regulariser")
     augment: bool = Field(False, description="random crop and flip; the paper has none")
     evaluate: Literal["rounds", "epochs"] = Field("rounds", description="report accuracy at each round or each epoch")

@@ -17,6 +17,7 @@ from bench.certified.split import Range
 from bench.errors import FailedRun, OutOfTime, UserError
 from bench.record import check_finite
 from bench.run import Outcome
+from bench.training.samples import population_statistics
 
 from .conftest import MakeContext, tiny
 
@@ -194,7 +195,7 @@ def test_reported_epochs(make_context: MakeContext) -> None:
 def test_population_statistics_are_means_over_the_training_set(make_context: MakeContext) -> None:
     spec = tiny(bn_statistics="population", population=64)
     trainer = train.Trainer(spec, make_context(spec))
-    trainer._population_statistics()
+    population_statistics(trainer.model, trainer.split.fit, spec.batch_size, 64)
     images, _ = trainer.split.fit.take(torch.arange(64))
     first = trainer.model[0](images)
     torch.testing.assert_close(trainer.model[1].running_mean, first.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)

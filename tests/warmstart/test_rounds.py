@@ -119,6 +119,7 @@ def test_interrupted_anywhere_equals_uninterrupted(toy: Toy, surroundings: Surro
             probe=Probe(kind="gradients", old_samples=40, every=1),
             augment=True,
             evaluate="epochs",
+            bn_statistics="population",
             leaves=True,
         )
     whole = surroundings(spec)
@@ -204,6 +205,33 @@ def test_buffers_are_kept_or_restarted(toy: Toy, surroundings: Surround) -> None
         rounds.train(spec, context)
         counts[buffers] = int(weights(context)["norm.num_batches_tracked"])
     assert counts == {"keep": 3 * 2 + 3 * 3, "reset": 3 * 3}
+
+
+def test_reported_accuracy_may_use_the_population_s_statistics(toy: Toy, surroundings: Surround) -> None:
+    """They change buffers and what is reported; parameters and train accuracy stay, bit for bit."""
+    made = {}
+    for kind in ("running", "population"):
+        spec = toy(bn_statistics=kind, evaluate="epochs", leaves=True)
+        context = surroundings(spec)
+        made[kind] = (rounds.train(spec, context), weights(context))
+    (plain, running), (outcome, population) = made["running"], made["population"]
+    assert outcome.series["epochs"]["train_acc"] == plain.series["epochs"]["train_acc"]
+    buffers = {name for name in running if "running_" in name}
+    assert all(
+        torch.equal(running[name], population[name])
+        for name in running
+        if "running_" not in name and "tracked" not in name
+    )
+    trainer = rounds.Trainer(spec, surroundings(spec))
+    trainer.model.load_state_dict(population)
+    seen: list[Tensor] = []
+    trainer.model.get_submodule("norm").register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
+    trainer.model(trainer.split.fit.take(torch.arange(len(trainer.split.fit)))[0])
+    size = spec.optimizer.batch_size
+    means = torch.stack([part.mean((0, 2, 3)) for part in seen[0].split(size)]).mean(0)
+    assert "norm.running_mean" in buffers
+    torch.testing.assert_close(population["norm.running_mean"], means, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(running["norm.running_mean"], means, rtol=1e-3)
 
 
 def test_transfer_draws_a_new_head_and_keeps_the_rest(toy: Toy, surroundings: Surround) -> None:

@@ -67,10 +67,21 @@ def _cells(frame: Any) -> list[tuple[str, str, str]]:
     return list(frame[["dataset", "model", "optimizer"]].drop_duplicates().itertuples(index=False, name=None))
 
 
-def warm_starts_generalise_worse(frame: Any) -> stats.Outcome:
-    """T1a. The printed exception, SVHN ResNet with Adam (gap 0.1), is left out."""
-    cells = [cell for cell in _cells(frame) if cell[1] != "logistic" and cell != ("svhn", "thin_resnet18", "adam")]
-    return stats.all_of([stats.greater(*gap(frame, *cell)) for cell in cells])
+def _fresh_is_better(frame: Any, model: str, *exceptions: tuple[str, str, str]) -> stats.Outcome:
+    cells = [cell for cell in _cells(frame) if cell[1] == model and cell not in exceptions]
+    if not cells:
+        raise KeyError(f"no {model} cell")
+    return stats.all_of([stats.greater(*gap(frame, *cell), name=" ".join(cell)) for cell in cells])
+
+
+def warm_started_resnets_generalise_worse(frame: Any) -> stats.Outcome:
+    """T1a, ResNets. The printed exception, SVHN with Adam (gap 0.1), is left out."""
+    return _fresh_is_better(frame, "thin_resnet18", ("svhn", "thin_resnet18", "adam"))
+
+
+def warm_started_mlps_generalise_worse(frame: Any) -> stats.Outcome:
+    """T1a, MLPs: printed gaps are 0.9 to 7.3 points."""
+    return _fresh_is_better(frame, "mlp")
 
 
 def logistic_regression_does_not(frame: Any) -> stats.Outcome:
@@ -130,9 +141,16 @@ EXHIBIT = Exhibit(
     claims=(
         Claim(
             "T1a",
-            "Warm-started ResNets and MLPs generalise worse than freshly initialised ones.",
+            "Warm-started ResNets generalise worse than freshly initialised ones.",
             "Table 1, section 3",
-            warm_starts_generalise_worse,
+            warm_started_resnets_generalise_worse,
+        ),
+        Claim(
+            "T1a-mlp",
+            "Warm-started MLPs generalise worse than freshly initialised ones.",
+            "Table 1, section 3",
+            warm_started_mlps_generalise_worse,
+            beyond={"ci": "on shifted colour fields an MLP fits all that it sees and its gaps are below a point"},
         ),
         Claim(
             "T1b",
@@ -145,6 +163,7 @@ EXHIBIT = Exhibit(
             "The damage to the ResNet is larger on CIFAR-10 than on SVHN.",
             "Table 1",
             svhn_suffers_less,
+            beyond={"ci": "both stand-ins are generated alike and equally hard"},
         ),
     ),
 )
