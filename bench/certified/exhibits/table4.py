@@ -159,7 +159,7 @@ EXHIBIT = Exhibit(
             "BatchNorm after convolutions only changes little (within 1 point of none).",
             "Table 4",
             partial_batch_norm_does_little,
-            beyond={"ci": "seeds differ by several points, so that three of them cannot show a difference below one"},
+            beyond={"ci": "seeds differ by several points, so that five of them cannot show a difference below one"},
         ),
         Claim(
             "T4c",
