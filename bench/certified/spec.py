@@ -30,6 +30,9 @@ EPS: dict[str, dict[str, float]] = {
 }
 """Target radius by data set, and the slightly smaller constants of the authors' code (protocol, section d)."""
 
+NARROW_MACS = 1e6
+"""Multiply-accumulates of an image below which calls of small operations take most of a step."""
+
 BATCH = {"mnist": 256, "cifar10": 128, "tinyimagenet": 128, "synthetic_certified": 32}
 """Samples of a step (protocol, section b)."""
 
@@ -310,7 +313,7 @@ class Certified(RunSpec):
         neurons = sum(layer.neurons for layer in self.layers())
         # About twelve float32 tensors of every pre-activation live between the forward and the backward pass.
         memory = 900 + (48 * neurons * (self.micro_batch or self.batch_size) + 20 * self.parameters()) / 2**20
-        kind = f"certified_{self.precision}"
+        kind = f"certified_{self.precision}" if self.macs() >= NARROW_MACS else "certified_narrow"
         return Cost(float(schedule.epochs * fit), 2 * self.macs() * (train + test), "samples", kind, round(memory))
 
     def method(self) -> str:

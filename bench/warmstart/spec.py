@@ -22,6 +22,9 @@ SHAPES: dict[str, tuple[tuple[int, int, int], int, int, int]] = {
 NARROW_MACS = 20e6
 """Multiply-accumulates of an image below which a ResNet reaches a smaller part of a machine's speed."""
 
+TINY_MACS = 3e6
+"""Multiply-accumulates of an image below which it reaches a still smaller part, and evaluation weighs more."""
+
 Dataset = Literal["cifar10", "cifar100", "svhn", "synthetic", "synthetic_b", "synthetic_100"]
 Model = Literal["thin_resnet18", "resnet18", "mlp", "logistic"]
 
@@ -247,7 +250,8 @@ class Training(RunSpec):
         if self.network.name in ("mlp", "logistic"):
             kind = "warmstart_mlp"
         else:
-            kind = f"warmstart_{self.precision}" if macs >= NARROW_MACS else "warmstart_narrow"
+            width = "tiny" if macs < TINY_MACS else "narrow"
+            kind = f"warmstart_{self.precision}" if macs >= NARROW_MACS else f"warmstart_{width}"
         return Cost(samples, 6 * macs * samples * extra, "samples", kind, 2_500)
 
     def parameters(self) -> float:
