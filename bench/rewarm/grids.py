@@ -378,8 +378,15 @@ def minus(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, 
     return {seed: first[seed] - second[seed] for seed in first if seed in second}
 
 
+TITLE_WIDTH = 90
+"""Letters of a title that fit the width of a page."""
+
+
 def stand_ins(settings: RewarmSettings) -> str:
-    """What stands for the paper's model, corpora, rates and checkpoints, for the title of a figure; "" at its own."""
+    """What stands for the paper's model, corpora, rates and checkpoints, for the title of a figure; "" at its own.
+
+    What is too long for the width of a page takes two lines.
+    """
     parts = []
     if settings.corpora != Text():
         if isinstance(settings.corpora, Generated):
@@ -392,7 +399,8 @@ def stand_ins(settings: RewarmSettings) -> str:
         parts.append(f"rate {settings.max_lr:.2g} for 3e-04")
     if settings.upstream_steps != PYTHIA_STEPS:
         parts.append(f"step {settings.upstream_steps:,} for 143,000")
-    return "; ".join(parts)
+    whole = "; ".join(parts)
+    return whole if len(whole) <= TITLE_WIDTH else ";\n".join(("; ".join(parts[:2]), "; ".join(parts[2:])))
 
 
 def perplexity_fit(curves: Curves) -> float:
