@@ -30,7 +30,7 @@ HEADLINES = {
         ("warmstart/table1", ("cifar10", "thin_resnet18", "adam", "val_acc")),
         ("warmstart/fig2", ("val_acc", "33333")),
     ),
-    "rewarm": (("rewarm/table1", ("sampling_percent",)),),
+    "rewarm": (("rewarm/fig1", ("max_val_loss",)),),
     "certified": (
         ("certified/table1", ("cifar10", "cnn7", "verified_error")),
         ("certified/table4", ("verified_error",)),
