@@ -64,7 +64,6 @@ class Pool:
         return self.normalised(self.images[index]), self.labels[index]
 
 
-@torch.inference_mode()
 @torch.no_grad()
 def population_statistics(model: nn.Module, pool: Pool, batch_size: int, samples: int | None = None) -> None:
     """BatchNorm's running statistics as means over batches of the first `samples` of the pool, for fixed weights.
@@ -87,6 +86,7 @@ def population_statistics(model: nn.Module, pool: Pool, batch_size: int, samples
     model.train(was_training)
 
 
+@torch.inference_mode()
 def accuracy(model: nn.Module, pool: Pool, samples: int | None = None) -> float:
     """Accuracy in percent in eval mode, on the first `samples` of the pool."""
     was_training = model.training

@@ -249,9 +249,10 @@ class Training(RunSpec):
         # Forward and backward are three passes of two operations for each multiply-accumulate.
         if self.network.name in ("mlp", "logistic"):
             kind = "warmstart_mlp"
+        elif macs < TINY_MACS:
+            kind = "warmstart_tiny"
         else:
-            width = "tiny" if macs < TINY_MACS else "narrow"
-            kind = f"warmstart_{self.precision}" if macs >= NARROW_MACS else f"warmstart_{width}"
+            kind = "warmstart_narrow" if macs < NARROW_MACS else f"warmstart_{self.precision}"
         return Cost(samples, 6 * macs * samples * extra, "samples", kind, 2_500)
 
     def parameters(self) -> float:

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from bench import models
-from bench.training.samples import Pool
+from bench.training.samples import Pool, accuracy
 from bench.warmstart import probes
 
 SHAPE = (3, 8, 8)
@@ -31,6 +31,14 @@ def test_shrinking_leaves_a_bias_free_mlp_alone_and_not_a_biased_one() -> None:
     assert len(set(columns["train_acc"])) == len(set(columns["report_acc"])) == 1
     biased = models.build_seeded("mlp", 0, num_classes=10, in_shape=SHAPE, activation="relu")
     assert len(set(probes.shrinking(biased, fit, report, grid)["train_acc"])) > 1
+
+
+def test_accuracy_builds_no_graph() -> None:
+    model = models.build_seeded("mlp", 0, num_classes=10, in_shape=SHAPE, activation="relu")
+    graphs = []
+    model.register_forward_hook(lambda module, given, made: graphs.append(made.requires_grad))
+    accuracy(model, pool(20, 0))
+    assert graphs == [False]
 
 
 def test_only_batch_statistics_make_a_shrunk_resnet_flat() -> None:
