@@ -44,17 +44,13 @@ def _rewarm(way: str, device: Any) -> Callable[[], object]:
 
 
 def _warmstart(way: str, device: Any) -> Callable[[], object]:
-    import torch
-
     from bench.perf import warmstart
 
-    images = torch.randint(0, 256, (warmstart.SAMPLES, 3, 32, 32), dtype=torch.uint8)
-    labels = torch.randint(0, 10, (warmstart.SAMPLES,))
-    order = torch.arange(warmstart.SAMPLES)
+    on = warmstart.Samples.drawn(device)
     if way == "ours":
-        made = warmstart.Ours(images, labels, order, device, "float32", "never")
+        made = warmstart.Ours(on, "float32", "never")
         return lambda: made.some(1)
-    steps = warmstart.Peer(images, labels, order, device).losses()
+    steps = warmstart.Peer(on).losses()
     return lambda: next(steps)
 
 

@@ -2,12 +2,14 @@
 
 The peer is what the authors run: eager, float32, a `DataLoader` whose workers turn one image after the other into a
 PIL image, a tensor and a normalised tensor, and `.item()` at every step. It gets the number of workers with which it is
-fastest on this machine. Both start from the same weights and see the same batches: in float32 the first losses agree.
+fastest on this machine. Further peers have the data in memory, eager and under `torch.compile`. All start from the same
+weights and see the same batches: in float32 the first losses agree.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from bench import models, seeds
-from bench.perf.measure import alternate, rate
+from bench.perf.measure import Timing, alternate, rate
 from bench.training import precision as arithmetic
 from bench.training.samples import Pool
 from bench.training.step import TrainStep
@@ -23,6 +25,7 @@ from bench.warmstart import company
 from bench.warmstart.losses import cross_entropy
 from bench.warmstart.rounds import CONSTANTS, Batch
 
+THIN, WIDE = "thin_resnet18", "resnet18"
 BATCH = 128
 SAMPLES = 6400
 LR = 1e-3
@@ -33,6 +36,35 @@ STEPS = 12
 """Steps of one turn; its warm-up is not timed."""
 WARM = 4
 """Steps after which a loader's workers have filled their queues and lost their lead."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What all ways train on, and where.
+
+    Attributes:
+        images: uint8 [N, 3, 32, 32].
+        labels: int64 [N].
+        order: int64 [N], of the samples in an epoch.
+        device: of the training.
+    """
+
+    images: Tensor
+    labels: Tensor
+    order: Tensor
+    device: torch.device
+
+    def pool(self, *, channels_last: bool = True) -> Pool:
+        mean, std = CONSTANTS["2020"]
+        return Pool.make(self.images, self.labels, mean=mean, std=std, device=self.device, channels_last=channels_last)
+
+    @classmethod
+    def drawn(cls, device: torch.device) -> Samples:
+        """Random ones, the same on every machine."""
+        generator = seeds.generator("perf", "images")
+        images = torch.randint(0, 256, (SAMPLES, 3, 32, 32), dtype=torch.uint8, generator=generator)
+        labels = torch.randint(0, 10, (SAMPLES,), generator=generator)
+        return cls(images, labels, torch.randperm(SAMPLES, generator=generator), device)
 
 
 class Images(Dataset):
@@ -58,8 +90,8 @@ class Images(Dataset):
 class Peer:
     """The authors' loop."""
 
-    def __init__(self, images: Tensor, labels: Tensor, order: Tensor, device: torch.device):
-        self.data, self.order, self.device = Images(images, labels), order.tolist(), device
+    def __init__(self, on: Samples):
+        self.data, self.order, self.device = Images(on.images, on.labels), on.order.tolist(), on.device
         self.workers = 0
 
     def losses(self) -> Generator[float, None, None]:
@@ -97,22 +129,53 @@ class Peer:
         self.workers = max(found, key=lambda count: found[count])
 
 
+class InMemory:
+    """A plain loop on normalised images that lie on the device, in the layout that they were read in.
+
+    Args:
+        on: the samples.
+        compiled: whether the network runs under `torch.compile`.
+        name: the network.
+    """
+
+    def __init__(self, on: Samples, *, compiled: bool = False, name: str = THIN):
+        self.pool = on.pool(channels_last=False)
+        self.order, model = on.order.to(on.device), network(name).to(on.device).train()
+        self.optimizer = torch.optim.SGD(model.parameters(), lr=LR)
+        self.model: Callable[[Tensor], Tensor] = torch.compile(model) if compiled else model
+        self.position = 0
+
+    def some(self, steps: int) -> list[float]:
+        """Takes so many steps and returns their losses."""
+        losses = []
+        for _ in range(steps):
+            index = self.order[self.position : self.position + BATCH]
+            self.position = (self.position + BATCH) % len(self.order)
+            images, labels = self.pool.take(index)
+            self.optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(self.model(images), labels)
+            loss.backward()
+            self.optimizer.step()
+            losses.append(loss.item())
+        return losses
+
+    def turn(self, steps: int = STEPS) -> float:
+        """Images per second."""
+        return rate(lambda: BATCH * len(self.some(steps)))
+
+
 class Ours:
     """The trainer's own step on a pool of images that lies on the device."""
 
     def __init__(
         self,
-        images: Tensor,
-        labels: Tensor,
-        order: Tensor,
-        device: torch.device,
+        on: Samples,
         precision: Literal["float32", "bf16"],
         compile: Literal["never", "always"],
+        name: str = THIN,
     ):
-        mean, std = CONSTANTS["2020"]
-        self.pool = Pool.make(images, labels, mean=mean, std=std, device=device)
-        self.order = order.to(device)
-        self.model = network().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.pool, self.order = on.pool(), on.order.to(on.device)
+        self.model = network(name).to(on.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.begin = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=LR, fused=True)
         self.step = TrainStep(self.model, loss=cross_entropy, batch_size=BATCH, precision=precision, compile=compile)
@@ -137,10 +200,9 @@ class Ours:
         self.model.load_state_dict(self.begin)
         self.position = 0
 
-    def turn(self) -> float:
+    def turn(self, steps: int = 2 * STEPS) -> float:
         """Images per second."""
-        self.some(2)
-        return rate(lambda: BATCH * len(self.some(2 * STEPS)))
+        return rate(lambda: BATCH * len(self.some(steps)))
 
 
 class Together:
@@ -184,9 +246,9 @@ class Together:
         return rate(lambda: BATCH * len(self.models) * len(self.some(steps)))
 
 
-def network() -> nn.Module:
-    """The thin ResNet-18 with the weights that both sides start from."""
-    return models.build_seeded("thin_resnet18", seeds.seed("perf", "init"), num_classes=10, in_shape=(3, 32, 32))
+def network(name: str = THIN) -> nn.Module:
+    """A ResNet-18 with the weights that all sides start from."""
+    return models.build_seeded(name, seeds.seed("perf", "init"), num_classes=10, in_shape=(3, 32, 32))
 
 
 def first_losses(peer: Peer) -> list[float]:
@@ -196,10 +258,61 @@ def first_losses(peer: Peer) -> list[float]:
     return found
 
 
+def _difference(ours: list[Tensor], expected: Tensor, variant: str, *, exact: bool) -> str:
+    """The remark on how far the first losses are apart.
+
+    Raises:
+        AssertionError: too far for arithmetic that must agree.
+    """
+    found = (torch.stack(ours).cpu() - expected[: len(ours)]).abs().max().item()
+    assert not exact or found < TOLERANCE, f"{variant}: losses differ by {found:.2g} from the peer's"
+    return f"first {len(ours)} losses within {found:.1g}"
+
+
+def _row(path: str, variant: str, timing: Timing, note: str, **more: Any) -> dict[str, Any]:
+    return {"path": path, "variant": variant, "unit": "images/s", **timing.row(), "note": note, **more}
+
+
+def against_authors(on: Samples, kind: Literal["float32", "bf16"], peer: Peer, turns: int) -> Iterator[dict[str, Any]]:
+    """Our step, eager and compiled, alone and with others, against the authors' loop."""
+    expected = torch.tensor(first_losses(peer))
+    large = on.device.type == "cuda"
+    for compile in ("never", "always"):
+        variant = kind + (", eager" if compile == "never" else "")
+        ours = Ours(on, kind, compile)
+        ours.some(3)  # compiles
+        ours.restart()
+        note = _difference(ours.some(LOSSES), expected, variant, exact=kind == "float32")
+        timing = alternate(ours.turn, peer.turn, turns=turns)
+        yield _row("warmstart/step", variant, timing, f"against the authors' loop; {note}", workers=peer.workers)
+        if not large and compile == "always":
+            continue  # runs train alone on a CPU; the eager row shows why
+        count = company.PLACES if large else 2
+        many = Together(ours.pool, ours.order, count, kind, compile == "always")
+        note = _difference(many.some(LOSSES if large else 4), expected, variant, exact=False)
+        timing = alternate(many.turn, peer.turn, turns=turns)
+        variant = f"{count} networks, {variant}"
+        yield _row("warmstart/company", variant, timing, f"against the authors' loop; {note}", workers=peer.workers)
+
+
+def against_memory(on: Samples, name: str, *, compiled: bool, turns: int) -> dict[str, Any]:
+    """Our compiled step against a plain loop with its data in memory, eager or compiled."""
+    steps = STEPS if name == THIN or on.device.type == "cuda" else 1
+    ours, peer = Ours(on, "float32", "always", name), InMemory(on, compiled=compiled, name=name)
+    ours.some(1)
+    ours.restart()
+    checked = LOSSES if name == THIN else 2
+    expected = torch.tensor(peer.some(checked))
+    variant = f"float32{'' if name == THIN else ', wide'}, against {'torch.compile' if compiled else 'eager'} in memory"
+    note = _difference(ours.some(checked), expected, variant, exact=True)
+    timing = alternate(lambda: ours.turn(steps), lambda: peer.turn(steps), turns=turns)
+    return _row("warmstart/step", variant, timing, note)
+
+
 def rows(
-    *, turns: int = 5, device: torch.device | None = None, tell: Callable[[str], None] = lambda text: None
+    *, turns: int = 3, device: torch.device | None = None, tell: Callable[[str], None] = lambda text: None
 ) -> Iterator[dict[str, Any]]:
-    """Yields one row for each variant of our step: path, variant, unit, ours, peer, ratio, spread, workers, note.
+    """Yields one row for each variant of our step: path, variant, unit, ours, peer, ratio, spread, note.
 
     Args:
         turns: alternations of each variant with the peer.
@@ -210,45 +323,14 @@ def rows(
         AssertionError: a float32 variant does not have the peer's first losses.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    generator = seeds.generator("perf", "images")
-    images = torch.randint(0, 256, (SAMPLES, 3, 32, 32), dtype=torch.uint8, generator=generator)
-    labels = torch.randint(0, 10, (SAMPLES,), generator=generator)
-    order = torch.randperm(SAMPLES, generator=generator)
-    peer = Peer(images, labels, order, device)
+    on = Samples.drawn(device)
+    peer = Peer(on)
     tell("the authors' loop: its best number of workers")
     peer.choose_workers()
-    expected = torch.tensor(first_losses(peer))
     kinds: list[Literal["float32", "bf16"]] = ["float32", "bf16"] if arithmetic.has_bf16(device) else ["float32"]
     for kind in kinds:
-        for compile in ("never", "always"):
-            variant = kind + (", eager" if compile == "never" else "")
-            tell(f"our step: {variant}")
-            ours = Ours(images, labels, order, device, kind, compile)
-            ours.some(3)  # compiles
-            ours.restart()
-            difference = (torch.stack(ours.some(LOSSES)).cpu() - expected).abs().max().item()
-            if kind == "float32":
-                assert difference < TOLERANCE, f"{variant}: losses differ by {difference:.2g} from the authors' loop"
-            yield {
-                "path": "warmstart/step",
-                "variant": variant,
-                "unit": "images/s",
-                **alternate(ours.turn, peer.turn, turns=turns).row(),
-                "workers": peer.workers,
-                "note": f"first {LOSSES} losses within {difference:.1g}",
-            }
-            if device.type == "cpu" and compile == "always":
-                continue  # runs train alone on a CPU; the eager row shows why
-            count = company.PLACES if device.type == "cuda" else 2
-            tell(f"{count} networks together: {variant}")
-            many = Together(ours.pool, ours.order, count, kind, compile == "always")
-            first = torch.stack(many.some(LOSSES if device.type == "cuda" else 4)).cpu()
-            difference = (first - expected[: len(first)]).abs().max().item()
-            yield {
-                "path": "warmstart/company",
-                "variant": f"{count} networks, {variant}",
-                "unit": "images/s",
-                **alternate(many.turn, peer.turn, turns=turns).row(),
-                "workers": peer.workers,
-                "note": f"first losses within {difference:.1g}",
-            }
+        tell(f"our step against the authors' loop: {kind}")
+        yield from against_authors(on, kind, peer, turns)
+    tell("our step against loops with their data in memory")
+    for name, compiled in ((THIN, False), (THIN, True), (WIDE, False)):
+        yield against_memory(on, name, compiled=compiled, turns=turns)

@@ -168,6 +168,10 @@ def slurm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             pytest.skip(why or f"still missing: {', '.join(_missing())}")
     if os.geteuid() != 0:
         pytest.skip("starts the daemons as root")
+    links = [CONFIGURATION.with_name(name) for name in ("slurm.conf", "gres.conf")]
+    for link in links:  # of a session of tests that was killed
+        if link.is_symlink() and link.readlink().parent.parent.name.startswith("pytest-"):
+            link.unlink()
     if CONFIGURATION.exists():
         pytest.skip(f"{CONFIGURATION} exists: this machine belongs to a cluster already")
     # Short, since the length of a socket's path is limited, and not writable by others, as munge demands.
@@ -209,9 +213,8 @@ def slurm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     ]
     with contextlib.ExitStack() as running:
         CONFIGURATION.parent.mkdir(exist_ok=True)
-        for file in (conf, folder / "gres.conf"):
-            link = CONFIGURATION.with_name(file.name)
-            link.symlink_to(file)
+        for link in links:
+            link.symlink_to(folder / link.name)
             running.callback(link.unlink)
         running.enter_context(_daemon("munged", munge, folder, environment))
         cluster = Cluster(folder, variables)
