@@ -78,6 +78,7 @@ class Batch:
         minutes: estimate on this kind of machine.
         memory_mb: peak of the largest run.
         gpus: that it makes use of; 0 on the CPU.
+        whole_machine: whether no other job may run beside it.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Batch:
     minutes: float
     memory_mb: int
     gpus: int
+    whole_machine: bool
 
 
 @dataclass
@@ -222,7 +224,8 @@ def batches(plan: Plan) -> list[Batch]:
         memory = max(todo[key].cost.memory_mb for key in job)
         gpus = gpus_for([todo[key].spec for key in job], plan.suite, plan.suite.gpus_per_job)
         spent = sum(minutes[key] for key in job)
-        made.append(Batch(own, tuple(job), tuple(sorted(before - {own})), spent, memory, gpus))
+        whole = any(todo[key].spec.whole_machine for key in job)
+        made.append(Batch(own, tuple(job), tuple(sorted(before - {own})), spent, memory, gpus, whole))
     # The longest first, so that the last jobs to end are short.
     return sorted(made, key=lambda batch: -batch.minutes)
 

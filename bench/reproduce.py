@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bench import config, gpus, paths, plan, status
 from bench.errors import UserError
+from bench.rules import workflow
 
 PROFILES = config.CONFIGS / "profiles"
 
@@ -33,19 +34,20 @@ def command_line(made: plan.Plan, profile: str) -> list[str]:
         os.path.relpath(folder),
         "--config",
         f"plan={made.layout.plan}",
-        *_local_gpus(folder / "config.yaml", made),
+        *_local_resources(folder / "config.yaml", made),
     ]
 
 
-def _local_gpus(profile: Path, made: plan.Plan) -> list[str]:
-    """How many GPU jobs may run at once on this machine; a cluster counts its GPUs itself."""
+def _local_resources(profile: Path, made: plan.Plan) -> list[str]:
+    """How many GPU jobs may run at once on this machine, and which alone; a cluster counts and separates its jobs itself."""
     import yaml
 
     content = yaml.safe_load(profile.read_text()) or {}
     devices = gpus.visible()
-    if content.get("executor", "local") != "local" or not devices:
+    if content.get("executor", "local") != "local":
         return []
-    return ["--resources", f"gpu={len(devices) * made.suite.jobs_per_gpu}"]
+    jobs = [f"gpu={len(devices) * made.suite.jobs_per_gpu}"] if devices else []
+    return ["--resources", f"machine={workflow.WHOLE_MACHINE}", *jobs]
 
 
 @contextlib.contextmanager

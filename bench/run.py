@@ -68,6 +68,8 @@ class RunSpec(Frozen):
     computes: a module of its own does not enter the key."""
     company_devices: ClassVar[frozenset[str]] = frozenset({"cpu", "cuda"})
     """Kinds of device on which training together is faster than one after the other."""
+    whole_machine: ClassVar[bool] = False
+    """Whether nothing else may be at work on the machine meanwhile, since the result is a time."""
     version: ClassVar[int] = 1
     """Raised when the meaning of the fields changes."""
 

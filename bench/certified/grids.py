@@ -389,8 +389,21 @@ def ratio(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, 
     return {seed: value / second[seed] for seed, value in first.items() if seed in second}
 
 
+def timed(frame: Any) -> Any:
+    """The frame of a table of times.
+
+    Raises:
+        KeyError: it has none, since no run had the machine to itself.
+    """
+    if not (frame["metric"] == "seconds_per_epoch").any():
+        raise KeyError("seconds: no measurement had the machine to itself")
+    return frame
+
+
 def timing_rows(member: Member, record: Record) -> Iterable[Row]:
-    """Seconds of an epoch by phase (0, 1, 2 as published) and of the whole schedule; these depend on the machine."""
+    """Seconds of an epoch by phase (0, 1, 2 as published) and of the whole schedule, if it had the machine to itself."""
+    if not record.alone:
+        return
     for number, phase in enumerate(PHASES):
         if f"seconds_{phase}" in record.metrics:
             at = {"x_name": "phase", "x": number}

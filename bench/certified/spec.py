@@ -500,6 +500,7 @@ class Timing(RunSpec):
     """
 
     trainer: ClassVar[str] = "bench.certified.timing"
+    whole_machine: ClassVar[bool] = True
 
     of: Certified = Field(description="training whose epochs are timed; its data are used")
     repeats: int = Field(3, ge=1, le=100, description="timed epochs of each phase, after one that warms up")

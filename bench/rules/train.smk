@@ -40,6 +40,7 @@ rule run:
         mem_mb=lambda wildcards, attempt: PLAN.batch(wildcards.batch)["memory_mb"]
         * attempt,
         gpu=lambda wildcards: PLAN.batch(wildcards.batch)["gpus"],
+        machine=lambda wildcards: PLAN.share(wildcards.batch),
     params:
         scale=PLAN.scale,
     message:

@@ -11,6 +11,8 @@ from typing import Any
 
 from bench import plan
 
+WHOLE_MACHINE = 1000
+"""Amount of the resource `machine` that there is on one machine; a job that may have company takes 1."""
 SUFFIXES = {"figure": ("csv", "pdf", "png"), "table": ("csv", "tex", "md")}
 
 
@@ -114,6 +116,10 @@ class Frozen:
 
     def tables(self) -> list[str]:
         return [self.path("tables", f"{name}.parquet") for name in self.names()]
+
+    def share(self, batch: str) -> int:
+        """Of the resource `machine`: all of it for a batch that no other job may run beside."""
+        return WHOLE_MACHINE if self._batches[batch]["whole_machine"] else 1
 
     def runtime(self, batch: str, attempt: int) -> int:
         """Minutes to ask for: three times the estimate and a start, doubled with each attempt."""

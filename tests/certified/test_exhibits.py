@@ -105,13 +105,19 @@ def in_training(spec: Certified, truth: Truth, off: float) -> dict[str, dict[str
 
 
 def frame_of(
-    name: str, truth: Callable[[Member], Truth] = lambda member: {}, scale: str = "paper", **changes: Any
+    name: str,
+    truth: Callable[[Member], Truth] = lambda member: {},
+    scale: str = "paper",
+    alone: bool = True,
+    **changes: Any,
 ) -> pd.DataFrame:
     """The long frame of an exhibit, as `collect` makes it, from made-up records."""
     chosen, settings = of(name), settings_at(scale, name).model_copy(update=changes)
     rows: list[dict[str, Any]] = []
     for member in chosen.members(settings):
-        made = Record("key", member.spec.description(), "", outcome_of(member.spec, truth(member)), {}, {})
+        made = Record(
+            "key", member.spec.description(), "", outcome_of(member.spec, truth(member)), {}, {"alone": alone}
+        )
         rows += [{**row, "key": "key", "older": False} for row in chosen.rows(member, made)]
     frame = long(rows)
     return frame if chosen.derive is None else long([*rows, *({**row, "key": ""} for row in chosen.derive(frame))])
@@ -435,3 +441,13 @@ def test_planning_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize(("name", "claim"), [("table3", "T3b"), ("cost", "CO1")])
+def test_seconds_of_a_busy_machine_are_neither_shown_nor_judged(name: str, claim: str) -> None:
+    busy = frame_of(name, alone=False)
+    assert not busy["metric"].str.contains("seconds").any()
+    with pytest.raises(KeyError, match="no measurement had the machine to itself"):  # judged as not run
+        verdict(busy, name, claim)
+    drawn = of(name).draw(busy, published.of_exhibit(of(name)), settings_at("paper", name))
+    assert len(drawn) >= 3, "the published seconds stand alone"

@@ -9,6 +9,7 @@ import pytest
 
 from bench import config, execute, plan, provenance, record
 from bench.plan import Plan
+from bench.rules import workflow
 
 
 def make(scale: Path, **exhibits: dict) -> Plan:
@@ -108,6 +109,17 @@ def test_long_families_are_split_and_wait_for_their_parents(invented: Path) -> N
     assert len(batches) == 15
     assert sorted(len(batch.after) for batch in batches.values()) == [0] * 3 + [1] * 12
     assert all(name in batches for batch in batches.values() for name in batch.after)
+
+
+def test_a_run_that_measures_time_asks_for_the_whole_machine(invented: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {batch.whole_machine for batch in plan.batches(make(invented))} == {False}
+    from bench_extra.walk import Walk
+
+    monkeypatch.setattr(Walk, "whole_machine", True)
+    made = make(invented)
+    plan.freeze(made)
+    frozen = workflow.Frozen.read(str(made.layout.plan))
+    assert frozen.share(frozen.content["batches"][0]["name"]) == workflow.WHOLE_MACHINE
 
 
 def test_budget_stops_before_a_day(invented: Path) -> None:

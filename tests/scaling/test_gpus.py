@@ -148,10 +148,10 @@ def test_snakemake_is_told_how_many_gpu_jobs_fit(invented: Path, monkeypatch: py
     monkeypatch.setenv("BENCH_GPUS", "0,1")
     suite = config.load(str(invented)).model_copy(update={"jobs_per_gpu": 3})
     made = plan.make(suite)
-    assert reproduce.command_line(made, "local")[-2:] == ["--resources", "gpu=6"]
+    assert reproduce.command_line(made, "local")[-3:] == ["--resources", "machine=1000", "gpu=6"]
     assert "--resources" not in reproduce.command_line(made, "slurm"), "a cluster counts its own"
     monkeypatch.setenv("BENCH_GPUS", "")
-    assert "--resources" not in reproduce.command_line(made, "local")
+    assert reproduce.command_line(made, "local")[-2:] == ["--resources", "machine=1000"]
 
 
 def test_several_gpus_go_through_torchrun(invented: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
