@@ -189,7 +189,7 @@ def on_gpu(device: torch.device, turns: int) -> Iterator[dict[str, Any]]:
 
 
 def rows(
-    *, turns: int = 4, device: torch.device | None = None, tell: Callable[[str], None] = lambda text: None
+    *, turns: int = 3, device: torch.device | None = None, tell: Callable[[str], None] = lambda text: None
 ) -> Iterator[dict[str, Any]]:
     """Yields the rows of this path: path, variant, unit, ours, peer, ratio, spread, share, note.
 

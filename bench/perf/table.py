@@ -29,9 +29,14 @@ def measure(path: str | None) -> list[Row]:
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows: list[Row] = []
+    started = time.monotonic()
+
+    def tell(text: str) -> None:
+        print(f"# {time.monotonic() - started:4.0f} s  {text}", file=sys.stderr, flush=True)
+
     for name in (*PATHS, "memory") if path is None else (path,):
         module = importlib.import_module(f"bench.perf.{name}")
-        rows += module.rows(device=device, tell=lambda text: print(f"# {text}", file=sys.stderr, flush=True))
+        rows += module.rows(device=device, tell=tell)
     return rows
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from bench import models, seeds
+from bench.perf import peaks
 from bench.perf.measure import Timing, alternate, rate
 from bench.training import precision as arithmetic
 from bench.training.samples import Pool
@@ -24,15 +25,18 @@ from bench.training.step import TrainStep
 from bench.warmstart import company
 from bench.warmstart.losses import cross_entropy
 from bench.warmstart.rounds import CONSTANTS, Batch
+from bench.warmstart.spec import Network
 
 THIN, WIDE = "thin_resnet18", "resnet18"
 BATCH = 128
 SAMPLES = 6400
 LR = 1e-3
 LOSSES = 20
+FEWER = 5
+"""Losses that are compared where a step takes long and another row has compared all."""
 TOLERANCE = 1e-4
 WORKERS = (0, 1, 2, 4)
-STEPS = 12
+STEPS = {"cpu": 4, "cuda": 12}
 """Steps of one turn; its warm-up is not timed."""
 WARM = 4
 """Steps after which a loader's workers have filled their queues and lost their lead."""
@@ -117,7 +121,7 @@ class Peer:
         steps = self.losses()
         for _ in range(WARM):
             next(steps)
-        found = rate(lambda: BATCH * sum(1 for _ in zip(range(STEPS), steps, strict=False)))
+        found = rate(lambda: BATCH * sum(1 for _ in zip(range(STEPS[self.device.type]), steps, strict=False)))
         steps.close()
         return found
 
@@ -159,7 +163,7 @@ class InMemory:
             losses.append(loss.item())
         return losses
 
-    def turn(self, steps: int = STEPS) -> float:
+    def turn(self, steps: int) -> float:
         """Images per second."""
         return rate(lambda: BATCH * len(self.some(steps)))
 
@@ -200,7 +204,7 @@ class Ours:
         self.model.load_state_dict(self.begin)
         self.position = 0
 
-    def turn(self, steps: int = 2 * STEPS) -> float:
+    def turn(self, steps: int) -> float:
         """Images per second."""
         return rate(lambda: BATCH * len(self.some(steps)))
 
@@ -242,7 +246,7 @@ class Together:
 
     def turn(self) -> float:
         """Images per second of all networks together."""
-        steps = max(2, STEPS // len(self.models)) if not self.order.is_cuda else STEPS
+        steps = STEPS[self.order.device.type] // (1 if self.order.is_cuda else len(self.models))
         return rate(lambda: BATCH * len(self.models) * len(self.some(steps)))
 
 
@@ -269,44 +273,59 @@ def _difference(ours: list[Tensor], expected: Tensor, variant: str, *, exact: bo
     return f"first {len(ours)} losses within {found:.1g}"
 
 
-def _row(path: str, variant: str, timing: Timing, note: str, **more: Any) -> dict[str, Any]:
-    return {"path": path, "variant": variant, "unit": "images/s", **timing.row(), "note": note, **more}
+class Table:
+    """Rows of this path, with the share of the machine's peak that our arithmetic reaches."""
 
+    def __init__(self, on: Samples, turns: int):
+        self.on, self.turns = on, turns
+        self.large = on.device.type == "cuda"
+        self.steps = STEPS[on.device.type]
+        self.peaks = {"float32": peaks.arithmetic(on.device), "bf16": 0.0}
+        if arithmetic.has_bf16(on.device):
+            self.peaks["bf16"] = peaks.arithmetic(on.device, torch.bfloat16)
 
-def against_authors(on: Samples, kind: Literal["float32", "bf16"], peer: Peer, turns: int) -> Iterator[dict[str, Any]]:
-    """Our step, eager and compiled, alone and with others, against the authors' loop."""
-    expected = torch.tensor(first_losses(peer))
-    large = on.device.type == "cuda"
-    for compile in ("never", "always"):
-        variant = kind + (", eager" if compile == "never" else "")
-        ours = Ours(on, kind, compile)
-        ours.some(3)  # compiles
+    def row(self, path: str, variant: str, kind: str, name: str, timing: Timing, note: str) -> dict[str, Any]:
+        # Forward, and backward to the inputs and to the weights.
+        flops = 6 * Network.model_validate({"name": name}).macs((3, 32, 32), 10)
+        share = flops * timing.ours / self.peaks[kind]
+        values = {**timing.row(), "share": share, "note": note}
+        return {"path": path, "variant": variant, "unit": "images/s", **values}
+
+    def against_authors(self, kind: Literal["float32", "bf16"], peer: Peer) -> Iterator[dict[str, Any]]:
+        """Our step, eager and compiled, alone and with others, against the authors' loop."""
+        expected = torch.tensor(first_losses(peer))
+        loop = f"against the authors' loop with {peer.workers} workers"
+        for compile in ("never", "always"):
+            headline = compile == "always"
+            variant = kind if headline else f"{kind}, eager"
+            ours = Ours(self.on, kind, compile)
+            ours.some(1)  # compiles
+            ours.restart()
+            note = _difference(ours.some(LOSSES if headline else FEWER), expected, variant, exact=kind == "float32")
+            timing = alternate(lambda: ours.turn(self.steps), peer.turn, turns=self.turns)  # noqa: B023 -- used at once
+            yield self.row("warmstart/step", variant, kind, THIN, timing, f"{loop}; {note}")
+            if not self.large and headline:
+                continue  # runs train alone on a CPU; the eager row shows why
+            count = company.PLACES if self.large else 2
+            many = Together(ours.pool, ours.order, count, kind, headline)
+            note = _difference(many.some(LOSSES if self.large else FEWER), expected, variant, exact=False)
+            timing = alternate(many.turn, peer.turn, turns=self.turns)
+            variant = f"{count} networks, {variant}"
+            yield self.row("warmstart/company", variant, kind, THIN, timing, f"{loop}; {note}")
+
+    def against_memory(self, ours: Ours, name: str, *, compiled: bool) -> dict[str, Any]:
+        """Our step against a plain loop with its data in memory, eager or compiled."""
+        peer = InMemory(self.on, compiled=compiled, name=name)
+        steps = self.steps if name == THIN or self.large else 1
+        checked = LOSSES if self.large else FEWER if name == THIN else 1
+        variant = (
+            f"float32{'' if name == THIN else ', wide, eager'}, against {'torch.compile' if compiled else 'eager'}"
+        )
+        expected = torch.tensor(peer.some(checked))
         ours.restart()
-        note = _difference(ours.some(LOSSES), expected, variant, exact=kind == "float32")
-        timing = alternate(ours.turn, peer.turn, turns=turns)
-        yield _row("warmstart/step", variant, timing, f"against the authors' loop; {note}", workers=peer.workers)
-        if not large and compile == "always":
-            continue  # runs train alone on a CPU; the eager row shows why
-        count = company.PLACES if large else 2
-        many = Together(ours.pool, ours.order, count, kind, compile == "always")
-        note = _difference(many.some(LOSSES if large else 4), expected, variant, exact=False)
-        timing = alternate(many.turn, peer.turn, turns=turns)
-        variant = f"{count} networks, {variant}"
-        yield _row("warmstart/company", variant, timing, f"against the authors' loop; {note}", workers=peer.workers)
-
-
-def against_memory(on: Samples, name: str, *, compiled: bool, turns: int) -> dict[str, Any]:
-    """Our compiled step against a plain loop with its data in memory, eager or compiled."""
-    steps = STEPS if name == THIN or on.device.type == "cuda" else 1
-    ours, peer = Ours(on, "float32", "always", name), InMemory(on, compiled=compiled, name=name)
-    ours.some(1)
-    ours.restart()
-    checked = LOSSES if name == THIN else 2
-    expected = torch.tensor(peer.some(checked))
-    variant = f"float32{'' if name == THIN else ', wide'}, against {'torch.compile' if compiled else 'eager'} in memory"
-    note = _difference(ours.some(checked), expected, variant, exact=True)
-    timing = alternate(lambda: ours.turn(steps), lambda: peer.turn(steps), turns=turns)
-    return _row("warmstart/step", variant, timing, note)
+        note = _difference(ours.some(checked), expected, variant, exact=True)
+        timing = alternate(lambda: ours.turn(steps), lambda: peer.turn(steps), turns=self.turns)
+        return self.row("warmstart/step", variant, "float32", name, timing, f"data in memory; {note}")
 
 
 def rows(
@@ -324,13 +343,15 @@ def rows(
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     on = Samples.drawn(device)
-    peer = Peer(on)
+    table, peer = Table(on, turns), Peer(on)
     tell("the authors' loop: its best number of workers")
     peer.choose_workers()
     kinds: list[Literal["float32", "bf16"]] = ["float32", "bf16"] if arithmetic.has_bf16(device) else ["float32"]
     for kind in kinds:
         tell(f"our step against the authors' loop: {kind}")
-        yield from against_authors(on, kind, peer, turns)
+        yield from table.against_authors(kind, peer)
     tell("our step against loops with their data in memory")
-    for name, compiled in ((THIN, False), (THIN, True), (WIDE, False)):
-        yield against_memory(on, name, compiled=compiled, turns=turns)
+    ours = Ours(on, "float32", "always")
+    for compiled in (False, True):
+        yield table.against_memory(ours, THIN, compiled=compiled)
+    yield table.against_memory(Ours(on, "float32", "never", WIDE), WIDE, compiled=False)
