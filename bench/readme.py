@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Sequence
@@ -57,15 +58,15 @@ class Source:
 
 
 def sources() -> list[Source]:
-    """The best scale of each paper that has a reference."""
+    """Every paper at every scale that has a reference, the best scale of a paper first."""
     from bench import judge
 
     found = []
     for paper in PAPERS:
-        scale = next((name for name in PREFERRED if paper in reference.papers(name)), None)
-        if scale is not None:
-            fed = reference.as_results(planning.make(config.load(scale), [paper]))
-            found.append(Source(paper, scale, fed, judge.entries_of(fed)))
+        for scale in PREFERRED:
+            if paper in reference.papers(scale):
+                fed = reference.as_results(planning.make(config.load(scale), [paper]))
+                found.append(Source(paper, scale, fed, judge.entries_of(fed)))
     return found
 
 
@@ -125,6 +126,7 @@ def results(found: Sequence[Source]) -> str:
     if not found:
         return "No reference records are committed yet; `make reproduce` makes results of your own.\n"
     parts = []
+    headed = ""
     for source in found:
         claims = verdicts.of_kind(source.entries, "claim")
         counted = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.counts(claims).items() if count)
@@ -132,16 +134,27 @@ def results(found: Sequence[Source]) -> str:
         machines = ", ".join(
             machine["processor"] if not machine["gpus"] else machine["gpus"][0] for machine in note["machines"]
         )
-        parts += [
-            f"### {source.paper}",
-            "",
-            f"Scale `{source.scale}`, {machines}: {len(claims)} claims, {counted}.",
-            "",
-        ]
+        if source.paper != headed:
+            parts += [f"### {source.paper}", ""]
+            headed = source.paper
+        parts += [f"Scale `{source.scale}`, {machines}: {len(claims)} claims, {counted}.", ""]
         if numbers := _numbers(source):
             parts += [*numbers, ""]
-        parts += [f"<details><summary>Claims of {source.paper}</summary>", "", *_claims(source), "", "</details>", ""]
+        parts += [f"<details><summary>Claims of {source.paper} at scale {source.scale}</summary>", "", *_claims(source), "", "</details>", ""]
     return "\n".join(parts)
+
+
+def speed() -> str:
+    """The committed speed tables, one for each kind of machine."""
+    parts = []
+    for path in sorted((paths.PROJECT / "results" / "perf").glob("*.md")):
+        table, _, rest = path.read_text().partition("```json\n")
+        facts = json.loads(rest.partition("```")[0])
+        name = ", ".join(facts["gpus"]) or facts["processor"]
+        torch = facts["packages"]["torch"]
+        where = f"{name}, {facts['cores']} cores, torch {torch}, {facts['measured'][:10]}, commit {facts['commit'][:12]}:"
+        parts += [where, "", table.strip(), ""]
+    return "\n".join(parts) if parts else "No table is committed yet; `make perf` makes one of your machine.\n"
 
 
 def put(text: str, name: str, content: str) -> str:
@@ -186,7 +199,10 @@ def _draw(fed: Plan, name: str, target: Path) -> None:
 def rendered(text: str, *, draw: bool = False) -> str:
     """README with its generated parts made anew from the reference."""
     found = sources()
-    return put(put(text, "picture", _picture(found, draw)), "results", results(found))
+    parts = {"picture": _picture(found, draw), "results": results(found), "speed": speed()}
+    for name, content in parts.items():
+        text = put(text, name, content)
+    return text
 
 
 def write() -> None:
