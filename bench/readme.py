@@ -140,7 +140,8 @@ def results(found: Sequence[Source]) -> str:
         parts += [f"Scale `{source.scale}`, {machines}: {len(claims)} claims, {counted}.", ""]
         if numbers := _numbers(source):
             parts += [*numbers, ""]
-        parts += [f"<details><summary>Claims of {source.paper} at scale {source.scale}</summary>", "", *_claims(source), "", "</details>", ""]
+        summary = f"<details><summary>Claims of {source.paper} at scale {source.scale}</summary>"
+        parts += [summary, "", *_claims(source), "", "</details>", ""]
     return "\n".join(parts)
 
 
