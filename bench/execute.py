@@ -137,12 +137,7 @@ def _peak_memory_mb(context: Context) -> int:
         import torch
 
         return int(torch.cuda.max_memory_allocated() / 2**20)
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return 0
-    scale = 2**20 if sys.platform == "darwin" else 2**10
-    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale)
+    return int(provenance.peak_memory_mb())
 
 
 def _finish(

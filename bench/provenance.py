@@ -8,6 +8,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Iterable
@@ -164,6 +165,22 @@ def alone_since(before: Usage) -> bool:
         return False
     others = (now.machine - before.machine) - (now.own - before.own)
     return others < OTHERS * (now.wall - before.wall) + 0.1  # ticks are hundredths of a second on each core
+
+
+def peak_memory_mb() -> float:
+    """MiB that this process took at most; 0 where it cannot be known.
+
+    What getrusage says begins, on Linux, at what the process that started this one had taken.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        found = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE)
+        return int(found[1]) / 2**10 if found else 0.0
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return 0.0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def machine() -> dict[str, Any]:

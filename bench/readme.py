@@ -153,7 +153,9 @@ def speed() -> str:
         facts = json.loads(rest.partition("```")[0])
         name = ", ".join(facts["gpus"]) or facts["processor"]
         torch = facts["packages"]["torch"]
-        where = f"{name}, {facts['cores']} cores, torch {torch}, {facts['measured'][:10]}, commit {facts['commit'][:12]}:"
+        where = (
+            f"{name}, {facts['cores']} cores, torch {torch}, {facts['measured'][:10]}, commit {facts['commit'][:12]}:"
+        )
         parts += [where, "", table.strip(), ""]
     return "\n".join(parts) if parts else "No table is committed yet; `make perf` makes one of your machine.\n"
 

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from bench import provenance
+
 MIB = 2**20
 
 
@@ -59,8 +61,6 @@ KINDS = {"warmstart": _warmstart, "certified": _certified, "rewarm": _rewarm}
 
 def peak(kind: str, way: str) -> float:
     """MiB at the peak of three steps, measured in this process."""
-    import resource
-
     import torch
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -68,7 +68,7 @@ def peak(kind: str, way: str) -> float:
     def most() -> float:
         if device.type == "cuda":
             return torch.cuda.max_memory_allocated() / MIB
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (MIB if sys.platform == "darwin" else 1024)
+        return provenance.peak_memory_mb()
 
     before = most()
     step = KINDS[kind](way, device)

@@ -36,7 +36,10 @@ def measure(path: str | None) -> list[Row]:
 
     for name in (*PATHS, "memory") if path is None else (path,):
         module = importlib.import_module(f"bench.perf.{name}")
-        rows += module.rows(device=device, tell=tell)
+        for row in module.rows(device=device, tell=tell):
+            rows.append(row)
+            ratio = "" if row["ratio"] is None else f", ratio {row['ratio']:.2f}"
+            tell(f"{row['path']} {row['variant']}: {_number(row['ours'])} {row['unit']}{ratio}")
     return rows
 
 

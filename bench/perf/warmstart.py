@@ -32,7 +32,7 @@ BATCH = 128
 SAMPLES = 6400
 LR = 1e-3
 LOSSES = 20
-FEWER = 5
+FEWER = 3
 """Losses that are compared where a step takes long and another row has compared all."""
 TOLERANCE = 1e-4
 WORKERS = (0, 1, 2, 4)
@@ -309,7 +309,7 @@ class Table:
             count = company.PLACES if self.large else 2
             many = Together(ours.pool, ours.order, count, kind, headline)
             note = _difference(many.some(LOSSES if self.large else FEWER), expected, variant, exact=False)
-            timing = alternate(many.turn, peer.turn, turns=self.turns)
+            timing = alternate(many.turn, peer.turn, turns=self.turns if self.large else 2)
             variant = f"{count} networks, {variant}"
             yield self.row("warmstart/company", variant, kind, THIN, timing, f"{loop}; {note}")
 

@@ -18,7 +18,7 @@ from typing import Any
 from bench import config, plan, provenance, record
 from bench.run import Outcome
 
-RUNS = 8
+RUNS = 5
 """Further runs that go through Snakemake; a process for each takes seconds."""
 COUNTS = (100, 1_000, 10_000)
 STEPS = {
