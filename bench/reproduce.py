@@ -133,9 +133,9 @@ def reproduce(
             f"&& {shlex.join(call)}",
             flush=True,
         )
+        started = time.time()
         with contextlib.nullcontext() if dry_run else status.watched(made):
-            started = time.time()
-        code = _snakemake([*call, *(["--dry-run"] if dry_run else [])], lock)
+            code = _snakemake([*call, *(["--dry-run"] if dry_run else [])], lock)
         if dry_run:
             return code
         if code < 0:

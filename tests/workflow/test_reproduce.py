@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -135,3 +136,27 @@ def test_the_budget_stops_before_anything_runs(bench: Call, results: Path) -> No
     assert answer.returncode == 2
     assert "hours on this machine" in answer.stderr and "BUDGET=" in answer.stderr
     assert not (results / "paper" / "plan.json").exists()
+
+
+def test_runs_done_are_told_while_snakemake_works(invented: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench import reproduce
+
+    class Ended(Exception):
+        pass
+
+    told: list[bool] = []
+
+    @contextlib.contextmanager
+    def watched(made: object) -> Iterator[None]:
+        told.append(True)
+        yield
+        told.clear()
+
+    def work(call: object, lock: int) -> int:
+        assert told, "nobody tells what runs"
+        raise Ended
+
+    monkeypatch.setattr(reproduce, "_snakemake", work)
+    monkeypatch.setattr(reproduce.status, "watched", watched)
+    with pytest.raises(Ended):
+        reproduce.reproduce(str(invented), [])
