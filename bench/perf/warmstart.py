@@ -8,6 +8,7 @@ weights and see the same batches: in float32 the first losses agree.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -69,6 +70,10 @@ class Samples:
         images = torch.randint(0, 256, (SAMPLES, 3, 32, 32), dtype=torch.uint8, generator=generator)
         labels = torch.randint(0, 10, (SAMPLES,), generator=generator)
         return cls(images, labels, torch.randperm(SAMPLES, generator=generator), device)
+
+    def indices(self) -> Iterator[Tensor]:
+        """Samples of one step after the other, without end: int64 [B] on the device."""
+        return itertools.cycle(self.order.to(self.device).split(BATCH))
 
 
 class Images(Dataset):
@@ -144,18 +149,15 @@ class InMemory:
 
     def __init__(self, on: Samples, *, compiled: bool = False, name: str = THIN):
         self.pool = on.pool(channels_last=False)
-        self.order, model = on.order.to(on.device), network(name).to(on.device).train()
+        self.indices, model = on.indices(), network(name).to(on.device).train()
         self.optimizer = torch.optim.SGD(model.parameters(), lr=LR)
         self.model: Callable[[Tensor], Tensor] = torch.compile(model) if compiled else model
-        self.position = 0
 
     def some(self, steps: int) -> list[float]:
         """Takes so many steps and returns their losses."""
         losses = []
         for _ in range(steps):
-            index = self.order[self.position : self.position + BATCH]
-            self.position = (self.position + BATCH) % len(self.order)
-            images, labels = self.pool.take(index)
+            images, labels = self.pool.take(next(self.indices))
             self.optimizer.zero_grad()
             loss = nn.functional.cross_entropy(self.model(images), labels)
             loss.backward()
@@ -178,31 +180,28 @@ class Ours:
         compile: Literal["never", "always"],
         name: str = THIN,
     ):
-        self.pool, self.order = on.pool(), on.order.to(on.device)
+        self.on, self.pool, self.indices = on, on.pool(), on.indices()
         self.model = network(name).to(on.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.begin = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=LR, fused=True)
         self.step = TrainStep(self.model, loss=cross_entropy, batch_size=BATCH, precision=precision, compile=compile)
-        self.position = 0
 
     def some(self, steps: int) -> list[Tensor]:
         """Takes so many steps and returns their losses, on the device."""
         losses = []
         for _ in range(steps):
-            index = self.order[self.position : self.position + BATCH]
-            self.position = (self.position + BATCH) % len(self.order)
-            images, labels = self.pool.take(index)
+            images, labels = self.pool.take(next(self.indices))
             loss, logits = self.step(images, labels, self.optimizer)
             # The trainer counts the right answers on the device.
             (logits.argmax(1) == labels).sum()
             losses.append(loss)
-        if self.order.is_cuda:
+        if self.on.device.type == "cuda":
             torch.cuda.synchronize()
         return losses
 
     def restart(self) -> None:
         self.model.load_state_dict(self.begin)
-        self.position = 0
+        self.indices = self.on.indices()
 
     def turn(self, steps: int) -> float:
         """Images per second."""
@@ -213,40 +212,36 @@ class Together:
     """The same step of many networks at once, as a GPU takes it; each network sees every batch.
 
     Args:
-        pool: the images.
-        order: of the samples.
+        on: the samples.
+        pool: their images on the device.
         count: networks.
         precision: arithmetic.
         compile: whether the step of all networks is compiled.
     """
 
-    def __init__(self, pool: Pool, order: Tensor, count: int, precision: Literal["float32", "bf16"], compile: bool):
-        self.pool, self.order = pool, order
-        members = [network().to(order.device).to(memory_format=torch.channels_last) for _ in range(count)]  # type: ignore[call-overload]
+    def __init__(self, on: Samples, pool: Pool, count: int, precision: Literal["float32", "bf16"], compile: bool):
+        self.on, self.pool, self.indices = on, pool, on.indices()
+        members = [network().to(on.device).to(memory_format=torch.channels_last) for _ in range(count)]  # type: ignore[call-overload]
         self.networks = company.Networks(members[0], count, precision, compile_batch=BATCH if compile else 0)
         self.models = members
         for slot, model in enumerate(members):
             self.networks.seat(slot, model)
             self.networks.bind(slot, torch.optim.SGD(model.parameters(), lr=LR, fused=True))
-        self.position = 0
 
     def some(self, steps: int) -> list[Tensor]:
         """Takes so many steps of all networks and returns the first one's losses."""
         losses = []
         for _ in range(steps):
-            batches = {}
-            for slot in range(len(self.models)):
-                index = self.order[self.position : self.position + BATCH]
-                batches[slot] = Batch(*self.pool.take(index))
-            self.position = (self.position + BATCH) % len(self.order)
+            index = next(self.indices)
+            batches = {slot: Batch(*self.pool.take(index)) for slot in range(len(self.models))}
             losses.append(self.networks.step(batches)[0][0])
-        if self.order.is_cuda:
+        if self.on.device.type == "cuda":
             torch.cuda.synchronize()
         return losses
 
     def turn(self) -> float:
         """Images per second of all networks together."""
-        steps = STEPS[self.order.device.type] // (1 if self.order.is_cuda else len(self.models))
+        steps = STEPS[self.on.device.type] // (1 if self.on.device.type == "cuda" else len(self.models))
         return rate(lambda: BATCH * len(self.models) * len(self.some(steps)))
 
 
@@ -307,7 +302,7 @@ class Table:
             if not self.large and headline:
                 continue  # runs train alone on a CPU; the eager row shows why
             count = company.PLACES if self.large else 2
-            many = Together(ours.pool, ours.order, count, kind, headline)
+            many = Together(self.on, ours.pool, count, kind, headline)
             note = _difference(many.some(LOSSES if self.large else FEWER), expected, variant, exact=False)
             timing = alternate(many.turn, peer.turn, turns=self.turns if self.large else 2)
             variant = f"{count} networks, {variant}"
