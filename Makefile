@@ -31,11 +31,14 @@ CHOSEN = --scale "$(SCALE)" $(if $(EXHIBITS),--exhibits $(EXHIBITS))
 env: $(VENV)/.complete
 
 # A call that was stopped half-way leaves .incomplete, and the next one starts afresh: a package that is installed in
-# part looks complete to pip. An environment that was made otherwise is kept and brought up to date.
+# part looks complete to pip. While the make that wrote its number there lives, another one keeps its hands off.
+# An environment that was made otherwise is kept and brought up to date.
 $(VENV)/.complete: requirements.lock pyproject.toml
 	@if [ -z "$(PYTHON)" ]; then echo "no CPython 3.11 to 3.13 was found; install one, or name it: make env PYTHON=/path/to/python3.12" >&2; exit 1; fi
+	@if maker=$$(cat $(VENV)/.incomplete 2>/dev/null) && [ -n "$$maker" ] && kill -0 "$$maker" 2>/dev/null; then \
+		echo "process $$maker is making $(VENV); run this again when it has ended" >&2; exit 1; fi
 	@if [ -e $(VENV)/.incomplete ]; then echo "$(VENV) is incomplete: starting afresh"; rm -rf $(VENV); fi
-	@mkdir -p $(VENV) && touch $(VENV)/.incomplete && rm -f $@
+	@mkdir -p $(VENV) && echo $$PPID > $(VENV)/.incomplete && rm -f $@
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || \
 		{ echo "$(PYTHON) has no venv module; install it (on Debian: the package python3-venv)" >&2; exit 1; }
 	@echo "installing requirements.lock into $(VENV) (several minutes the first time; torch for CUDA takes about 6 GB)"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -153,7 +155,23 @@ def make(suite: Suite, names: Sequence[str] = (), *, source: str = "", layout: L
         UserError: wrong settings or names.
     """
     exhibit.check(suite)
-    layout = layout or Layout.of(suite.scale)
+    with _no_search_for_cycles():
+        return _made(suite, names, source, layout or Layout.of(suite.scale))
+
+
+@contextmanager
+def _no_search_for_cycles() -> Iterator[None]:
+    """A plan makes hundreds of thousands of objects and no cycles; looking for some would take half of its time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _made(suite: Suite, names: Sequence[str], source: str, layout: Layout) -> Plan:
     plan = Plan(suite, layout, {}, {}, {}, {}, source)
     for chosen in exhibit.select(suite, names):
         settings = exhibit.settings_of(suite, chosen)

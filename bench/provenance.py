@@ -11,7 +11,7 @@ import platform
 import re
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,8 +21,16 @@ from bench import paths
 PACKAGES = ("torch", "torchvision", "numpy", "transformers", "auto-LiRPA")
 
 
-def _without_docstrings(tree: ast.AST) -> ast.AST:
-    for node in ast.walk(tree):
+def _statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """All statements below `tree`; no expression holds one, so that most nodes need not be looked at."""
+    for child in ast.iter_child_nodes(tree):
+        if isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):
+            yield child
+            yield from _statements(child)
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in [tree, *_statements(tree)]:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [
                 statement
@@ -49,7 +57,7 @@ def _parsed(path: Path) -> tuple[str, tuple[str, ...]]:
     """Hash of a file's syntax tree without comments and docstrings, and the modules of the suite that it imports."""
     tree = ast.parse(path.read_bytes())
     imported = []
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.Import):
             imported += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
+import shutil
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from functools import lru_cache
@@ -139,3 +142,27 @@ def test_the_lock_names_packages_and_versions_only() -> None:
     assert [text for text in lines if not line.fullmatch(text)] == []
     names = [text.split("==")[0].lower() for text in lines]
     assert names == sorted(set(names))
+
+
+def make_env(folder: Path, maker: str) -> subprocess.CompletedProcess[str]:
+    """`make env` in `folder`, where the process `maker` is said to be making the environment; no Python runs."""
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder)
+    (folder / ".venv").mkdir()
+    (folder / ".venv" / ".incomplete").write_text(f"{maker}\n")
+    return subprocess.run(["make", "env", "PYTHON=false"], cwd=folder, capture_output=True, text=True)
+
+
+def test_two_makes_do_not_install_at_once(tmp_path: Path) -> None:
+    refused = make_env(tmp_path, str(os.getpid()))
+    assert refused.returncode != 0
+    assert f"process {os.getpid()} is making .venv; run this again when it has ended" in refused.stderr
+    assert (tmp_path / ".venv" / ".incomplete").exists()
+
+
+def test_an_installation_that_was_killed_starts_afresh(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    refused = make_env(tmp_path, str(ended.pid))
+    assert ".venv is incomplete: starting afresh" in refused.stdout
+    assert "false has no venv module" in refused.stderr
