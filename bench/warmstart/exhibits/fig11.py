@@ -106,10 +106,10 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Fi
     for model, place in zip(settings.models, axes, strict=True):
         if (frame["model"] == model).any():
             own = points(frame, model)
+            # The panel's title names the model: a legend would show one more point.
             figure.scatter(
                 place, own["weight_correlation"], own["val_acc"], series=model, label=MODELS[model], markersize=3
             )
-            figure.legend(place, published=False)
         place.xaxis.set_major_locator(MaxNLocator(5))
         place.set(xlabel="correlation of the weights before and after", title=MODELS[model])
     axes[0].set_ylabel("validation accuracy (%)")

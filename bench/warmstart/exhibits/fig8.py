@@ -190,7 +190,8 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Fi
         strict=True,
     ):
         if metric == "train_time_total" and not (frame["metric"] == metric).any():
-            place.set_axis_off()  # no run had the machine to itself
+            place.set_axis_off()
+            place.text(0.5, 0.5, "no seconds: no run had\nthe machine to itself", ha="center", va="center", color="0.4")
             continue
         _heat(place, frame, metric, title, settings)
     drawn.suptitle(f"{substitution(settings, 'cifar10')}; (0, 1) is random init, (1, 0) warm start")

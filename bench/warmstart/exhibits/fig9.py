@@ -159,7 +159,7 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Fi
 
     columns = min(3, len(settings.pairs))
     lines = -(-len(settings.pairs) // columns)
-    drawn, axes = figure.panels(lines, columns, sharex=True)
+    drawn, axes = figure.panels(lines, columns, sharex=True, width="double" if columns > 1 else "single")
     paper = published[published["provenance"] == "digitised"]
     for place, pair in zip(axes, settings.pairs, strict=False):
         for method in (WS, RI, SP):
