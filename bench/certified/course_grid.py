@@ -105,7 +105,7 @@ def draw_term(frame: pd.DataFrame, settings: CertifiedSettings, course: Course, 
     from bench.report import figure
 
     schedule = settings.schedule(course)
-    drawn, (axes,) = figure.panels(1, 1, width="single", height=2.8)
+    drawn, (axes,) = figure.panels(1, 1, width="single", height=3.1)
     settle_looks(axes)
     for method in SERIES:
         chosen = frame[(frame["metric"] == term) & (frame["method"] == method)]
@@ -113,6 +113,6 @@ def draw_term(frame: pd.DataFrame, settings: CertifiedSettings, course: Course, 
     axes.set(xlabel="epoch of the warm-up", ylabel=name)
     axes.set_xlim(0.5, schedule.warmup + 0.5)
     axes.set_ylim(bottom=0)
-    figure.legend(axes, published=False)
+    figure.legend(axes, published=False, below=2)
     drawn.suptitle(f"CNN-7, {substitution(settings, course, parts=2)}")
     return drawn

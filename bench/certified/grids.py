@@ -353,17 +353,21 @@ def absolute(frame: Any, outcome: stats.Outcome, **cell: Any) -> stats.Outcome:
     return replace(outcome, verdict="not comparable", detail=detail)
 
 
-def substitution(settings: CertifiedSettings, course: Course, *, parts: int = 1, schedule: bool = True) -> str:
+def substitution(
+    settings: CertifiedSettings, course: Course, *, parts: int = 1, radius: bool = True, schedule: bool = True
+) -> str:
     """Data set, radius and schedule for titles, with what departs from the paper.
 
     Args:
         parts: lines that the title may take.
+        radius: whether to name the course's; an exhibit may have its own.
         schedule: whether to name it.
     """
     role = BLOCKS[course].role
     actual, own = settings.dataset(role), settings.target(role)
     texts = [DATASETS[role] if actual == _DATA[role] else f"{DATASETS[role]} (generated images)"]
-    texts.append(f"eps {radius_text(own)}")
+    if radius:
+        texts.append(f"eps {radius_text(own)}")
     if role in settings.population:
         texts.append(f"{min(settings.population[role], SHAPES[actual][2]):,} images")
     if schedule:

@@ -159,12 +159,13 @@ def published_points(axes: Axes, frame: pd.DataFrame, *, series: str, at: float 
     )
 
 
-def legend(axes: Axes, *, published: bool, rescaled: bool = False, **options: Any) -> None:
+def legend(axes: Axes, *, published: bool, rescaled: bool = False, below: int | None = None, **options: Any) -> None:
     """The legend of the figure, with one entry that says what hollow markers are.
 
     Args:
         published: whether there are any.
         rescaled: whether their x was stretched to a reduced scale.
+        below: columns of a legend under all panels, where one inside would cover the curves.
     """
     from matplotlib.lines import Line2D
 
@@ -173,7 +174,9 @@ def legend(axes: Axes, *, published: bool, rescaled: bool = False, **options: An
     if published:
         name = "published, x rescaled" if rescaled else "published"
         once[name] = Line2D([], [], linestyle="none", marker="o", markerfacecolor="none", color="0.3")
-    if once:
+    if once and below is not None:
+        axes.figure.legend(list(once.values()), list(once), loc="outside lower center", ncols=below, **options)
+    elif once:
         axes.legend(list(once.values()), list(once), **options)
 
 

@@ -77,7 +77,7 @@ def ours_most_alive(frame: Any) -> stats.Outcome:
 def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: CourseSettings) -> Figure:
     from bench.report import figure
 
-    drawn, axes = figure.panels(len(settings.courses), 3, sharey="row")
+    drawn, axes = figure.panels(len(settings.courses), 3, sharey="row", height=2.1 * len(settings.courses) + 0.5)
     settle_looks(axes[0])
     for index, course in enumerate(settings.courses):
         panel, schedule = BLOCKS[course].panel, settings.schedule(course)
@@ -91,9 +91,9 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: CourseSettings)
             place.set(xlabel="epoch", title=name, ylim=(0, 103))
         places[0].set_ylabel(f"neurons (%), {schedule.epochs} epochs")
         final = [_last(own, method) for method in SERIES]
-        figure.bars(places[2], [f"r{number}" for number in (1, 3, 4, 7, 8)], final, series=[LOOKS[m] for m in SERIES])
+        figure.bars(places[2], [""] * len(SERIES), final, series=[LOOKS[m] for m in SERIES])
         places[2].set(title="active or unstable, last epoch")
-    figure.legend(axes[0], published=False)
+    figure.legend(axes[0], published=False, below=len(SERIES))
     drawn.suptitle(f"CNN-7, {substitution(settings, settings.courses[-1], schedule=False)}")
     return drawn
 

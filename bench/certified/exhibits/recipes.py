@@ -178,7 +178,7 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Fi
             place.set(xlabel="natural accuracy (%)", title=f"certified by {VERIFIERS[method]}, {_panel(radius)}")
         axes[len(methods) * index].set_ylabel("certified accuracy (%)")
     figure.legend(axes[0], published=real)
-    drawn.suptitle(f"CNN-7, {substitution(settings, 'cifar_160')}")
+    drawn.suptitle(f"CNN-7, {substitution(settings, 'cifar_160', radius=False)}")
     return drawn
 
 

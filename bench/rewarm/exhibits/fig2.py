@@ -170,8 +170,7 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: RewarmSettings)
         axes[0].set_xlim(0, 300)
         axes[0].set_ylim(2.44, 2.92)
         axes[1].set_ylim(2.44, 2.92)
-    handles, labels = axes[0].get_legend_handles_labels()
-    drawn.legend(handles, labels, loc="outside lower center", ncols=3)
+    figure.legend(axes[0], published=False, below=3)
     drawn.suptitle(stand_ins(settings))
     return drawn
 

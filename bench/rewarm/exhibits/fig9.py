@@ -70,8 +70,7 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: RewarmSettings)
     looks = {**pictures.START_LOOKS, RANDOM: (RANDOM, "-.")}
     for place, corpus in zip(axes, (PILE, SLIMPAJAMA), strict=True):
         pictures.losses(place, frame, settings, corpus, list(METHODS.values()), looks=looks, free=(RANDOM,))
-    handles, labels = axes[0].get_legend_handles_labels()
-    drawn.legend(handles, labels, loc="outside lower center", ncols=4)
+    figure.legend(axes[0], published=False, below=4)
     drawn.suptitle(stand_ins(settings))
     return drawn
 

@@ -173,7 +173,7 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Fi
     if has_published:
         figure.published_points(axes[0], clusters, series=RI)
     axes[0].set_ylabel("validation accuracy (%)")
-    figure.legend(axes[-1], published=has_published, loc="lower right")
+    figure.legend(axes[-1], published=has_published, below=3)
     drawn.suptitle(substitution(settings, "cifar10"))
     return drawn
 
