@@ -106,10 +106,11 @@ def test_a_plan_of_a_thousand_runs_has_few_batches(many, tmp_path: Path) -> None
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [("plan",), ("reproduce", "--dry-run")])
 def test_scale_paper_answers_in_seconds(results: Path, command: tuple[str, ...]) -> None:
-    """The best of three, since other work on the machine only adds."""
+    """The best of three, since other work on the machine only adds. Snakemake takes about 4 ms for each job."""
     best = min(measured("bench", *command, "--scale", "paper")[0] for _ in range(3))
     print(f"\n{' '.join(command)} --scale paper: {best:.2f} s")
-    assert best < (3 if command == ("plan",) else 10)
+    jobs = len(plan.batches(plan.make(config.load("paper"))))
+    assert best < (3 if command == ("plan",) else 5 + 0.006 * jobs)
 
 
 def test_the_command_line_imports_no_torch_to_plan() -> None:
