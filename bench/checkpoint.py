@@ -98,8 +98,8 @@ def load_state(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: not a readable checkpoint ({reason}); delete it to start this run again") from error
+        # torch's own text recommends to unpickle without a check.
+        raise UserError(f"{path}: not a readable checkpoint; delete it to start this run again") from error
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,18 +65,31 @@ class Suite(Frozen):
         return {} if value is None else value
 
 
-def lines_of(error: ValidationError, where: str, known: dict[str, list[str]] | None = None) -> str:
-    """One line for each wrong key, at most ten: where it is, what was found, what is allowed."""
-    lines = []
+def lines_of(
+    error: ValidationError,
+    where: str,
+    known: Mapping[str, list[str]] | None = None,
+    elsewhere: Mapping[str, str] | None = None,
+) -> str:
+    """One line for each wrong key, at most ten: where it is, what was found, what is allowed.
+
+    Args:
+        error: what pydantic found.
+        where: the section that was read.
+        known: section -> its keys, for the closest to an unknown one.
+        elsewhere: key -> the section that it comes from, where that is another.
+    """
+    section, lines = where, []
     for item in error.errors()[:MOST_ERRORS]:
         key = ".".join(str(part) for part in item["loc"])
+        where = (elsewhere or {}).get(key.partition(".")[0], section)
         if item["type"] == "extra_forbidden":
             names = (known or {}).get(".".join(str(part) for part in item["loc"][:-1]), [])
             lines.append(f"{where}: unknown key '{key}'{closest(str(item['loc'][-1]), names) if names else ''}")
         else:
             lines.append(f"{where}: {key or 'value'}: {item['msg']} (found {item['input']!r:.80})")
     if (more := len(error.errors()) - MOST_ERRORS) > 0:
-        lines.append(f"{where}: and {more} more")
+        lines.append(f"{section}: and {more} more")
     return "\n".join(lines)
 
 

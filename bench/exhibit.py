@@ -204,7 +204,8 @@ def settings_of(suite: Suite, exhibit: Exhibit) -> ExhibitSettings:
     try:
         return exhibit.settings.model_validate({**seed, **common, **own})
     except ValidationError as error:
-        raise UserError(lines_of(error, f"scale {suite.scale}, {exhibit.name}", {"": list(fields)})) from error
+        shared = {key: f"scale {suite.scale}, common.{exhibit.paper}" for key in common if key not in own}
+        raise UserError(lines_of(error, f"scale {suite.scale}, {exhibit.name}", {"": list(fields)}, shared)) from error
 
 
 def check(suite: Suite) -> None:
@@ -236,7 +237,8 @@ def check(suite: Suite) -> None:
             except UserError as error:
                 lines += str(error).splitlines()
     if lines:
-        raise UserError("\n".join(lines[:10]))
+        # What exhibits share is wrong in all of them, and told once.
+        raise UserError("\n".join(list(dict.fromkeys(lines))[:10]))
 
 
 def seeded(labels: Mapping[str, Any], specs: Iterable[RunSpec]) -> list[Member]:

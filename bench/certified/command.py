@@ -125,9 +125,9 @@ def tensors_of(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).partition("\n")[0]
+        # torch's own text recommends to unpickle without a check.
         raise UserError(
-            f"{path}: not a readable state dict ({reason}); save it with torch.save(model.state_dict())"
+            f"{path}: not a state dict of tensors alone; save one with torch.save(model.state_dict(), path)"
         ) from error
     for inner in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(inner), Mapping):

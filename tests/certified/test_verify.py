@@ -168,7 +168,7 @@ def test_command_reads_plain_state_dicts_and_refuses_others(
     assert "no such file" in capsys.readouterr().err
     (tmp_path / "text.pt").write_text("no tensors")
     assert main(["verify", str(tmp_path / "text.pt"), *known]) == 2
-    assert "not a readable state dict" in capsys.readouterr().err
+    assert "not a state dict of tensors alone" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["verify", str(path), *known, "--eps=-0.1"])
     assert "negative" in capsys.readouterr().err

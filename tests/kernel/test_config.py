@@ -69,6 +69,14 @@ def test_wrong_exhibit_settings(invented: Path, tmp_path: Path, text: str, expec
     assert expected in str(caught.value)
 
 
+def test_a_wrong_shared_key_is_told_once(invented: Path, tmp_path: Path) -> None:
+    text = "scale: x\ncommon: {invented: {seeds: 0}}\nexhibits: {invented/curve: {}, invented/distance: {}}\n"
+    with pytest.raises(UserError) as caught:
+        exhibit.check(config.load(write(tmp_path, text)))
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith("scale x, common.invented: seeds: ")
+
+
 def test_command_line_prints_one_line_and_exits_2(bench) -> None:
     answer = bench("plan", "--scale", "nowhere")
     assert answer.returncode == 2
