@@ -58,9 +58,9 @@ def members(settings: Settings) -> list[Member]:
     for course in settings.courses:
         block = BLOCKS[course]
         for model in settings.models:
-            for method in METHODS:
-                labels = {"panel": block.panel, "dataset": block.role, "model": model, "method": method}
-                for seed in settings.seed_range():
+            for seed in settings.seed_range():
+                for method in METHODS:
+                    labels = {"panel": block.panel, "dataset": block.role, "model": model, "method": method}
                     of = settings.training(course, model, method, seed)
                     made.append(
                         Member(labels, Timing(seed=seed, of=of, repeats=settings.repeats, steps=settings.steps))
