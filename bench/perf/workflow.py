@@ -10,10 +10,9 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench import config, paths, plan, provenance, record
 from bench.run import Outcome
@@ -107,24 +106,47 @@ exhibits:
 """
 
 
-def _call(folder: Path, *arguments: str) -> float:
-    """Seconds of ``python -m``, which knows the paper in `folder`."""
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",  # rules call `python`
-        "BENCH_EXTRA": str(folder / "papers"),
-        "BENCH_RESULTS": str(folder / "results"),
-        "OMP_NUM_THREADS": "1",
-    }
-    started = time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", *arguments], env=environment, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(arguments)} failed: {done.stderr.strip()[-500:]}")
-    return time.perf_counter() - started
+# A process of its own, small: the peak of a child counts what it shared with its parent before it became another program.
+MEASURED = """
+import resource, subprocess, sys, time
+started = time.perf_counter()
+code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
+print(code, time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
 
 
-def _bench(folder: Path, command: str, *arguments: str) -> float:
-    """Seconds of a command of the suite."""
+class Used(NamedTuple):
+    """What a call took: seconds, and the peak of resident memory of its largest process in MiB."""
+
+    seconds: float
+    memory: float
+
+
+def _call(folder: Path, *arguments: str) -> Used:
+    """Runs ``python -m``, which knows the paper in `folder`."""
+    places = {"BENCH_EXTRA": str(folder / "papers"), "BENCH_RESULTS": str(folder / "results")}
+    return used(*arguments, **places, OMP_NUM_THREADS="1")
+
+
+def used(*arguments: str, **variables: str) -> Used:
+    """Runs ``python -m`` with some environment variables, and says what it took.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # rules call `python`
+    environment = {**os.environ, "PATH": path, **variables}
+    call = [sys.executable, "-c", MEASURED, sys.executable, "-m", *arguments]
+    answer = subprocess.run(call, env=environment, capture_output=True, text=True, check=True)
+    code, seconds, peak = answer.stdout.split()
+    if code != "0":
+        raise RuntimeError(f"{' '.join(arguments)} failed: {answer.stderr.strip()[-500:]}")
+    # Linux counts KiB, macOS bytes.
+    return Used(float(seconds), float(peak) / (2**20 if sys.platform == "darwin" else 2**10))
+
+
+def _bench(folder: Path, command: str, *arguments: str) -> Used:
+    """Runs a command of the suite."""
     return _call(folder, "bench", command, "--scale", str(folder / "many.yaml"), *arguments)
 
 
@@ -157,7 +179,7 @@ def _training(minutes: float, runs: int) -> float:
             "--profile",
             str(config.CONFIGS / "profiles" / "local"),
         )
-        return _call(folder, "snakemake", *places, "--config", f"plan={plan_file}", "--until", "run")
+        return _call(folder, "snakemake", *places, "--config", f"plan={plan_file}", "--until", "run").seconds
 
 
 def per_run() -> dict[str, Any]:
@@ -186,15 +208,16 @@ def of_many(counts: tuple[int, ...] = COUNTS) -> Iterator[dict[str, Any]]:
             _lay_out(folder, runs=count, seeds=10)
             _call(folder, "bench.perf.workflow", str(folder / "many.yaml"))
             for step, command in STEPS.items():
+                took = _bench(folder, *command)
                 yield {
                     "path": f"workflow/{step}",
                     "variant": f"{count:,} runs",
                     "unit": "s",
-                    "ours": _bench(folder, *command),
+                    "ours": took.seconds,
                     "peer": None,
                     "ratio": None,
                     "spread": None,
-                    "note": "",
+                    "note": f"peak {took.memory:,.0f} MiB",
                 }
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from bench import config, exhibit, plan, provenance, record
+from bench.perf.workflow import used
 from bench.run import Outcome
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -38,27 +39,6 @@ def scale_of(folder: Path, runs: int) -> Path:
     return path
 
 
-def measured(*arguments: str) -> tuple[float, float]:
-    """Seconds of wall time and MiB of peak memory of a command with its children."""
-    code = (
-        "import resource, subprocess, sys, time\n"
-        "begin = time.monotonic()\n"
-        "code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode\n"
-        "print(code, time.monotonic() - begin, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)\n"
-    )
-    answer = subprocess.run(
-        [sys.executable, "-c", code, sys.executable, "-m", *arguments],
-        cwd=ROOT,
-        env=dict(os.environ),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    status, seconds, megabytes = answer.stdout.split()
-    assert status == "0", answer.stderr[-2000:]
-    return float(seconds), float(megabytes)
-
-
 def written(made: plan.Plan) -> None:
     """The records that training would leave, without a sync for each."""
     made.layout.runs.mkdir(parents=True)
@@ -78,12 +58,12 @@ def test_time_grows_with_the_runs_and_no_faster(many, tmp_path: Path, monkeypatc
         named = ("--scale", str(scale))
         made = plan.make(config.load(str(scale)), source=str(scale))
         assert len(made.runs) == size
-        times = {"plan": measured("bench", "plan", *named)}
-        times["dry run"] = measured("bench", "reproduce", *named, "--dry-run", "--budget", "1e9")
+        times = {"plan": used("bench", "plan", *named)}
+        times["dry run"] = used("bench", "reproduce", *named, "--dry-run", "--budget", "1e9")
         written(made)
-        times["collect"] = measured("bench", "collect", *named)
-        measured("bench", "draw", *named)
-        times["judge"] = measured("bench", "judge", *named)
+        times["collect"] = used("bench", "collect", *named)
+        used("bench", "draw", *named)
+        times["judge"] = used("bench", "judge", *named)
         table[size] = times
     print(f"\n| runs | {' | '.join(STEPS)} |\n|---:|{'---:|' * len(STEPS)}")
     for size, times in table.items():
@@ -107,7 +87,7 @@ def test_a_plan_of_a_thousand_runs_has_few_batches(many, tmp_path: Path) -> None
 @pytest.mark.parametrize("command", [("plan",), ("reproduce", "--dry-run")])
 def test_scale_paper_answers_in_seconds(results: Path, command: tuple[str, ...]) -> None:
     """The best of three, since other work on the machine only adds. Snakemake takes about 4 ms for each job."""
-    best = min(measured("bench", *command, "--scale", "paper")[0] for _ in range(3))
+    best = min(used("bench", *command, "--scale", "paper")[0] for _ in range(3))
     print(f"\n{' '.join(command)} --scale paper: {best:.2f} s")
     jobs = len(plan.batches(plan.make(config.load("paper"))))
     assert best < (3 if command == ("plan",) else 5 + 0.006 * jobs)
