@@ -103,7 +103,7 @@ def replace(made: Plan, *, why: str) -> int:
 
     Reference records of runs that belong to other exhibits of the scale stay; those that no exhibit of the scale needs
     any more go. Writes when, from which commit, on what machine and why into ``<paper>.provenance.json`` beside them,
-    the latest first.
+    the latest first; a paper whose records stay the same keeps its notes.
 
     Raises:
         UserError: no record of the plan is there, or no reason is given.
@@ -124,10 +124,14 @@ def replace(made: Plan, *, why: str) -> int:
     for paper, fresh in lines.items():
         path = folder(made.suite.scale) / f"{paper}.jsonl"
         whole = [*fresh.values(), *kept.get(path.stem, [])]
+        before = set(path.read_text().splitlines()) if path.exists() else set()
+        if before == set(whole):
+            print(f"{path}: unchanged")
+            continue
         checkpoint.write_text(path, "\n".join(sorted(whole)) + "\n")
         exhibits = sorted(name for name in made.members if name.startswith(f"{paper}/"))
         _note(path.with_suffix(".provenance.json"), found[paper], exhibits, why)
-        print(f"{path}: {len(whole)} records, {len(fresh)} of them new")
+        print(f"{path}: {len(whole)} records, {len(set(whole) - before)} of them new")
     return 0
 
 

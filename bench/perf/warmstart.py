@@ -9,6 +9,7 @@ weights and see the same batches: in float32 the first losses agree.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -36,7 +37,7 @@ LOSSES = 20
 FEWER = 3
 """Losses that are compared where a step takes long and another row has compared all."""
 TOLERANCE = 1e-4
-WORKERS = (0, 1, 2, 4)
+WORKERS = (0, 1, 2, 4, 8)
 STEPS = {"cpu": 4, "cuda": 12}
 """Steps of one turn; its warm-up is not timed."""
 WARM = 4
@@ -133,7 +134,7 @@ class Peer:
     def choose_workers(self) -> None:
         """Takes the fastest number of workers."""
         found: dict[int, float] = {}
-        for self.workers in WORKERS:
+        for self.workers in (count for count in WORKERS if count <= (os.cpu_count() or 1)):
             found[self.workers] = self.turn()
         self.workers = max(found, key=lambda count: found[count])
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from bench import config, paths, plan, provenance, record
 from bench.run import Outcome
 
-BATCHED, APART = 100, 4
+BATCHED, APART = 400, 4
 """Further runs that go through Snakemake: in one process together, and in one each, which takes seconds."""
 COUNTS = (100, 1_000, 10_000)
 STEPS = {

@@ -1,0 +1,75 @@
+"""The guard of the speed table: a ratio has fallen when it falls in two measurements."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bench.perf import table
+
+BEFORE = {("warmstart/step", "float32"): 1.3, ("certified/step", "float32"): 1.4, ("rewarm/memory", "as trained"): 3.0}
+
+
+def rows(**ratios: float) -> list[dict[str, Any]]:
+    """Rows as a measurement gives them."""
+    names = {"warmstart": ("warmstart/step", "float32"), "certified": ("certified/step", "float32")}
+    names["memory"] = ("rewarm/memory", "as trained")
+    return [
+        {"path": path, "variant": variant, "unit": "1/s", "ours": ratios[key], "peer": 1.0, "ratio": ratios[key]}
+        for key, (path, variant) in names.items()
+        if key in ratios
+    ]
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch):
+    """Answers of the next measurements; what was asked for."""
+    answers: list[list[dict[str, Any]]] = []
+    asked: list[str | None] = []
+
+    def measure(path: str | None) -> list[dict[str, Any]]:
+        asked.append(path)
+        return answers.pop(0)
+
+    monkeypatch.setattr(table, "measure", measure)
+    monkeypatch.setattr(table, "machine", lambda: "this")
+    monkeypatch.setattr(table, "committed", lambda name: BEFORE)
+    return answers, asked
+
+
+def test_a_fall_within_the_tolerance_passes(measured) -> None:
+    answers, asked = measured
+    answers.append(rows(warmstart=1.15, certified=1.25, memory=2.6))
+    assert table.main(None, as_json=False, check=True) == 0
+    assert asked == [None]
+
+
+def test_what_falls_once_is_measured_again(measured) -> None:
+    answers, asked = measured
+    answers += [rows(warmstart=1.0, certified=1.4, memory=2.0), rows(memory=3.0), rows(warmstart=1.3)]
+    assert table.main(None, as_json=False, check=True) == 0
+    assert asked == [None, "memory", "warmstart"]
+
+
+def test_what_falls_twice_fails_by_name(measured, capsys: pytest.CaptureFixture[str]) -> None:
+    answers, _ = measured
+    answers += [rows(warmstart=1.0, certified=1.4, memory=3.0), rows(warmstart=1.1)]
+    assert table.main(None, as_json=False, check=True) == 1
+    assert capsys.readouterr().err == "SLOWER warmstart/step float32: 1.00, was 1.30\n"
+
+
+def test_what_is_no_longer_measured_fails(measured, capsys: pytest.CaptureFixture[str]) -> None:
+    answers, _ = measured
+    answers += [rows(warmstart=1.3, memory=3.0), []]
+    assert table.main(None, as_json=False, check=True) == 1
+    assert "certified/step float32: not measured any more, was 1.40" in capsys.readouterr().err
+
+
+def test_one_path_is_held_against_its_own_rows(measured) -> None:
+    answers, asked = measured
+    answers.append(rows(memory=3.0))
+    assert table.main("memory", as_json=False, check=True) == 0
+    answers.append(rows(warmstart=1.3))
+    assert table.main("warmstart", as_json=False, check=True) == 0
+    assert asked == ["memory", "warmstart"]
