@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -154,10 +155,16 @@ def test_a_part_of_the_reference_is_replaced_and_the_rest_stays(made: Made, comm
     plan = made()
     reference.replace(plan, why="first")
     path = committed / "toy" / "invented.jsonl"
-    before = path.read_text()
+    before = path.read_text().splitlines()
     part = planning.make(plan.suite, ["invented/curve"], source=plan.source)
+    reference.replace(part, why="nothing changed")
+    assert path.read_text().splitlines() == before
+    assert [note["why"] for note in reference.notes("toy")["invented"]] == ["first"]
+    again = plan.layout.record(next(iter(part.runs)))
+    found = record.read(again)
+    record.write(again, replace(found, provenance={**found.provenance, "seconds": 2.0}))
     reference.replace(part, why="second")
-    assert path.read_text() == before
+    assert len(set(path.read_text().splitlines()) - set(before)) == 1
     assert [note["why"] for note in reference.notes("toy")["invented"]] == ["second", "first"]
     (latest, first) = reference.notes("toy")["invented"]
     assert latest["exhibits"] == ["invented/curve"] and latest["records"] == 3 and first["records"] == 15
