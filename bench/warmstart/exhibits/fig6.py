@@ -144,17 +144,13 @@ EXHIBIT = Exhibit(
             "Shrinking does not change what a ReLU network without biases predicts.",
             "Figure 6, Proposition 1",
             bias_free_is_invariant,
-            beyond=ONE_SEED,
         ),
-        Claim(
-            "F6b", "A ResNet suffers from extreme shrinking only.", "Figure 6", resnet_stands_shrinking, beyond=ONE_SEED
-        ),
+        Claim("F6b", "A ResNet suffers from extreme shrinking only.", "Figure 6", resnet_stands_shrinking),
         Claim(
             "F6c",
             "A network with biases and without BatchNorm suffers sooner.",
             "Figure 6",
             biases_suffer,
-            beyond=ONE_SEED,
         ),
     ),
 )
