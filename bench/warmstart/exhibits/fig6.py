@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-ONE_SEED = {"ci": "one seed has no interval"}
 MLP_FLAT = "mlp_without_biases"
 CURVES = {
     ("thin_resnet18", "val_acc_batch"): "ResNet, batch statistics",
