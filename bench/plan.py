@@ -154,13 +154,13 @@ def make(suite: Suite, names: Sequence[str] = (), *, source: str = "", layout: L
     Raises:
         UserError: wrong settings or names.
     """
-    exhibit.check(suite)
-    with _no_search_for_cycles():
+    with no_search_for_cycles():
+        exhibit.check(suite)
         return _made(suite, names, source, layout or Layout.of(suite.scale))
 
 
 @contextmanager
-def _no_search_for_cycles() -> Iterator[None]:
+def no_search_for_cycles() -> Iterator[None]:
     """A plan makes hundreds of thousands of objects and no cycles; looking for some would take half of its time."""
     enabled = gc.isenabled()
     gc.disable()
