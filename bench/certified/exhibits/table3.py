@@ -163,7 +163,6 @@ EXHIBIT = Exhibit(
             "At the target eps an epoch of each method costs the same (within 5 %).",
             "Table 3",
             final_phase_alike,
-            beyond={"ci": "seconds of a dozen steps vary by more than the margin"},
         ),
         Claim(
             "T3b",

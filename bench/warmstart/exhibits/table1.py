@@ -157,7 +157,6 @@ EXHIBIT = Exhibit(
             "Logistic regression does not suffer from a warm start.",
             "Table 1, section 3",
             logistic_regression_does_not,
-            beyond={"ci": "so few held-out samples give differences of a point by chance, more than the margin"},
         ),
         Claim(
             "T1c",
