@@ -13,20 +13,26 @@ def _cost(runs: list[Planned]) -> dict[str, float]:
     return {name: round(value, 4) if value < 1e6 else float(f"{value:.4g}") for name, value in plan.total(runs).items()}
 
 
-def _runs_of(made: Plan, name: str) -> list[Planned]:
-    return [run for run in made.runs.values() if name in run.exhibits]
+def _fed(made: Plan) -> dict[str, list[Planned]]:
+    """Exhibit -> its runs and their parents, in the plan's order."""
+    fed: dict[str, list[Planned]] = {name: [] for name in made.members}
+    for run in made.runs.values():
+        for name in run.exhibits:
+            fed[name].append(run)
+    return fed
 
 
 def as_json(made: Plan) -> str:
     """``{"scale", "exhibits": [{name, title, runs, with_parents, cost, departures}], "runs": [...], "to_train"}``."""
     todo = {run.key for run in made.to_train()}
+    fed = _fed(made)
     exhibits = [
         {
             "name": name,
             "title": exhibit.registry()[name].title,
             "runs": len(made.keys_of(name)),
-            "with_parents": len(_runs_of(made, name)),
-            "cost": _cost(_runs_of(made, name)),
+            "with_parents": len(fed[name]),
+            "cost": _cost(fed[name]),
             "departures": {
                 field: {"paper": _plain(paper), "here": here}
                 for field, (paper, here) in made.settings[name].departures().items()
@@ -76,8 +82,7 @@ def as_text(made: Plan, *, every_run: bool = False) -> str:
     todo = made.to_train()
     keys = {run.key for run in todo}
     lines = [f"{'exhibit':26} {'runs':>6} {'parents':>8} {'missing':>8} {'2 cores':>10} {'one GPU':>10}  work"]
-    for name in made.members:
-        runs = _runs_of(made, name)
+    for name, runs in _fed(made).items():
         own = len(made.keys_of(name))
         sums = plan.total(runs)
         missing = sum(run.key in keys for run in runs)

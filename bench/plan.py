@@ -19,9 +19,12 @@ from bench.config import Suite
 from bench.errors import UserError
 from bench.exhibit import Exhibit, ExhibitSettings, Member
 from bench.paths import Layout
-from bench.record import keys_in
+from bench.record import failures_in, keys_in
 from bench.run import Cost, RunSpec
 
+MOST_JOBS = 1000
+"""Longer jobs are made where there would be more: Snakemake takes milliseconds for each, and few machines have as many
+cores."""
 DONE, MISSING, OLDER = "done", "missing", "older code"
 
 
@@ -37,10 +40,15 @@ def throughput() -> dict[str, dict[str, Any]]:
     return yaml.safe_load((Path(__file__).parent / "throughput.yaml").read_text())
 
 
+@lru_cache(maxsize=64)
+def _flops_per_hour(kind: str, machine: str) -> float:
+    rates = throughput()
+    return 3600 * float(rates.get(kind, rates["default"])[machine]["flops"])
+
+
 def hours(cost: Cost, machine: str) -> float:
     """Hours that `cost` takes on "cpu" (2 cores) or "gpu" (one of the H100 or H200 class)."""
-    rates = throughput()
-    return cost.flops / float(rates.get(cost.kind, rates["default"])[machine]["flops"]) / 3600
+    return cost.flops / _flops_per_hour(cost.kind, machine)
 
 
 @dataclass
@@ -168,6 +176,7 @@ def no_search_for_cycles() -> Iterator[None]:
         yield
     finally:
         if enabled:
+            gc.freeze()
             gc.enable()
 
 
@@ -181,11 +190,12 @@ def _made(suite: Suite, names: Sequence[str], source: str, layout: Layout) -> Pl
             for spec in reversed(list(member.spec.chain())):
                 _add(plan, spec, chosen)
     present = keys_in(layout.runs)
+    failed = failures_in(layout.runs)
     older: dict[str, list[str]] = {}
     for key in present:
         older.setdefault(key.split("-")[0], []).append(key)
     for run in plan.runs.values():
-        _set_state(run, suite, layout, present, older.get(run.spec.identity, []))
+        _set_state(run, suite, layout, present, failed, older.get(run.spec.identity, []))
     return plan
 
 
@@ -198,7 +208,9 @@ def _add(plan: Plan, spec: RunSpec, chosen: Exhibit) -> None:
         plan.runs[key].exhibits.append(chosen.name)
 
 
-def _set_state(run: Planned, suite: Suite, layout: Layout, present: set[str], older: list[str]) -> None:
+def _set_state(
+    run: Planned, suite: Suite, layout: Layout, present: set[str], failed: set[str], older: list[str]
+) -> None:
     if run.key in present:
         run.state, run.why = DONE, ""
     elif older and suite.older_code == "accept":
@@ -206,7 +218,7 @@ def _set_state(run: Planned, suite: Suite, layout: Layout, present: set[str], ol
         run.state, run.why = OLDER, "trained by older code, accepted at this scale"
     elif older:
         run.why = "the code that trains it has changed"
-    elif layout.failure(run.key).exists():
+    elif run.key in failed:
         run.why = "failed before"
 
 
@@ -221,7 +233,10 @@ def gpus_for(specs: Iterable[RunSpec], suite: Suite, offered: int) -> int:
 
 
 def batches(plan: Plan) -> list[Batch]:
-    """Joins runs into jobs of about ``batch_minutes``; a family of parents and children stays together if it fits."""
+    """Joins runs into jobs of about ``batch_minutes``, or longer ones where these are too many.
+
+    A family of parents and children stays together if it fits.
+    """
     machine = machine_kind(plan.suite)
     todo = {run.key: run for run in plan.to_train()}
     minutes = {key: 60 * hours(run.cost, machine) for key, run in todo.items()}
@@ -232,7 +247,9 @@ def batches(plan: Plan) -> list[Batch]:
         above = None if parent is None else plan.key(parent)
         root[key] = root[above] if above in todo and above is not None else key
         families.setdefault(root[key], []).append(key)
-    jobs = _joined(plan, todo, families.values(), minutes)
+    limit, most = plan.suite.batch_minutes, sum(minutes.values())
+    while len(jobs := _joined(plan, todo, families.values(), minutes, limit)) > MOST_JOBS and limit < most:
+        limit *= 4
     names = {key: hashlib.sha256(" ".join(job).encode()).hexdigest()[:12] for job in jobs for key in job}
     made = []
     for job in jobs:
@@ -249,10 +266,10 @@ def batches(plan: Plan) -> list[Batch]:
 
 
 def _joined(
-    plan: Plan, todo: Mapping[str, Planned], families: Iterable[list[str]], minutes: Mapping[str, float]
+    plan: Plan, todo: Mapping[str, Planned], families: Iterable[list[str]], minutes: Mapping[str, float], limit: float
 ) -> list[list[str]]:
-    """Puts families that are alike into one job up to the limit; of one that is too long, the runs without children."""
-    limit = plan.suite.batch_minutes
+    """Puts families that are alike into one job up to so many minutes; of one that is too long, the runs without
+    children."""
     device = "cuda" if machine_kind(plan.suite) == "gpu" else "cpu"
     with_children = {plan.key(parent) for run in todo.values() if (parent := run.spec.parent_spec) is not None}
     jobs: list[list[str]] = []

@@ -6,10 +6,12 @@ import ast
 import hashlib
 import importlib.metadata
 import importlib.util
+import json
 import os
 import platform
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -52,18 +54,75 @@ def _source(module: str) -> Path | None:
     return Path(found.origin) if found is not None and found.origin is not None else None
 
 
-@lru_cache(maxsize=512)
-def _parsed(path: Path) -> tuple[str, tuple[str, ...]]:
-    """Hash of a file's syntax tree without comments and docstrings, and the modules of the suite that it imports."""
-    tree = ast.parse(path.read_bytes())
+def canonical(node: Any) -> str:
+    """A syntax tree as text, the same from every CPython: ``ast.dump`` gains fields and drops empty ones over time."""
+    if isinstance(node, ast.AST):
+        if isinstance(node, ast.JoinedStr):  # 3.12 puts an empty text where there is none
+            node.values = [part for part in node.values if not (isinstance(part, ast.Constant) and part.value == "")]
+        fields = ((name, getattr(node, name, None)) for name in node._fields)
+        told = ",".join(f"{name}={canonical(value)}" for name, value in fields if value is not None and value != [])
+        return f"{type(node).__name__}({told})"
+    return f"[{','.join(map(canonical, node))}]" if isinstance(node, list) else repr(node)
+
+
+class Parsed(NamedTuple):
+    """Hash of a file's syntax tree without comments and docstrings, and the modules that it imports."""
+
+    digest: str
+    imports: tuple[str, ...]
+
+
+def parse(source: bytes) -> Parsed:
+    tree = ast.parse(source)
     imported = []
     for node in _statements(tree):
         if isinstance(node, ast.Import):
             imported += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             imported += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    digest = hashlib.sha256(ast.dump(_without_docstrings(tree)).encode()).hexdigest()
-    return digest, tuple(sorted(set(imported)))
+    digest = hashlib.sha256(canonical(_without_docstrings(tree)).encode()).hexdigest()
+    return Parsed(digest, tuple(sorted(set(imported))))
+
+
+PARSED = Path(__file__).parent / "__pycache__" / "parsed.json"
+"""What `parse` said of a content, kept as compiled modules are: to parse the suite takes half a second."""
+
+
+@lru_cache(maxsize=1)
+def _kept() -> dict[str, Parsed]:
+    """Hash of a content and of this file -> what `parse` said; empty where nothing can be read."""
+    try:
+        stored = json.loads(PARSED.read_text())
+        return {name: Parsed(digest, tuple(imports)) for name, (digest, imports) in stored.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _keep() -> None:
+    """Writes what has been parsed; a folder that cannot be written to costs time only."""
+    newest = dict(list(_kept().items())[-1000:])
+    text = json.dumps(newest)
+    try:
+        PARSED.parent.mkdir(exist_ok=True)
+        part = PARSED.with_suffix(f".{os.getpid()}")
+        part.write_text(text)
+        part.replace(PARSED)
+    except OSError:
+        return
+
+
+@lru_cache(maxsize=1)
+def _parser() -> bytes:
+    return Path(__file__).read_bytes()
+
+
+@lru_cache(maxsize=512)
+def _parsed(path: Path) -> Parsed:
+    content = path.read_bytes()
+    name = hashlib.sha256(_parser() + content).hexdigest()
+    if name not in _kept():
+        _kept()[name] = parse(content)
+    return _kept()[name]
 
 
 def dependencies(module: str) -> tuple[str, ...]:
@@ -77,7 +136,7 @@ def dependencies(module: str) -> tuple[str, ...]:
         if name in seen or path is None:
             continue
         seen.add(name)
-        waiting += _parsed(path)[1]
+        waiting += _parsed(path).imports
     return tuple(sorted(seen))
 
 
@@ -99,8 +158,11 @@ def fingerprint(*modules: str) -> str:
 
     Comments, docstrings and layout do not enter it.
     """
+    known = len(_kept())
     names = sorted({name for module in modules for name in dependencies(module) if not _neutral(name)})
-    lines = [f"{name} {_parsed(path)[0]}" for name in names if (path := _source(name)) is not None]
+    lines = [f"{name} {_parsed(path).digest}" for name in names if (path := _source(name)) is not None]
+    if len(_kept()) > known and not sys.dont_write_bytecode:
+        _keep()
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:8]
 
 
@@ -193,8 +255,6 @@ def peak_memory_mb() -> float:
 
 def machine() -> dict[str, Any]:
     """The machine without its name: processor, cores, GPUs (only when torch was imported already)."""
-    import sys
-
     gpus = []
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():

@@ -136,6 +136,11 @@ def keys_in(folder: Path) -> set[str]:
     return {path.stem for path in folder.glob("*.json")} if folder.is_dir() else set()
 
 
+def failures_in(folder: Path) -> set[str]:
+    """Keys of the runs that failed."""
+    return {path.stem for path in folder.glob("*.failed")} if folder.is_dir() else set()
+
+
 def read_all(folder: Path, keys: Iterable[str]) -> dict[str, Record]:
     """Records of those `keys` that are there."""
     return {key: read(folder / f"{key}.json") for key in keys if (folder / f"{key}.json").exists()}

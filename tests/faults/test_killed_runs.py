@@ -19,7 +19,7 @@ from bench import record
 HERE = Path(__file__).resolve().parent
 INVENTED = HERE.parent / "invented"
 KINDS = ("invented", *sorted(path.stem for path in (HERE / "kinds").glob("*.py") if path.stem != "family"))
-MOMENTS = ("a step", "half a file", "before a file has its name", "after a file has its name")
+MOMENTS = ("at a step", "in the middle of a file", "before a file has its name", "after a file has its name")
 Train = Callable[..., int]
 pytestmark = pytest.mark.timeout(1800)  # a property with many examples; on a busy machine each takes seconds
 
@@ -99,7 +99,7 @@ def test_killed_and_gone_on_equals_never_killed(kind, train: Train, examples: in
     for moment, times in killed.items():
         if times:
             injected(
-                f"SIGKILL at {moment}", f"runs of {name}", "goes on, records equal bit for bit", times=times, lost=lost
+                f"SIGKILL {moment}", f"runs of {name}", "goes on, records equal bit for bit", times=times, lost=lost
             )
 
 
@@ -111,9 +111,9 @@ def test_killed_again_and_again(kind, train: Train, injected) -> None:
         results = Path(folder)
         calls = 0
         # Runs in company first save what they have: from the fourth boundary on one of them is a step further.
-        while train(scale, results, "a step", 4) == -9:
+        while train(scale, results, "at a step", 4) == -9:
             calls += 1
-            assert calls <= occasions["a step"], "no progress"
+            assert calls <= occasions["at a step"], "no progress"
         assert train(scale, results) == 0
         assert results_of(results) == expected
     assert calls >= 1

@@ -36,7 +36,7 @@ for name in (
     importlib.import_module(name)
 
 
-MOMENTS = ("a step", "half a file", "before a file has its name", "after a file has its name")
+MOMENTS = ("at a step", "in the middle of a file", "before a file has its name", "after a file has its name")
 
 
 def arm(moment: str, at: int) -> Callable[[], int]:
@@ -51,7 +51,7 @@ def arm(moment: str, at: int) -> Callable[[], int]:
     def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    if moment == "a step":
+    if moment == "at a step":
         original = context.Context.checkpoint
 
         def step(self: Any, *arguments: Any, **named: Any) -> None:
@@ -60,7 +60,7 @@ def arm(moment: str, at: int) -> Callable[[], int]:
             original(self, *arguments, **named)
 
         context.Context.checkpoint = step
-    elif moment == "half a file":
+    elif moment == "in the middle of a file":
         fsync = os.fsync
 
         def sync(descriptor: int) -> None:

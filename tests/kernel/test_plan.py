@@ -111,6 +111,14 @@ def test_long_families_are_split_and_wait_for_their_parents(invented: Path) -> N
     assert all(name in batches for batch in batches.values() for name in batch.after)
 
 
+def test_jobs_grow_where_there_would_be_too_many(invented: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "MOST_JOBS", 5)
+    suite = config.load(str(invented)).model_copy(update={"batch_minutes": 1e-9})
+    batches = plan.batches(plan.make(suite))
+    assert len(batches) <= 5
+    assert len({key for batch in batches for key in batch.keys}) == sum(len(batch.keys) for batch in batches) == 15
+
+
 def test_a_run_that_measures_time_asks_for_the_whole_machine(invented: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {batch.whole_machine for batch in plan.batches(make(invented))} == {False}
     from bench_extra.walk import Walk
