@@ -121,6 +121,7 @@ def replace(made: Plan, *, why: str) -> int:
     if not lines:
         raise UserError(f"{made.layout.runs}: has no record of these exhibits; train them first")
     kept = _still_needed(made, set(made.key_by_identity))
+    tree = provenance.commit()  # before what is written here changes it
     for paper, fresh in lines.items():
         path = folder(made.suite.scale) / f"{paper}.jsonl"
         whole = [*fresh.values(), *kept.get(path.stem, [])]
@@ -130,7 +131,7 @@ def replace(made: Plan, *, why: str) -> int:
             continue
         checkpoint.write_text(path, "\n".join(sorted(whole)) + "\n")
         exhibits = sorted(name for name in made.members if name.startswith(f"{paper}/"))
-        _note(path.with_suffix(".provenance.json"), found[paper], exhibits, why)
+        _note(path.with_suffix(".provenance.json"), found[paper], tree, exhibits, why)
         print(f"{path}: {len(whole)} records, {len(set(whole) - before)} of them new")
     return 0
 
@@ -149,7 +150,7 @@ def _still_needed(made: Plan, replaced: set[str]) -> dict[str, list[str]]:
     return kept
 
 
-def _note(path: Path, found: list[record.Record], exhibits: list[str], why: str) -> None:
+def _note(path: Path, found: list[record.Record], tree: dict[str, Any], exhibits: list[str], why: str) -> None:
     """Adds who, when, where and why in front of what stands in `path`."""
     machines: dict[str, int] = {}
     for one in found:
@@ -157,7 +158,7 @@ def _note(path: Path, found: list[record.Record], exhibits: list[str], why: str)
         machines[machine] = machines.get(machine, 0) + 1
     about: dict[str, Any] = {
         "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        **provenance.commit(),
+        **tree,
         "trained_from": sorted({str(one.provenance.get("commit")) for one in found}),
         "records": len(found),
         "machines": [{**json.loads(text), "records": count} for text, count in machines.items()],
