@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bench.perf import table
+from bench.perf import profile, table
 
 BEFORE = {("warmstart/step", "float32"): 1.3, ("certified/step", "float32"): 1.4, ("rewarm/memory", "as trained"): 3.0}
 
@@ -73,3 +73,22 @@ def test_one_path_is_held_against_its_own_rows(measured) -> None:
     answers.append(rows(warmstart=1.3))
     assert table.main("warmstart", as_json=False, check=True) == 0
     assert asked == ["memory", "warmstart"]
+
+
+def test_the_ratio_at_peak_is_what_the_products_alone_would_take() -> None:
+    row = {"path": "a/step", "variant": "float32", "unit": "images/s", "ours": 300.0, "peer": 200.0, "ratio": 1.5}
+    line = table.as_markdown([{**row, "share": 0.5, "note": "said"}]).splitlines()[-1]
+    assert line == "| a/step | float32 | images/s | 300 | 200 | 1.50 | 50 % | 3.00 | said |"
+    assert "|  |  |" in table.as_markdown([{**row, "share": None}])
+
+
+def test_the_time_of_a_step_is_divided_among_kinds_of_work() -> None:
+    import torch
+
+    left = torch.randn(300, 300)
+    norm = torch.nn.BatchNorm1d(300)
+    found = profile.shares(lambda: norm(left @ left))
+    assert sum(found.values()) == pytest.approx(1)
+    assert found["products"] > 0.2 and found["normalisation"] > 0 and found["optimiser"] == 0
+    names = ("aten::mkldnn_convolution", "aten::_fused_adam_", "aten::native_batch_norm", "aten::copy_")
+    assert [profile.kind_of(name) for name in names] == ["products", "optimiser", "normalisation", "rest"]

@@ -25,7 +25,7 @@ from bench.certified.split import Range
 from bench.certified.step import Step, Sums, robust_loss
 from bench.certified.train import draw_network
 from bench.certified.verify import batch_size
-from bench.perf import peaks
+from bench.perf import peaks, profile
 from bench.perf.measure import alternate, rate
 from bench.training import precision as arithmetic
 
@@ -277,7 +277,10 @@ def steps_of(device: torch.device, turns: int) -> Iterator[dict[str, Any]]:
     )
     less = specification("cnn7", fewer)
     variant = f"float32, batch {fewer}, eager"
-    yield compared(variant, Ours(less, device, "never"), OnLirpa(less, device), less, fewer, device, **secondary)
+    ours = Ours(less, device, "never")
+    row = compared(variant, ours, OnLirpa(less, device), less, fewer, device, **secondary)
+    row["note"] += f"; {profile.remark(Turns(ours, less, fewer, device, 1))}"
+    yield row
     if arithmetic.has_bf16(device):
         half = specification("cnn7", BATCH, "bf16")
         common_half = {**common, "peak": peaks.arithmetic(device, torch.bfloat16)}

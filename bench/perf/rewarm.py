@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from bench import seeds
 from bench.models import pythia
-from bench.perf import peaks
+from bench.perf import peaks, profile
 from bench.perf.measure import alternate, rate
 from bench.rewarm import adam
 from bench.rewarm.company import Company
@@ -173,7 +173,10 @@ def on_cpu(turns: int) -> Iterator[dict[str, Any]]:
             ours = Turns(Small(shape, device, kind), shape, BATCH, steps, device)
             peer = Turns(Plain(shape, device, compiled=compiled), shape, BATCH, steps, device)
             exact = kind == "float32"
-            yield compared(kind + suffix, ours, peer, shape, turns=turns, peak=peak, exact=exact)
+            row = compared(kind + suffix, ours, peer, shape, turns=turns, peak=peak, exact=exact)
+            if not compiled:
+                row["note"] += f"; {profile.remark(ours)}"
+            yield row
 
 
 def on_gpu(device: torch.device, turns: int) -> Iterator[dict[str, Any]]:

@@ -61,17 +61,23 @@ def _number(value: float | None) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
+def _ratio_at_peak(row: Row) -> str:
+    """What the ratio would be if ours did nothing but its products, at the machine's peak: no step is faster than that."""
+    return f"{row['ours'] / row['share'] / row['peer']:.2f}" if row.get("share") and row["peer"] else ""
+
+
 def as_markdown(rows: list[Row]) -> str:
     lines = [
-        "| path | variant | unit | ours | peer | ratio | share of peak | remark |",
-        "|---|---|---|---:|---:|---:|---:|---|",
+        "| path | variant | unit | ours | peer | ratio | share of peak | ratio at peak | remark |",
+        "|---|---|---|---:|---:|---:|---:|---:|---|",
     ]
     for row in rows:
         ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
         if ratio and row.get("spread") is not None:
             ratio += f" ± {100 * row['spread']:.0f} %"
         share = "" if row.get("share") is None else f"{100 * row['share']:.0f} %"
-        cells = (row["path"], row["variant"], row["unit"], _number(row["ours"]), _number(row["peer"]), ratio, share)
+        rates = (_number(row["ours"]), _number(row["peer"]))
+        cells = (row["path"], row["variant"], row["unit"], *rates, ratio, share, _ratio_at_peak(row))
         lines.append(f"| {' | '.join(cells)} | {row.get('note', '')} |")
     return "\n".join(lines) + "\n"
 

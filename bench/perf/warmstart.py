@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from bench import models, seeds
-from bench.perf import peaks
+from bench.perf import peaks, profile
 from bench.perf.measure import Timing, alternate, rate
 from bench.training import precision as arithmetic
 from bench.training.samples import Pool
@@ -299,6 +299,8 @@ class Table:
             ours.restart()
             note = _difference(ours.some(LOSSES if headline else FEWER), expected, variant, exact=kind == "float32")
             timing = alternate(lambda: ours.turn(self.steps), peer.turn, turns=self.turns)  # noqa: B023 -- used at once
+            if not headline:
+                note += f"; {profile.remark(lambda: ours.some(1))}"  # noqa: B023 -- used at once
             yield self.row("warmstart/step", variant, kind, THIN, timing, f"{loop}; {note}")
             if not self.large and headline:
                 continue  # runs train alone on a CPU; the eager row shows why
