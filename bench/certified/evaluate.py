@@ -82,7 +82,7 @@ def measure(
         within: range of normalised images.
         batch: samples at once.
         tau: tolerance of the regularisers.
-        empty: see `regularizers.layer_balance`.
+        empty: see `regularizers.relu_balance`.
         details: measure layers and regularisers too.
     """
     training = model.training

@@ -21,8 +21,8 @@ Bounds = tuple[Tensor, Tensor]
 def tightness(input_radius: Tensor, layers: Sequence[Bounds], tau: float) -> Tensor:
     """L_tightness = 1/(tau m) sum_i ReLU(tau - E(Delta_0) / E(Delta_i)) (Equation 7); means over batch and neurons."""
     first = input_radius.mean()
-    terms = [F.relu(tau - first / radius.mean().clamp(min=LEAST)) for _, radius in layers]
-    return torch.stack(terms).mean() / tau
+    means = torch.stack([radius.mean() for _, radius in layers])
+    return F.relu(tau - first / means.clamp(min=LEAST)).mean() / tau
 
 
 def _imbalance(ratio: Tensor, tau: float) -> Tensor:
@@ -30,34 +30,28 @@ def _imbalance(ratio: Tensor, tau: float) -> Tensor:
     return F.relu(tau - torch.minimum(ratio, 1 / ratio.clamp(min=LEAST)))
 
 
-def layer_balance(centre: Tensor, radius: Tensor, tau: float, empty: Literal["skip", "code"]) -> tuple[Tensor, Tensor]:
-    """One layer's term of L_relu times tau, and whether the layer counts (0 or 1).
-
-    Args:
-        centre: of the ReLU's input, [B, ...].
-        radius: same shape.
-        tau: tolerance.
-        empty: a layer without an active or without an inactive neuron does not count (the paper), or only one whose
-            ratios are NaN does not (the authors' code, in which no active neuron gives the constant 2 tau).
-    """
-    sum_active, sum_inactive, var_active, var_inactive, many, few = balance(centre, radius)
-    some_active, some_inactive = many > 0, few > 0
-    counts = some_inactive & some_active if empty == "skip" else some_inactive
-    # What does not count must not bring NaN into the gradient.
-    alpha = sum_active / torch.where(counts, -sum_inactive, 1.0).clamp(min=LEAST)
-    beta = var_active / torch.where(counts, var_inactive, 1.0).clamp(min=LEAST)
-    term = _imbalance(alpha, tau) + _imbalance(beta, tau)
-    return torch.where(counts, term, 0.0), counts.to(centre.dtype)
-
-
 def relu_balance(layers: Sequence[Bounds], tau: float, empty: Literal["skip", "code"] = "skip") -> Tensor:
     """L_relu = 1/(tau m) sum_i [ReLU(tau - min(alpha, 1/alpha)) + ReLU(tau - min(beta, 1/beta))] (Equation 8).
 
     alpha is the sum of the active neurons' centres over that of the inactive ones', beta the same for the squared
     distances from the layer's mean centre.
+
+    Args:
+        layers: of the network.
+        tau: tolerance.
+        empty: a layer without an active or without an inactive neuron does not count (the paper), or only one whose
+            ratios are NaN does not (the authors' code, in which no active neuron gives the constant 2 tau).
     """
-    terms = [layer_balance(centre, radius, tau, empty)[0] for centre, radius in layers]
-    return torch.stack(terms).sum() / (tau * len(layers))
+    # All layers' sums at once, [m] each: on small networks the time goes into the number of operations.
+    parts = zip(*(balance(centre, radius) for centre, radius in layers), strict=True)
+    sum_active, sum_inactive, var_active, var_inactive, many, few = map(torch.stack, parts)
+    some_active, some_inactive = many > 0, few > 0
+    counts = some_inactive & some_active if empty == "skip" else some_inactive
+    # What does not count must not bring NaN into the gradient.
+    alpha = sum_active / torch.where(counts, -sum_inactive, 1.0).clamp(min=LEAST)
+    beta = var_active / torch.where(counts, var_inactive, 1.0).clamp(min=LEAST)
+    terms = _imbalance(alpha, tau) + _imbalance(beta, tau)
+    return torch.where(counts, terms, 0.0).sum() / (tau * len(layers))
 
 
 def spread(layers: Sequence[Bounds], tau: float) -> Tensor:
