@@ -32,7 +32,10 @@ class Suite(Frozen):
         "auto", description="torch.compile; auto decides by the expected number of steps"
     )
     batch_minutes: float = Field(
-        30.0, gt=0, le=10_000, description="runs are joined into one job up to this estimate (minutes on this machine)"
+        30.0,
+        gt=0,
+        le=10_000,
+        description="runs are joined into one job up to this estimate (minutes on this machine), or beyond if jobs were over 1,000",
     )
     gpus_per_job: int = Field(
         1, ge=1, le=64, description="GPUs of one job, for runs that make use of several (torchrun)"
