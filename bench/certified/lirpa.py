@@ -122,6 +122,21 @@ NAMES = {"ibp": "IBP", "crown_ibp": "CROWN-IBP", "crown": "CROWN", "alpha_crown"
 """Our methods under the package's names."""
 
 
+@contextlib.contextmanager
+def _default(dtype: torch.dtype) -> Iterator[None]:
+    """Makes `dtype` the one of new tensors: optimised slopes are drawn without one."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _grouped(model: nn.Module) -> bool:
+    return any(isinstance(layer, nn.Conv2d) and layer.groups > 1 for layer in model.modules())
+
+
 class Bounded:
     """A network as auto_LiRPA's BoundedModule: parameters are shared with it, BatchNorm's buffers are copied.
 
@@ -138,7 +153,8 @@ class Bounded:
         # Building runs the network once, which must not move its running statistics.
         model.eval()
         options = {
-            "conv_mode": "patches",
+            # Patches of grouped convolutions are mistaken for those of plain ones.
+            "conv_mode": "matrix" if _grouped(model) else "patches",
             # Release 0.3 mixes up the shapes of sparse optimised slopes.
             "sparse_features_alpha": False,
             "sparse_spec_alpha": False,
@@ -194,7 +210,7 @@ class Bounded:
             methods: keys of `NAMES`.
         """
         bounded = self._input(x, lower, upper)
-        with _quiet():
+        with _quiet(), _default(x.dtype):
             logits = self.module(bounded)
             matrix = difference_matrix(labels, logits.shape[1], logits.dtype)
             found = []

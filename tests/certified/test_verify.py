@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench import checkpoint, record
+from bench import checkpoint, models, record
 from bench.__main__ import main
 from bench.certified import attack, command, interval, lirpa, train, verify
 from bench.certified.spec import Certified, Network, Verification
@@ -86,6 +87,26 @@ def test_interrupted_verification_goes_on_by_batch(
             continue
         break
     assert stops == 3 and found.metrics == expected
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("name", "size"), [("cnn7", {"units": 8}), ("wide_resnet8", {}), ("resnext", {})])
+def test_every_method_bounds_every_architecture(name: str, size: dict[str, int], dtype: torch.dtype) -> None:
+    """Each method is at least as tight as the one before, and no point of the box goes below any bound."""
+    model = models.build_seeded(name, 3, num_classes=3, in_shape=(1, 8, 8), width=4, **size).to(dtype).eval()
+    generator = torch.Generator().manual_seed(0)
+    images, labels = torch.rand(1, 1, 8, 8, generator=generator).to(dtype), torch.tensor([1])
+    eps = 0.01
+    bounded = lirpa.Bounded(model, images, iterations=2)
+    found = bounded.margins(images, images - eps, images + eps, labels, ("ibp", "crown_ibp", "crown", "alpha_crown"))
+    for looser, tighter in itertools.pairwise(found):
+        assert bool((tighter >= looser - 1e-5).all())
+    points = images + eps * (2 * torch.rand(300, 1, 8, 8, generator=generator).to(dtype) - 1)
+    with torch.no_grad():
+        logits = model(points)
+    least = (logits[:, [1]] - logits[:, [0, 2]]).min(0).values
+    assert bool((found[-1] <= least + 1e-5).all())
+    assert found[-1].dtype == dtype and torch.get_default_dtype() == torch.float32
 
 
 def test_attacks_stay_in_their_box_and_find_what_is_there() -> None:
