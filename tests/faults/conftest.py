@@ -2,7 +2,7 @@
 
 ``python -m pytest tests/faults --reliability README.md`` runs more examples of each, keeps what each test counted in
 ``recorded.json`` and replaces what stands between ``<!-- reliability -->`` and ``<!-- /reliability -->``. It takes about
-half an hour; a part of the tests replaces its own part of the record.
+ten minutes; a part of the tests replaces its own part of the record.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
             recorded[test] = {"when": now, "injected": noted}
     RECORDED.write_text(json.dumps(recorded, indent=1, sort_keys=True) + "\n")
     tally = Tally()
-    for entry in recorded.values():
+    for _, entry in sorted(recorded.items()):
         for noted in entry["injected"]:
             tally.add(*noted, entry["when"])
     path = Path(name)
