@@ -54,7 +54,12 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--units", type=int, metavar="U", help="units of the hidden layer, if not 512")
     top.add_argument("--eps", type=radius, metavar="E", help="radius in pixel units of 0 to 1, e.g. 8/255")
     top.add_argument(
-        "--methods", nargs="+", choices=METHODS, default=["ibp", "crown_ibp"], metavar="M", help=f"{METHODS}"
+        "--methods",
+        nargs="+",
+        choices=METHODS,
+        default=["ibp", "crown_ibp"],
+        metavar="M",
+        help=f"any of {', '.join(METHODS)}",
     )
     top.add_argument("--samples", type=int, metavar="N", help="the first N test samples (all)")
     top.add_argument("--batch", type=int, metavar="B", help="samples at once (by memory)")

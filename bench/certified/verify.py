@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -59,7 +60,7 @@ class Tally:
 
 
 def batch_size(model: nn.Module, example: Tensor, methods: Sequence[str], classes: int) -> int:
-    """Samples at once: backward bounds keep a copy of the largest layer for each margin."""
+    """Samples at once: backward bounds keep a copy of the largest layer for each margin, alpha-CROWN far more."""
     sizes: list[int] = []
     hooks = [
         module.register_forward_hook(lambda _, __, output: sizes.append(output[0].numel()))
@@ -75,7 +76,11 @@ def batch_size(model: nn.Module, example: Tensor, methods: Sequence[str], classe
     if set(methods) & {"crown", "alpha_crown"}:
         # Every unstable neuron has a row of its own; a hundredth of the dense matrices is what sparse ones take.
         rows = max(rows, sum(sizes) // 100)
-    return int(max(1, min(250, room / (6 * rows * max(sizes)))))
+    each = 6 * rows * max(sizes)
+    if "alpha_crown" in methods:
+        # A slope of each neuron for each neuron of each later layer, at both ends, with its gradient, moments and copies.
+        each += 16 * sum(before * after for before, after in itertools.combinations(sizes, 2))
+    return int(max(1, min(250, room / each)))
 
 
 @contextlib.contextmanager
@@ -187,7 +192,7 @@ class Verifier:
         with self._timed(tally, "pgd"):
             attacked = wrong | self._attack(centre, radius, labels, wrong, first)
         for method in self.options.methods:
-            with self._timed(tally, method), _memory_of(method, self.batch):
+            with self._timed(tally, method), _memory_of(method, len(labels)):
                 low = self._margins(method, images, centre, radius, labels)
             unverified = (low <= 0).any(1)
             if bool((attacked & ~unverified).any()):

@@ -147,6 +147,14 @@ def test_out_of_memory_says_which_method_fits(
         verify.train(chosen, child(make_context, parent, chosen, "memory"))
 
 
+def test_optimised_slopes_take_memory_of_their_own() -> None:
+    """For each neuron of a layer there is a slope of each neuron before it: 2 samples of this network took 11 GB."""
+    model = models.build_seeded("cnn7", 3, num_classes=10, in_shape=(3, 32, 32), width=4, units=16).eval()
+    images = torch.zeros(1, 3, 32, 32)
+    assert verify.batch_size(model, images, ("ibp", "crown_ibp", "crown"), 10) > 50
+    assert verify.batch_size(model, images, ("alpha_crown",), 10) == 1
+
+
 def test_command_verifies_weights_of_a_run(
     trained: tuple[Certified, Context],
     capsys: pytest.CaptureFixture[str],
