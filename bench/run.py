@@ -54,6 +54,10 @@ class Outcome:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
+SMOKE_BATCH = 16
+"""Samples of a step of `RunSpec.smoke` at most: enough for BatchNorm, few enough for every network on 16 GB."""
+
+
 class RunSpec(Frozen):
     """One configuration and one seed; papers subclass it and may add ``parent: SomeSpec | None``.
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from bench.run import Cost, Frozen, RunSpec
+from bench.run import SMOKE_BATCH, Cost, Frozen, RunSpec
 
 SHAPES: dict[str, tuple[tuple[int, int, int], int, int, int]] = {
     "cifar10": ((3, 32, 32), 10, 50_000, 10_000),
@@ -113,6 +113,12 @@ class Restart(Frozen):
     norms: bool = Field(True, description="whether normalisation layers take part")
     layers: Literal["all", "last"] = Field("all", description="which layers are changed")
     strength: float = Field(0.0, ge=0, description="a method's own parameter: L2-init weight, DASH's alpha")
+
+    def smoke(self) -> Restart:
+        """The same with common numbers."""
+        common = {"shrink": 0.5 if 0 < self.shrink < 1 else self.shrink}
+        common |= {name: 0.1 for name in ("perturb", "strength") if getattr(self, name)}
+        return self.model_copy(update=common)
 
 
 FRESH = Restart(method="fresh")
@@ -308,24 +314,30 @@ class Training(RunSpec):
         return (models.module_of(self.network.name), *(methods.module_of(name) for name in sorted(names)))
 
     def smoke(self) -> Training:
-        """Two steps a round: as many generated samples as two batches hold, of which two thirds are fitted."""
-        batch = self.optimizer.batch_size
+        """Two steps a round on two batches of generated samples; numbers that decide no code are the common ones."""
+        chosen = self.optimizer
+        batch = min(chosen.batch_size, SMOKE_BATCH)
+        optimizer = {"batch_size": batch, "lr": 1e-3, "weight_decay": 1e-4 if chosen.weight_decay else 0.0}
         samples = 2 * batch if self.report == "official_test" else 3 * batch
         parent = None if self.parent is None else self.parent.smoke()
         # One round of each kind that the run has.
         distinct = {(r.start.method, r.trains): r for r in self.rounds}
         cut = {"samples": 2 * batch, "repeats": 1, "grows": 0, "epochs": 1}
-        rounds = tuple(r.model_copy(update=cut) for r in distinct.values())
+        rounds = tuple(r.model_copy(update={**cut, "start": r.start.smoke()}) for r in distinct.values())
         stop = self.stop.model_copy(update={"cap": 1, **({"epochs": 1} if self.stop.epochs else {})})
         kept = (1,) if self.keep_epochs else ()
         start = "epoch-1" if self.start_from.startswith("epoch-") else self.start_from
-        probe = self.probe.model_copy(update={"old_samples": min(self.probe.old_samples, batch), "every": 1})
+        old = batch if self.probe.old_samples else 0
+        probe = self.probe.model_copy(update={"old_samples": old, "every": 1, "grid": self.probe.grid[:2]})
+        penalty = self.penalty.model_copy(update={"weight": 0.1} if self.penalty.weight else {})
         return self.model_copy(
             update={
                 "seed": 0,
                 "generated": samples,
                 "population": None,
                 "report_samples": None,
+                "optimizer": chosen.model_copy(update=optimizer),
+                "penalty": penalty,
                 "rounds": rounds,
                 "stop": stop,
                 "keep_epochs": kept,

@@ -16,7 +16,7 @@ from bench.certified.spec import Certified, Network, Recipe, Schedule
 from bench.certified.split import Range
 from bench.errors import FailedRun, OutOfTime, UserError
 from bench.record import check_finite
-from bench.run import Outcome
+from bench.run import SMOKE_BATCH, Outcome
 from bench.training.samples import population_statistics
 
 from .conftest import MakeContext, tiny
@@ -227,5 +227,6 @@ def test_a_data_set_of_other_classes_is_refused(make_context: MakeContext, monke
 def test_smoke_keeps_the_true_shape(name: str) -> None:
     spec = Certified(seed=3, network=Network(name=name), regularizers=("relu",))
     cut = spec.smoke()
-    assert cut.network == spec.network and cut.batch_size == 128 and cut.steps_per_epoch() == 2
+    assert cut.network == spec.network and cut.batch_size == SMOKE_BATCH and cut.steps_per_epoch() == 2
+    assert cut.regularizers == spec.regularizers and cut.shape() == spec.shape()
     assert cut.data() == () and cut.schedule.epochs == 1

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
+from bench.run import SMOKE_BATCH
 from bench.warmstart.exhibits import fig1
 from bench.warmstart.grids import RI, WS
 from bench.warmstart.spec import FRESH, Network, Optimizer, Restart, Round, Stop, Training
@@ -84,8 +85,9 @@ def test_smoke_keeps_the_kind_and_cuts_the_work() -> None:
     lots = (Round(samples=1000, grows=1000, repeats=33, start=Restart(method="shrink_perturb", shrink=0.6)),)
     spec = run(rounds=lots, parent=run(leaves=True, keep_epochs=(5, 10)), start_from="epoch-10")
     cut = spec.smoke()
-    assert cut.cost().amount == 256  # two batches of 128
-    assert cut.rounds[0].start == lots[0].start
+    assert cut.cost().amount == 2 * SMOKE_BATCH
+    assert cut.rounds[0].start == Restart(method="shrink_perturb", shrink=0.5)
+    assert cut.network == spec.network and cut.shape() == spec.shape()
     assert cut.start_from in cut.parent.keeps()
     assert cut.data() == ()
     assert Training.model_validate(cut.model_dump()) == cut
