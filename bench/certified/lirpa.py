@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from bench.errors import UserError
 
@@ -232,12 +233,36 @@ class Bounded:
         logits = self.module(self._input(x, lower, upper))
         matrix = difference_matrix(labels, logits.shape[1], logits.dtype)
         low, _ = self.module.compute_bounds(x=None, IBP=True, C=matrix, method=None)
-        if crown_share > 0:
-            # The intermediate bounds of the interval pass are used again.
-            crown, _ = self.module.compute_bounds(IBP=False, C=matrix, method="backward", bound_upper=False)
-            low = (1 - crown_share) * low + crown_share * crown
         relus = [node.inputs[0] for node in self.module.modules() if type(node).__name__ == "BoundRelu"]
+        if crown_share > 0:
+            rows = rows_at_once(x, sum(node.lower[0].numel() for node in relus))
+            low = (1 - crown_share) * low + crown_share * self._backward(matrix, rows)
         return logits, low, [(node.lower, node.upper) for node in relus]
+
+    def _backward(self, matrix: Tensor, rows: int) -> Tensor:
+        """Backward bounds on the intermediate ones of the interval pass, so many rows of the matrix at once.
+
+        What does not fit at once is computed again for its gradient, which keeps a part's coefficients only.
+        """
+
+        def part_of(part: Tensor) -> Tensor:
+            return self.module.compute_bounds(IBP=False, C=part, method="backward", bound_upper=False)[0]
+
+        if matrix.shape[1] <= rows:
+            return part_of(matrix)
+        return torch.cat([checkpoint(part_of, part, use_reentrant=False) for part in matrix.split(rows, dim=1)], dim=1)
+
+
+ROOM = {"cpu": 2e9, "cuda": 2e10}
+"""Bytes for the coefficients of backward bounds."""
+COPIES = 4
+"""Of the coefficients of a row that live between the forward and the backward pass, about."""
+
+
+def rows_at_once(images: Tensor, neurons: int) -> int:
+    """Rows of a margin matrix whose backward bounds fit into memory with their gradients: all but for many classes."""
+    each = COPIES * len(images) * neurons * images.element_size()
+    return max(1, int(ROOM[images.device.type] / each))
 
 
 def difference_matrix(labels: Tensor, classes: int, dtype: torch.dtype) -> Tensor:

@@ -109,6 +109,28 @@ def test_every_method_bounds_every_architecture(name: str, size: dict[str, int],
     assert found[-1].dtype == dtype and torch.get_default_dtype() == torch.float32
 
 
+@pytest.mark.parametrize("name", ["cnn7", "resnext"])
+def test_backward_bounds_in_parts_have_the_gradients_of_the_whole(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The 199 margins of TinyImageNet at once would take more memory than any GPU has."""
+    images, labels = (
+        torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)).double(),
+        torch.tensor([0, 1, 2, 6]),
+    )
+    found = []
+    for room in (1e12, 1e5):
+        monkeypatch.setitem(lirpa.ROOM, "cpu", room)
+        model = models.build_seeded(name, 3, num_classes=7, in_shape=(1, 8, 8), width=4).double().train()
+        _, lower, relus = lirpa.Bounded(model, images).mixed_margins(images, images - 0.01, images + 0.01, labels, 0.5)
+        neurons = sum(low[0].numel() for low, _ in relus)
+        assert (lirpa.rows_at_once(images, neurons) >= 6) == (room == 1e12)
+        loss = torch.logsumexp(-lower, 1).mean() + sum((high - low).mean() for low, high in relus)
+        loss.backward()
+        found.append((loss.detach(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])))
+    (loss, gradient), (other_loss, other_gradient) = found
+    torch.testing.assert_close(loss, other_loss, rtol=1e-12, atol=0)
+    assert (gradient - other_gradient).norm() < 1e-9 * gradient.norm()
+
+
 def test_attacks_stay_in_their_box_and_find_what_is_there() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     model[1].weight.data = torch.tensor([[1.0, -1.0, 1.0, -1.0], [0.0, 0.0, 0.0, 0.0]])
