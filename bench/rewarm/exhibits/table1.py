@@ -102,7 +102,7 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> pd
     apart = frame[frame["metric"] == "divergence"]["value"]
     if len(apart):
         name = "languages" if isinstance(settings.corpora, Generated) else "corpora"
-        remark = f"Jensen-Shannon divergence of the two {name}' tokens: {apart.iloc[0]:.3g} nats"
+        remark = f"Jensen-Shannon divergence of the tokens of both {name}: {apart.iloc[0]:.3g} nats"
         cells.append({**dict.fromkeys(cells[0], ""), "source": remark})
     return pd.DataFrame(cells)
 
