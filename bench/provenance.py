@@ -73,6 +73,11 @@ class Parsed(NamedTuple):
 
 
 def parse(source: bytes) -> Parsed:
+    """What a module's code is, and what it imports.
+
+    Raises:
+        SyntaxError: it is not Python.
+    """
     tree = ast.parse(source)
     imported = []
     for node in _statements(tree):
