@@ -176,7 +176,6 @@ def no_search_for_cycles() -> Iterator[None]:
         yield
     finally:
         if enabled:
-            gc.freeze()
             gc.enable()
 
 

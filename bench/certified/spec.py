@@ -375,7 +375,7 @@ class Certified(RunSpec):
                 "lambda_0": None,
                 "lr": 5e-4,
                 "batch": batch,
-                "micro_batch": batch // 2 if self.micro_batch else None,
+                "micro_batch": max(2, batch // 2) if self.micro_batch else None,
                 "recipe": self.recipe.model_copy(update=shares),
                 "schedule": self.schedule.model_copy(update={"zero": 0, "ramp": 1, "final": 0, "milestones": ()}),
             }
@@ -430,7 +430,9 @@ class Verification(RunSpec):
         # Backward bounds keep copies of the largest layer for each row: 8.3 GB for a Wide-ResNet on TinyImageNet, measured.
         largest = max(layer.neurons for layer in parent.layers())
         kept = max(rows, neurons // 100) if set(self.methods) - {"ibp", "crown_ibp"} else rows
-        memory = round(1500 + 64 * largest * kept * (self.batch or 1) / 2**20)
+        # By itself `bench.certified.verify.batch_size` takes as many samples as fit.
+        at_once = self.batch or max(1, min(250, n, int(1.5e9 / (24 * largest * kept))))
+        memory = round(1500 + 64 * largest * kept * at_once / 2**20)
         return Cost(float(n), 2.0 * parent.macs() * passes * n, "samples", "certified_verify", memory)
 
     def parameters(self) -> int:
