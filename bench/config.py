@@ -35,7 +35,7 @@ class Suite(Frozen):
         30.0,
         gt=0,
         le=10_000,
-        description="runs are joined into one job up to this estimate (minutes on this machine), longer ones if over 1,000",
+        description="runs are joined into one job up to this estimate (minutes on this machine), longer ones if over 500",
     )
     gpus_per_job: int = Field(
         1, ge=1, le=64, description="GPUs of one job, for runs that make use of several (torchrun)"

@@ -22,7 +22,7 @@ from bench.paths import Layout
 from bench.record import failures_in, keys_in
 from bench.run import Cost, RunSpec
 
-MOST_JOBS = 1000
+MOST_JOBS = 500
 """Longer jobs are made where there would be more: Snakemake takes milliseconds for each, and few machines have as many
 cores."""
 DONE, MISSING, OLDER = "done", "missing", "older code"
