@@ -21,6 +21,12 @@ container: "docker://python:3.11-slim"
 PLAN = bench.Frozen.read(config["plan"])
 
 
+# Under a limit on jobs per second (Snakemake's default), every job that has finished makes Snakemake look at all waiting
+# jobs once more each second, for ever: after fifty jobs that took a core from the runs.
+onstart:
+    workflow.scheduler.job_rate_limiter = None
+
+
 wildcard_constraints:
     batch="[0-9a-f]{12}",
 

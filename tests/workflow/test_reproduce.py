@@ -121,6 +121,34 @@ def test_a_killed_workflow_goes_on(bench: Call, scale: Path, results: Path, tmp_
 
 
 @pytest.mark.slow
+def test_a_job_that_has_finished_costs_snakemake_nothing_more(
+    bench: Call, scale: Path, results: Path, tmp_path: Path
+) -> None:
+    # Timers that outlive their jobs add up until Snakemake takes a core from the runs; timings are then nobody's.
+    snakefile, seen = tmp_path / "Snakefile", tmp_path / "timers"
+    snakefile.write_text(
+        f"include: {str(ROOT / 'Snakefile')!r}\n\n"
+        "onsuccess:\n"
+        "    import threading\n"
+        f"    with open({str(seen)!r}, 'w') as file:\n"
+        "        print(sum(isinstance(one, threading.Timer) for one in threading.enumerate()), file=file)\n"
+    )
+    assert bench("plan", "--scale", str(scale), "--freeze").returncode == 0
+    plan = results / "toy" / "plan.json"
+    call = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--profile", "configs/profiles/local"]
+    answer = subprocess.run(
+        [*call, "all", "--config", f"plan={plan}"],
+        cwd=ROOT,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert len(rules(answer)) >= 5
+    assert int(seen.read_text()) == 0
+
+
+@pytest.mark.slow
 def test_a_second_call_in_the_same_folder_is_refused(bench: Call, scale: Path, results: Path) -> None:
     from filelock import FileLock
 
