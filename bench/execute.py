@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 import importlib
 import json
 import os
@@ -230,7 +232,23 @@ def run_all(
                 continue
             done += len(members)
             _run_members(plan, members, own, deadline, tally, partial(_numbered, tell, done, len(waiting)))
+            if provenance.peak_memory_mb() > LARGE_MB:
+                give_back()
     return tally
+
+
+LARGE_MB = 2000
+"""A process that has taken more gives back after each run what it no longer needs; for less it is not worth its time."""
+
+
+def give_back() -> None:
+    """Returns to the system what ended runs have left: memory that cycles hold, and that the C library keeps.
+
+    A run is planned with the memory that it takes by itself. After CROWN-IBP training 6 GB stayed with the process.
+    """
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # glibc alone has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _numbered(tell: Callable[[str], None], number: int, of: int, text: str) -> None:

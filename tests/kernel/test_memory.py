@@ -1,0 +1,40 @@
+"""What ended runs leave: the next one in the process has the memory that it was planned with."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import weakref
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench import execute
+
+
+def resident_mb() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)[1]) // 1024
+
+
+def test_what_cycles_hold_is_freed() -> None:
+    tensor = torch.empty(10)
+    cycle: list = [tensor]
+    cycle.append(cycle)
+    held = weakref.ref(tensor)
+    del tensor, cycle
+    execute.give_back()
+    assert held() is None
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="not glibc")
+def test_what_the_c_library_keeps_goes_back_to_the_system() -> None:
+    torch.ones(7_000_000)  # once freed, blocks below its size come from the heap
+    blocks = [torch.ones(250_000) for _ in range(400)]
+    last = blocks[-1]  # on top of the others: the heap cannot shrink by itself
+    del blocks
+    kept = resident_mb()
+    execute.give_back()
+    assert resident_mb() < kept - 300
+    assert last.sum() == 250_000
