@@ -22,7 +22,7 @@ PLAN = bench.Frozen.read(config["plan"])
 
 
 # Under a limit on jobs per second (Snakemake's default), every job that has finished makes Snakemake look at all waiting
-# jobs once more each second, for ever: after fifty jobs that took a core from the runs.
+# jobs once more each second until the end: with fifty jobs done that took more than half a core from the runs.
 onstart:
     workflow.scheduler.job_rate_limiter = None
 

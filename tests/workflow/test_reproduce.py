@@ -124,7 +124,7 @@ def test_a_killed_workflow_goes_on(bench: Call, scale: Path, results: Path, tmp_
 def test_a_job_that_has_finished_costs_snakemake_nothing_more(
     bench: Call, scale: Path, results: Path, tmp_path: Path
 ) -> None:
-    # Timers that outlive their jobs add up until Snakemake takes a core from the runs; timings are then nobody's.
+    # Timers that outlive their jobs add up until Snakemake takes cores from the runs; no timing has the machine alone.
     snakefile, seen = tmp_path / "Snakefile", tmp_path / "timers"
     snakefile.write_text(
         f"include: {str(ROOT / 'Snakefile')!r}\n\n"
