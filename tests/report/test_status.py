@@ -91,9 +91,13 @@ def test_the_workflow_tells_runs_done_time_left_and_what_runs_now(plan: Plan, ru
 
 
 def test_lines_come_while_the_workflow_runs(plan: Plan, running: str, capfd: pytest.CaptureFixture[str]) -> None:
+    text, until = "", time.monotonic() + 60
     with status.watched(plan, seconds=0.05):
+        while not text and time.monotonic() < until:
+            time.sleep(0.05)
+            text += capfd.readouterr().err
         time.sleep(0.4)
-    said = capfd.readouterr().err.splitlines()
+    said = (text + capfd.readouterr().err).splitlines()
     assert said and said[0].startswith("runs: 0 of 15 runs done")
     assert len(said) <= 3, "a line that says nothing new is not repeated"
 
