@@ -3,6 +3,7 @@
 #   make reproduce SCALE=small     another scale: ci, small, paper, or the path of a scale file
 #   make reproduce EXHIBITS="warmstart/table1 warmstart/fig2"      some exhibits, or a paper: EXHIBITS=rewarm
 #       BUDGET=<hours> allows more than a day; PROFILE=slurm runs elsewhere; RERUN=1 trains runs of older code again
+#       and repeats measurements of time that other work disturbed
 #   make figures FROM=reference    draw all exhibits of a scale from its committed records, without training
 #   make regress                   reproduce, then fail if a claim that the reference reproduced no longer is
 #   make verify-reference          train the cheapest reference runs of each paper again; they must match

@@ -92,7 +92,9 @@ def parser() -> argparse.ArgumentParser:
     reproduce.add_argument("--profile", default="local", help="local, slurm, kubernetes, or the path of a profile")
     reproduce.add_argument("--budget", type=float, metavar="HOURS", help="allow more than a day of machine time")
     reproduce.add_argument(
-        "--rerun", action="store_true", help="train runs of older code again also where they are accepted"
+        "--rerun",
+        action="store_true",
+        help="train runs of older code again also where they are accepted, and repeat disturbed measurements of time",
     )
     reproduce.add_argument("--dry-run", action="store_true", help="show what would be done")
 

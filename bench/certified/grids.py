@@ -400,7 +400,7 @@ def timed(frame: Any) -> Any:
         KeyError: it has none, since no run had the machine to itself.
     """
     if not (frame["metric"] == "seconds_per_epoch").any():
-        raise KeyError("seconds: no measurement had the machine to itself")
+        raise KeyError("seconds: no measurement had the machine to itself; RERUN=1 repeats them")
     return frame
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
 import os
 import re
 import shutil
@@ -188,3 +190,32 @@ def test_runs_done_are_told_while_snakemake_works(invented: Path, monkeypatch: p
     monkeypatch.setattr(reproduce.status, "watched", watched)
     with pytest.raises(Ended):
         reproduce.reproduce(str(invented), [])
+
+
+def test_a_rerun_repeats_disturbed_measurements_and_nothing_else(
+    invented: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench import config, execute, plan, record, reproduce
+
+    def planned() -> plan.Plan:
+        return plan.make(config.load(str(invented)))
+
+    execute.run_all(planned(), planned().to_train(), tell=lambda text: None)
+    made = planned()
+    timed = [run for run in made.runs.values() if run.spec.trainer == "bench_extra.measure"]
+    monkeypatch.setattr(type(timed[0].spec), "whole_machine", True)
+    for run in made.runs.values():
+        path = made.layout.record(run.key)
+        found = record.read(path)
+        alone = run is timed[0]
+        record.write(path, dataclasses.replace(found, provenance={**found.provenance, "alone": alone}))
+
+    def to_repeat(**how: bool) -> set[str]:
+        monkeypatch.setattr(reproduce, "_snakemake", lambda call, lock: -signal.SIGKILL)
+        assert reproduce.reproduce(str(invented), [], **how) != 0
+        frozen = json.loads(made.layout.plan.read_text())
+        return {key for batch in frozen["batches"] for key in batch["keys"]}
+
+    assert to_repeat() == to_repeat(rerun=True, dry_run=True) == set()
+    assert to_repeat(rerun=True) == {run.key for run in timed[1:]}
+    assert {path.stem for path in made.layout.runs.glob("*.json")} == set(made.runs) - {run.key for run in timed[1:]}
