@@ -231,14 +231,14 @@ def run_all(
                 tally.left += [run.key for run in members]
                 continue
             done += len(members)
-            _run_members(plan, members, own, deadline, tally, partial(_numbered, tell, done, len(waiting)))
-            if provenance.peak_memory_mb() > LARGE_MB:
+            began = _run_members(plan, members, own, deadline, tally, partial(_numbered, tell, done, len(waiting)))
+            if began and provenance.resident_mb() > LARGE_MB:
                 give_back()
     return tally
 
 
 LARGE_MB = 2000
-"""A process that has taken more gives back after each run what it no longer needs; for less it is not worth its time."""
+"""A process that holds more gives back after a run what it no longer needs; for less it is not worth its time."""
 
 
 def give_back() -> None:
@@ -262,13 +262,14 @@ def _run_members(
     deadline: float | None,
     tally: Tally,
     tell: Callable[[str], None],
-) -> None:
+) -> bool:
+    """Trains those that can start, in company; returns whether there were any."""
     with contextlib.ExitStack() as stack:
         ready = _ready(plan, members, deadline, tally, stack) if peers.leads() else []
         keys = set(peers.agreed([run.key for run in ready]))
         ready = [run for run in members if run.key in keys]
         if not ready:
-            return
+            return False
         started, before = time.monotonic(), provenance.usage()
         contexts = []
         for run in ready:
@@ -290,6 +291,7 @@ def _run_members(
                     continue
                 tally.trained.append(run.key)
                 tell(f"{run.spec.label()}: {time.monotonic() - started:.1f} s")
+        return True
 
 
 def _ready(

@@ -242,15 +242,25 @@ def alone_since(before: Usage) -> bool:
     return others < OTHERS * (now.wall - before.wall) + 0.1  # ticks are hundredths of a second on each core
 
 
+def _status_mb(field: str) -> float | None:
+    """A size from what Linux says of this process, MiB."""
+    status = Path("/proc/self/status")
+    found = re.search(rf"^{field}:\s+(\d+) kB", status.read_text(), re.MULTILINE) if status.exists() else None
+    return int(found[1]) / 2**10 if found else None
+
+
+def resident_mb() -> float:
+    """MiB that this process holds now; 0 where it cannot be known."""
+    return _status_mb("VmRSS") or 0.0
+
+
 def peak_memory_mb() -> float:
     """MiB that this process took at most; 0 where it cannot be known.
 
     What getrusage says begins, on Linux, at what the process that started this one had taken.
     """
-    status = Path("/proc/self/status")
-    if status.exists():
-        found = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE)
-        return int(found[1]) / 2**10 if found else 0.0
+    if (peak := _status_mb("VmHWM")) is not None:
+        return peak
     try:
         import resource
     except ImportError:  # not on Windows

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-import re
 import weakref
 from pathlib import Path
 
 import pytest
 import torch
 
-from bench import execute
-
-
-def resident_mb() -> int:
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)[1]) // 1024
+from bench import config, execute, plan
+from bench.provenance import resident_mb
 
 
 def test_what_cycles_hold_is_freed() -> None:
@@ -38,3 +33,16 @@ def test_what_the_c_library_keeps_goes_back_to_the_system() -> None:
     execute.give_back()
     assert resident_mb() < kept - 300
     assert last.sum() == 250_000
+
+
+def test_only_a_process_that_trained_and_holds_much_gives_back(invented: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[bool] = []
+    monkeypatch.setattr(execute, "give_back", lambda: given.append(True))
+    made = plan.make(config.load(str(invented)))
+    first, second, third = made.to_train()[:3]
+    monkeypatch.setattr(execute, "LARGE_MB", 1e9)
+    execute.run_all(made, [first], tell=lambda text: None)
+    assert not given
+    monkeypatch.setattr(execute, "LARGE_MB", 0)
+    execute.run_all(made, [first, second, third], tell=lambda text: None)  # the first is there already
+    assert len(given) == 2
