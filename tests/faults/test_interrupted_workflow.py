@@ -50,6 +50,8 @@ def start(scale: Path, tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen
                     cwd=ROOT,
                     env={**os.environ, "WALK_SECONDS": "0.2", "BENCH_CHECKPOINT_SECONDS": "0"},
                     start_new_session=True,
+                    # What a shell starts in the background ignores Ctrl-C, and hands that down.
+                    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
                     stdout=output,
                     stderr=output,
                 )
