@@ -187,17 +187,19 @@ def context(subject: Subject) -> list[Entry]:
 def _tested(claim: Claim, name: str, read: Frames) -> stats.Outcome:
     """The claim's own verdict, undecided where runs that it may need are missing."""
     needed = (name, *claim.also)
-    if absent := [other for other in needed if other not in read or read[other][0].empty]:
+    if absent := [other for other in needed if other not in read or len(read[other][1].missing) >= read[other][1].runs]:
         return stats.not_run(f"needs {', '.join(absent)}")
     given = {other: read[other][0] for other in needed} if claim.also else read[name][0]
     gaps = {other: read[other][1] for other in needed if read[other][1].missing}
+    empty = any(read[other][0].empty for other in needed)  # of runs that are there: the test says what they lack
     try:
         outcome = claim.test(given)
     except Exception as error:
         # A test may ask for cells that this scale leaves out; with every run there, anything else is a fault of the test.
-        if not gaps and not isinstance(error, KeyError | IndexError):
+        if not (gaps or empty) and not isinstance(error, KeyError | IndexError):
             raise
-        return stats.not_run(f"rows are missing: {' '.join(str(error).split())}")
+        said = error.args[0] if error.args else error  # of a KeyError, without quotes
+        return stats.not_run(f"rows are missing: {' '.join(str(said).split())}")
     if gaps and outcome.verdict in ("reproduced", "not reproduced"):
         lacks = ", ".join(f"{len(facts.missing)} of {facts.runs} runs of {other}" for other, facts in gaps.items())
         return stats.undecided(outcome, f"missing: {lacks}")

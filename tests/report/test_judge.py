@@ -91,6 +91,22 @@ def test_an_exhibit_that_cannot_be_drawn_with_all_its_runs_is_an_error(made: Mad
         draw.draw(plan, "invented/distance")
 
 
+def test_runs_without_a_row_to_judge_have_the_reason_of_the_claim(made: Made, monkeypatch: Any) -> None:
+    """Measurements that other work disturbed are there and show nothing."""
+    plan = made()
+    chosen = planning.exhibit.registry()["invented/distance"]
+
+    def asks(frame: Any) -> Any:
+        assert frame.empty
+        raise KeyError("seconds: no measurement had the machine to itself")
+
+    monkeypatch.setattr(chosen.__class__, "rows", property(lambda self: lambda *_: ()), raising=False)
+    monkeypatch.setattr(chosen.claims[0].__class__, "test", property(lambda self: asks), raising=False)
+    collect.collect(plan, "invented/distance")
+    found = claim(plan)
+    assert found.verdict == "not run" and "no measurement had the machine to itself" in found.outcome.detail
+
+
 def test_records_of_older_code_are_marked(made: Made) -> None:
     plan = made()
     for path in plan.layout.runs.glob("*.json"):
