@@ -68,6 +68,10 @@ class Layout:
         """The frozen list of missing runs in batches."""
         return self.root / "plan.json"
 
+    def marker(self, batch: str) -> Path:
+        """Says that a batch, or "data", is done."""
+        return self.root / "batches" / f"{batch}.done"
+
     def record(self, key: str) -> Path:
         return self.runs / f"{key}.json"
 

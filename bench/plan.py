@@ -303,13 +303,19 @@ def _joined(
 
 
 def freeze(plan: Plan) -> Path:
-    """Writes the list of missing runs in batches that Snakemake works from, and returns its path."""
+    """Writes the list of missing runs in batches that Snakemake works from, and returns its path.
+
+    A batch that was done before and misses runs again, since records were deleted, is not done any more.
+    """
+    missing = batches(plan)
+    for batch in missing:
+        plan.layout.marker(batch.name).unlink(missing_ok=True)
     content = {
         "scale": plan.suite.scale,
         "source": plan.source or plan.suite.scale,
         "threads": plan.suite.threads,
         "judging": provenance.fingerprint("bench.judge"),
-        "batches": [vars(batch) for batch in batches(plan)],
+        "batches": [vars(batch) for batch in missing],
         "exhibits": {
             name: {
                 "kind": exhibit.registry()[name].kind,

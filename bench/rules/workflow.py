@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import plan
+from bench.paths import Layout
 
 WHOLE_MACHINE = 1000
 """Amount of the resource `machine` that there is on one machine; a job that may have company takes 1."""
@@ -58,7 +59,11 @@ class Frozen:
 
     def marker(self, batch: str) -> str:
         """Says that a batch, or "data", is done. It may be in a cluster's storage: a job with local files runs locally."""
-        return str(self.root / "batches" / f"{batch}.done")
+        return str(Layout(self.scale, self.root).marker(batch))
+
+    def markers(self) -> list[str]:
+        """Of all batches: what is missing, whether or not exhibits have been drawn without it."""
+        return [self.marker(batch) for batch in self._batches]
 
     def before(self, batch: str) -> list[str]:
         """Markers of the batches whose artefacts this one starts from."""

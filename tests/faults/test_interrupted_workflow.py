@@ -131,6 +131,22 @@ def test_the_whole_group_is_killed(start, bench, scale, results, expected, injec
     injected("SIGKILL of the process group", "make reproduce", THEN, times=2, lost=lost)
 
 
+def test_a_job_is_killed(start, bench, scale, results, expected, injected, tmp_path) -> None:
+    """As for want of memory. What is there is drawn with gaps, and the next call fills them."""
+    call = start()
+    wait_for(lambda: training(results))
+    jobs = [job for job in psutil.Process(call.pid).children(recursive=True) if "--batch" in job.cmdline()]
+    for job in jobs:
+        job.kill()
+    assert call.wait(timeout=300) == 1
+    assert "what is there was drawn with gaps. The same command tries again" in (tmp_path / "output0.txt").read_text()
+    assert "runs missing" in (results / "toy" / "exhibits" / "invented" / "distance.md").read_text()
+    lost = goes_on(bench, scale, results, expected)
+    assert lost == 0
+    assert "missing" not in (results / "toy" / "exhibits" / "invented" / "distance.md").read_text()
+    injected("SIGKILL of a job", "make reproduce", THEN, lost=lost)
+
+
 @pytest.mark.parametrize("whom", ["group", "call"])
 def test_ctrl_c(whom: str, start, bench, scale, results, expected, injected, tmp_path) -> None:
     """A terminal interrupts the group, other programs the call alone: either way everything ends, with one last line."""

@@ -130,6 +130,18 @@ def test_a_run_that_measures_time_asks_for_the_whole_machine(invented: Path, mon
     assert frozen.share(frozen.content["batches"][0]["name"]) == workflow.WHOLE_MACHINE
 
 
+def test_a_batch_that_misses_runs_again_is_not_done(invented: Path) -> None:
+    made = make(invented)
+    batch = plan.batches(made)[0]
+    for name in (batch.name, "data", "0123456789ab"):
+        marker = made.layout.marker(name)
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.touch()
+    plan.freeze(made)
+    assert not made.layout.marker(batch.name).exists()
+    assert made.layout.marker("data").exists() and made.layout.marker("0123456789ab").exists()
+
+
 def test_budget_stops_before_a_day(invented: Path) -> None:
     made = make(invented, curve={"steps": 10**13})
     with pytest.raises(plan.UserError, match="allow it with BUDGET="):

@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bench import record
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 Call = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -90,6 +92,19 @@ def test_carried_records_train_nothing(bench: Call, scale: Path, results: Path, 
     answer = bench("reproduce", "--scale", str(scale), BENCH_RESULTS=elsewhere)
     assert answer.returncode == 0, answer.stderr
     assert "run" not in rules(answer) and "draw_figure" in rules(answer)
+
+
+@pytest.mark.slow
+def test_deleted_records_are_trained_again(bench: Call, scale: Path, results: Path) -> None:
+    """Also where they are all that a job had made, so that the next job is the same one."""
+    assert reproduce(bench, scale).returncode == 0
+    runs = results / "toy" / "runs"
+    before = {path.name: record.read(path).results() for path in runs.glob("*.json")}
+    shutil.rmtree(runs)
+    answer = reproduce(bench, scale)
+    assert answer.returncode == 0, answer.stderr
+    assert "run" in rules(answer)
+    assert {path.name: record.read(path).results() for path in runs.glob("*.json")} == before
 
 
 @pytest.mark.slow
@@ -195,7 +210,7 @@ def test_runs_done_are_told_while_snakemake_works(invented: Path, monkeypatch: p
 def test_a_rerun_repeats_disturbed_measurements_and_nothing_else(
     invented: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bench import config, execute, plan, record, reproduce
+    from bench import config, execute, plan, reproduce
 
     def planned() -> plan.Plan:
         return plan.make(config.load(str(invented)))
