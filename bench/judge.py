@@ -105,7 +105,7 @@ class Subject:
             outcome=outcome,
             scale=self.plan.suite.scale,
             machine="; ".join(self.facts.machines),
-            older=self.facts.older > 0,
+            older=self.facts.older > 0 and outcome.n > 0,  # a number that nothing stands beside is not of older code
             **{**shared, **fields},
         )
 
