@@ -95,6 +95,27 @@ def test_carried_records_train_nothing(bench: Call, scale: Path, results: Path, 
 
 
 @pytest.mark.slow
+def test_carried_records_fill_the_gaps_of_what_was_drawn_without_them(
+    bench: Call, scale: Path, results: Path, tmp_path: Path
+) -> None:
+    """Though they were made before it was drawn."""
+    elsewhere = str(tmp_path / "elsewhere")
+    carried = str(tmp_path / "carried")
+    assert bench("run", "--scale", str(scale), BENCH_RESULTS=elsewhere).returncode == 0
+    assert bench("pack", "--scale", str(scale), "--into", carried, BENCH_RESULTS=elsewhere).returncode == 0
+    assert bench("run", "--scale", str(scale), "--limit", "2").returncode == 0
+    for step in ("collect", "draw", "judge", "paper"):
+        assert bench(step, "--scale", str(scale)).returncode == 0
+    drawn = results / "toy" / "exhibits" / "invented" / "distance.md"
+    assert "missing" in drawn.read_text()
+    assert bench("unpack", "--scale", str(scale), "--from", carried).returncode == 0
+    answer = reproduce(bench, scale)
+    assert answer.returncode == 0, answer.stderr
+    assert "run" not in rules(answer)
+    assert "missing" not in drawn.read_text()
+
+
+@pytest.mark.slow
 def test_deleted_records_are_trained_again(bench: Call, scale: Path, results: Path) -> None:
     """Also where they are all that a job had made, so that the next job is the same one."""
     assert reproduce(bench, scale).returncode == 0
