@@ -302,7 +302,9 @@ def _strict(plan: Plan, entries: list[Entry]) -> int:
     claimed = [entry for entry in entries if entry.kind == "claim"]
     held = [entry for entry in claimed if entry.reference == "reproduced"]
     lost = _regressions(entries)
-    unknown = [f"{entry.exhibit} {entry.name}" for entry in claimed if not entry.reference]
+    unknown = [
+        f"{entry.exhibit} {entry.name}" for entry in claimed if entry.verdict != "not run" and not entry.reference
+    ]
     print(f"reference: {len(held)} of {len(claimed)} claims are reproduced there, {len(held) - len(lost)} of them here")
     if unknown:
         shown = ", ".join(unknown[:5]) + (" …" if len(unknown) > 5 else "")
