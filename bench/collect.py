@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,6 +122,10 @@ def collect(plan: Plan, name: str) -> Path:
     frame.to_parquet(buffer, index=False)
     checkpoint.write_text(path.with_suffix(".json"), json.dumps(vars(facts), indent=1) + "\n")
     checkpoint.write_bytes(path, buffer.getvalue())
+    if facts.missing:
+        for half in (path, path.with_suffix(".json")):
+            # Older than any record, so that the workflow collects again what has gaps; 0 is no time for Snakemake.
+            os.utime(half, (1, 1))
     return path
 
 

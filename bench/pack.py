@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tarfile
 import tempfile
@@ -96,6 +95,5 @@ def _move(source: Path, layout: Layout) -> int:
                 continue
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(path, target)
-        os.utime(target)  # newer than what was drawn without it, so that it is drawn again
         count += 1
     return count

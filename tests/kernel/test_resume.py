@@ -97,9 +97,9 @@ def test_state_travels_in_parts(
         if list(made.layout.scratch.glob("*/state.pt")):
             break
     assert tally.left and not tally.failed
-    parts = pack.pack(made.layout, tmp_path / "carried", part_bytes=2_000)
+    parts = pack.pack(made.layout, tmp_path / "carried", part_bytes=5_000)
     assert len(parts) > 2
-    assert all(part.stat().st_size <= 2_000 for part in parts[:-1])
+    assert all(part.stat().st_size <= 5_000 for part in parts)
     monkeypatch.setenv("BENCH_RESULTS", str(tmp_path / "elsewhere"))
     monkeypatch.setenv("WALK_SECONDS", "0")
     elsewhere = Layout.of("toy")
