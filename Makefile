@@ -1,4 +1,4 @@
-# The environment is .venv: every package of requirements.lock, plus the project itself. Nothing else is touched.
+# The environment is .venv: the packages of requirements.lock, plus the project itself. Nothing else is touched.
 #   make reproduce                 every table, figure and verdict of scale ci, from data to PDF
 #   make reproduce SCALE=small     another scale: ci, small, paper, or the path of a scale file
 #   make reproduce EXHIBITS="warmstart/table1 warmstart/fig2"      some exhibits, or a paper: EXHIBITS=rewarm
@@ -9,6 +9,7 @@
 #   make verify-reference          train the cheapest reference runs of each paper again; they must match
 #   make perf | perf-check         the speed table | fail if a ratio fell against the committed table
 #   make env | doctor              create or update the environment | check it and say what to do
+#   make slurm                     add what PROFILE=slurm needs (done by itself where that is asked for)
 #   make test | lint               the fast tests | style, types and workflow
 
 VENV := .venv
@@ -24,12 +25,21 @@ PROFILE ?= local
 RERUN ?=
 FROM ?= results
 BENCH := $(BIN)/python -m bench
+# Snakemake imports every plugin that is installed whenever it starts, and Slurm's brings pandas: a third of the start.
+ON_DEMAND := ^snakemake-executor-plugin-slurm
 CHOSEN = --scale "$(SCALE)" $(if $(EXHIBITS),--exhibits $(EXHIBITS))
 
 .DEFAULT_GOAL := env
-.PHONY: env doctor test lint reproduce figures regress verify-reference perf perf-check
+.PHONY: env slurm doctor test lint reproduce figures regress verify-reference perf perf-check
 
 env: $(VENV)/.complete
+
+slurm: $(VENV)/.slurm
+
+$(VENV)/.slurm: $(VENV)/.complete
+	@grep '$(ON_DEMAND)' requirements.lock > $@.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $@.txt
+	@mv $@.txt $@
 
 # A call that was stopped half-way leaves .incomplete, and the next one starts afresh: a package that is installed in
 # part looks complete to pip. While the make that wrote its number there lives, another one keeps its hands off.
@@ -43,11 +53,12 @@ $(VENV)/.complete: requirements.lock pyproject.toml
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || \
 		{ echo "$(PYTHON) has no venv module; install it (on Debian: the package python3-venv)" >&2; exit 1; }
 	@echo "installing requirements.lock into $(VENV) (several minutes the first time; torch for CUDA takes about 6 GB)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements.lock
+	@grep -v '$(ON_DEMAND)' requirements.lock > $@.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $@.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@rm $(VENV)/.incomplete && touch $@
+	@rm $(VENV)/.incomplete && mv $@.txt $@
 
-reproduce: env
+reproduce: env $(filter slurm,$(PROFILE))
 	@$(BENCH) reproduce $(CHOSEN) --profile "$(PROFILE)" $(if $(BUDGET),--budget "$(BUDGET)") $(if $(RERUN),--rerun)
 
 figures: env

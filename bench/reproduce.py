@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from bench import config, gpus, paths, plan, record, status
@@ -20,12 +21,33 @@ from bench.rules import workflow
 PROFILES = config.CONFIGS / "profiles"
 
 
-def command_line(made: plan.Plan, profile: str) -> list[str]:
-    """The `snakemake` call that does the same, to paste into a shell after `plan --freeze`."""
-    folder = PROFILES / profile if (PROFILES / profile).is_dir() else Path(profile)
+def _profile(name: str) -> tuple[Path, str]:
+    """The folder of a profile, by name or path, and the executor that it chooses."""
+    import yaml
+
+    folder = PROFILES / name if (PROFILES / name).is_dir() else Path(name)
     if not (folder / "config.yaml").is_file():
         known = ", ".join(sorted(path.name for path in PROFILES.iterdir()))
-        raise UserError(f"profile {profile}: no {folder / 'config.yaml'}; known: {known}")
+        raise UserError(f"profile {name}: no {folder / 'config.yaml'}; known: {known}")
+    content = yaml.safe_load((folder / "config.yaml").read_text()) or {}
+    return folder, content.get("executor", "local")
+
+
+def check_executor(profile: str) -> None:
+    """Executors are plugins of Snakemake, and the environment has those of clusters on demand only.
+
+    Raises:
+        UserError: there is no such profile, or its executor is not installed.
+    """
+    _, executor = _profile(profile)
+    if executor != "local" and find_spec(f"snakemake_executor_plugin_{executor.replace('-', '_')}") is None:
+        how = "make slurm" if executor == "slurm" else f"pip install snakemake-executor-plugin-{executor}"
+        raise UserError(f"profile {profile}: Snakemake's plugin for the executor {executor} is not installed: {how}")
+
+
+def command_line(made: plan.Plan, profile: str) -> list[str]:
+    """The `snakemake` call that does the same, to paste into a shell after `plan --freeze`."""
+    folder, executor = _profile(profile)
     return [
         "snakemake",
         "--snakefile",
@@ -34,18 +56,13 @@ def command_line(made: plan.Plan, profile: str) -> list[str]:
         os.path.relpath(folder),
         "--config",
         f"plan={made.layout.plan}",
-        *_local_resources(folder / "config.yaml", made),
+        *(_local_resources(made) if executor == "local" else []),  # a cluster counts and separates its jobs itself
     ]
 
 
-def _local_resources(profile: Path, made: plan.Plan) -> list[str]:
-    """How many GPU jobs may run at once on this machine, and which alone; a cluster counts and separates its jobs itself."""
-    import yaml
-
-    content = yaml.safe_load(profile.read_text()) or {}
+def _local_resources(made: plan.Plan) -> list[str]:
+    """How many GPU jobs may run at once on this machine, and which alone."""
     devices = gpus.visible()
-    if content.get("executor", "local") != "local":
-        return []
     jobs = [f"gpu={len(devices) * made.suite.jobs_per_gpu}"] if devices else []
     return ["--resources", f"machine={workflow.WHOLE_MACHINE}", *jobs]
 
@@ -125,8 +142,10 @@ def reproduce(
         dry_run: show what would be done.
 
     Raises:
-        UserError: wrong configuration, too much work for the budget, or another call at work in the same folder.
+        UserError: wrong configuration, a profile whose executor is not installed, too much work for the budget, or
+            another call at work in the same folder.
     """
+    check_executor(profile)
     suite = config.load(scale)
     if rerun:
         suite = suite.model_copy(update={"older_code": "retrain"})

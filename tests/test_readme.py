@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -63,12 +64,13 @@ def made_of(command: str) -> list[list[str]]:
 def dry(arguments: list[str]) -> list[str] | None:
     """What stands for a call of the suite: itself, a dry run, or the plan of the same scale; None when it is parsed only.
 
-    A dry run for Kubernetes needs a plugin that the lock file leaves out.
+    A dry run for Kubernetes needs a plugin that the lock file leaves out, and one for Slurm what `make slurm` installs.
     """
     chosen = command_line.parser().parse_args(arguments)
     if chosen.command in ("plan", "status", "smoke") and "--freeze" not in arguments:
         return arguments
-    if chosen.command == "reproduce" and chosen.profile in ("local", "slurm"):
+    plugins = {"local"} | ({"slurm"} if find_spec("snakemake_executor_plugin_slurm") else set())
+    if chosen.command == "reproduce" and chosen.profile in plugins:
         return [*arguments, "--dry-run"]
     if hasattr(chosen, "scale"):
         return [

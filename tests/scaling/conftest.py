@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,8 @@ def slurm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         why = _install() if asked else "Slurm is not installed; `-m slurm` installs it where root can"
         if why or _missing():
             pytest.skip(why or f"still missing: {', '.join(_missing())}")
+    if find_spec("snakemake_executor_plugin_slurm") is None:
+        pytest.skip("Snakemake's plugin is not installed: make slurm")
     if os.geteuid() != 0:
         pytest.skip("starts the daemons as root")
     links = [CONFIGURATION.with_name(name) for name in ("slurm.conf", "gres.conf")]

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from bench import config, gpus, plan
+from bench.errors import UserError
 from bench.run import RunSpec
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -152,6 +153,23 @@ def test_snakemake_is_told_how_many_gpu_jobs_fit(invented: Path, monkeypatch: py
     assert "--resources" not in reproduce.command_line(made, "slurm"), "a cluster counts its own"
     monkeypatch.setenv("BENCH_GPUS", "")
     assert reproduce.command_line(made, "local")[-2:] == ["--resources", "machine=1000"]
+
+
+@pytest.mark.parametrize(
+    ("executor", "how"), [("slurm", "make slurm"), ("torque-pbs", "pip install snakemake-executor-plugin-torque-pbs")]
+)
+def test_an_executor_that_is_not_installed_is_named(
+    executor: str, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench import reproduce
+
+    profile = tmp_path / "profile"
+    profile.mkdir()
+    (profile / "config.yaml").write_text(yaml.safe_dump({"executor": executor}))
+    monkeypatch.setattr(reproduce, "find_spec", lambda name: None)
+    reproduce.check_executor("local")
+    with pytest.raises(UserError, match=f"executor {executor} is not installed: {how}$"):
+        reproduce.check_executor(str(profile))
 
 
 def test_several_gpus_go_through_torchrun(invented: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
