@@ -24,8 +24,10 @@ from bench.certified.spec import (
     Method,
     Network,
     Schedule,
+    Timing,
     Verification,
 )
+from bench.certified.turns import Turns
 from bench.exhibit import ExhibitSettings, Member, Row, row
 from bench.record import Record
 
@@ -393,6 +395,15 @@ def ratio(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, 
     return {seed: value / second[seed] for seed, value in first.items() if seed in second}
 
 
+def in_turns(
+    settings: CertifiedSettings, course: Course, model: Model, seed: int, *, repeats: int, steps: int | None
+) -> Turns:
+    """One measurement of the methods' times, which are compared."""
+    trainings = [settings.training(course, model, method, seed) for method in METHODS]
+    timings = tuple(Timing(seed=seed, of=training, repeats=repeats, steps=steps) for training in trainings)
+    return Turns(seed=seed, names=METHODS, of=timings)
+
+
 def timed(frame: Any) -> Any:
     """The frame of a table of times.
 
@@ -408,8 +419,9 @@ def timing_rows(member: Member, record: Record) -> Iterable[Row]:
     """Seconds of an epoch by phase (0, 1, 2 as published) and of the whole schedule, if it had the machine to itself."""
     if not record.alone:
         return
+    method = member.labels["method"]
     for number, phase in enumerate(PHASES):
-        if f"seconds_{phase}" in record.metrics:
+        if f"seconds_{phase}_{method}" in record.metrics:
             at = {"x_name": "phase", "x": number}
-            yield row(member, "seconds_per_epoch", record.metrics[f"seconds_{phase}"], **at)
-    yield row(member, "total_seconds", record.metrics["seconds_total"])
+            yield row(member, "seconds_per_epoch", record.metrics[f"seconds_{phase}_{method}"], **at)
+    yield row(member, "total_seconds", record.metrics[f"seconds_total_{method}"])

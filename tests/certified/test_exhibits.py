@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 
 from bench import collect, config, exhibit, judge, plan, published, stats
-from bench.certified.spec import Certified, Initialisation, Timing, Verification
+from bench.certified.spec import Certified, Initialisation, Verification
+from bench.certified.turns import Turns
 from bench.collect import COLUMNS
 from bench.exhibit import LABELS, Exhibit, ExhibitSettings, Member
 from bench.record import Record
@@ -54,9 +55,9 @@ def outcome_of(spec: RunSpec, truth: Truth) -> Outcome:
         pgd = (errors["standard_error"] + errors["verified_error_ibp"]) / 2
         crown = {f"verified_error_{method}": errors["verified_error_ibp"] for method in spec.methods}
         return Outcome({**crown, **errors, "pgd_error": pgd, "samples": 1000.0, "eps": spec.radius})
-    if isinstance(spec, Timing):
+    if isinstance(spec, Turns):
         seconds = {name: truth.get(name, 1.0) * (1 + off / 10) for name in SECONDS}
-        return Outcome(seconds)
+        return Outcome({f"{name}_{method}": value for name, value in seconds.items() for method in spec.names})
     if isinstance(spec, Initialisation):
         return Outcome({"growth": 1.0}, {"layers": layers_at_start(spec, truth)})
     assert isinstance(spec, Certified)

@@ -29,11 +29,12 @@ from bench.certified.grids import (
     Model,
     by_seed,
     cells_of,
+    in_turns,
     ratio,
     timed,
     timing_rows,
 )
-from bench.certified.spec import PHASES, Timing
+from bench.certified.spec import PHASES
 from bench.exhibit import Claim, Exhibit, Member, Row
 from bench.record import Record
 
@@ -58,13 +59,10 @@ def members(settings: Settings) -> list[Member]:
     for course in settings.courses:
         block = BLOCKS[course]
         for model in settings.models:
+            labels = {"panel": block.panel, "dataset": block.role, "model": model}
             for seed in settings.seed_range():
-                for method in METHODS:
-                    labels = {"panel": block.panel, "dataset": block.role, "model": model, "method": method}
-                    of = settings.training(course, model, method, seed)
-                    made.append(
-                        Member(labels, Timing(seed=seed, of=of, repeats=settings.repeats, steps=settings.steps))
-                    )
+                turns = in_turns(settings, course, model, seed, repeats=settings.repeats, steps=settings.steps)
+                made += [Member({**labels, "method": method}, turns) for method in METHODS]
     return made
 
 
