@@ -42,8 +42,15 @@ def test_the_lock_file_is_what_is_installed_and_nothing_else() -> None:
     assert len(pip) == 2
     assert pip[0] == "python -m pip install --no-cache-dir --no-deps --requirement requirements.lock"
     assert "--no-deps --no-build-isolation --editable ." in pip[1]
+    # As `make env` and, for Slurm, `make slurm` install it: the lines of the lock file between them, none of them twice.
     makefile = (ROOT / "Makefile").read_text()
-    assert "--no-deps --requirement requirements.lock" in makefile, "as `make env` installs it"
+    assert makefile.count("--no-deps --requirement $@.txt") == 2
+    parts = re.findall(r"grep (-v )?'\$\(ON_DEMAND\)' requirements.lock > \$@.txt", makefile)
+    assert sorted(parts) == ["", "-v "]
+    (on_demand,) = re.findall(r"^ON_DEMAND := (.*)$", makefile, re.MULTILINE)
+    later = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if re.match(on_demand, line)]
+    names = [line.partition("==")[0] for line in later]
+    assert names == ["snakemake-executor-plugin-slurm", "snakemake-executor-plugin-slurm-jobstep"]
     assert not re.search(r"https?://|index-url", (ROOT / "Dockerfile").read_text())
 
 
