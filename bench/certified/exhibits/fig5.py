@@ -67,6 +67,8 @@ def init_helps_early(frame: Any) -> stats.Outcome:
 
 
 def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Figure:
+    from matplotlib.ticker import MaxNLocator
+
     from bench.report import figure
 
     drawn, (axes,) = figure.panels(1, 1, width="single", height=2.7)
@@ -74,6 +76,7 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Fi
         chosen = frame[(frame["metric"] == "train_verified_error") & (frame["method"] == method)]
         figure.band(axes, chosen, series="ours" if method == OURS else "regularisers", label=label)
     axes.axvline(settings.schedule(settings.course).warmup, linestyle="--", color="0.5", linewidth=0.8)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="epoch", ylabel="verified error on training images (%)")
     figure.legend(axes, published=False)
     drawn.suptitle(f"ResNeXt, {substitution(settings, settings.course, parts=2)}")
