@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import signal
@@ -13,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -24,22 +24,29 @@ CONFIGURATION = Path("/etc/slurm/slurm.conf")
 """Steps of a job look here, since the plugin keeps no ``SLURM_CONF`` in their environment; the test puts links there."""
 DAEMONS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel")
 PACKAGES = ("slurm-wlm", "munge")
+PLUGIN = "snakemake_executor_plugin_slurm"
 
 
 def _missing() -> list[str]:
-    return [name for name in DAEMONS if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") is None]
+    daemons = [name for name in DAEMONS if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") is None]
+    importlib.invalidate_caches()
+    return daemons if importlib.util.find_spec(PLUGIN) else [*daemons, PLUGIN]
 
 
 def _install() -> str:
-    """Installs Debian's packages when the test was asked for by its marker; returns why that cannot be done, or ''."""
+    """Installs Debian's packages and Snakemake's plugin when the test was asked for by its marker.
+
+    Returns why that cannot be done, or ''.
+    """
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         return f"needs {', '.join(PACKAGES)}, which root could install on Debian"
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for call in (
         ["apt-get", "update", "-qq"],
         ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *PACKAGES],
+        ["make", "slurm"],
     ):
-        done = subprocess.run(call, env=environment, capture_output=True, text=True)
+        done = subprocess.run(call, cwd=ROOT, env=environment, capture_output=True, text=True)
         if done.returncode != 0:
             return f"{' '.join(call)} failed: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'no reason'}"
     return ""
@@ -167,8 +174,6 @@ def slurm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         why = _install() if asked else "Slurm is not installed; `-m slurm` installs it where root can"
         if why or _missing():
             pytest.skip(why or f"still missing: {', '.join(_missing())}")
-    if find_spec("snakemake_executor_plugin_slurm") is None:
-        pytest.skip("Snakemake's plugin is not installed: make slurm")
     if os.geteuid() != 0:
         pytest.skip("starts the daemons as root")
     links = [CONFIGURATION.with_name(name) for name in ("slurm.conf", "gres.conf")]
