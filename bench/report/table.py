@@ -30,7 +30,15 @@ def number(values: dict[int, float], digits: int = 1) -> str:
     return f"{mean:.{digits}f}" if spread is None else f"{mean:.{digits}f} ± {spread:.{digits}f}"
 
 
-def compare(frame: pd.DataFrame, published: pd.DataFrame, *, metric: str, digits: int = 1, **labels: Any) -> str:
+def compare(
+    frame: pd.DataFrame,
+    published: pd.DataFrame,
+    *,
+    metric: str,
+    digits: int = 1,
+    printed: int | None = None,
+    **labels: Any,
+) -> str:
     """``51.9 ± 0.8 [51.7]``: ours, and the published number in brackets; "–" for what was not run.
 
     Args:
@@ -38,12 +46,13 @@ def compare(frame: pd.DataFrame, published: pd.DataFrame, *, metric: str, digits
         published: rows of the paper's own numbers.
         metric: which number.
         digits: after the point.
+        printed: digits of the published number, where it has others.
         labels: label columns that pick the cell.
     """
     ours = _chosen(frame, metric, labels)
     text = number(dict(zip(ours["seed"], ours["value"], strict=False)), digits)
     theirs = _chosen(published, metric, labels)["value"].dropna()
-    return f"{text} [{theirs.iloc[0]:.{digits}f}]" if len(theirs) else text
+    return f"{text} [{theirs.iloc[0]:.{digits if printed is None else printed}f}]" if len(theirs) else text
 
 
 def as_latex(cells: pd.DataFrame, *, title: str) -> str:

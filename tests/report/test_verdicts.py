@@ -60,6 +60,8 @@ def test_a_cell_sets_the_published_number_beside_ours() -> None:
     theirs = pd.DataFrame({"metric": ["val_acc"], "dataset": ["cifar10"], "value": [51.7]})
     assert table.compare(ours, theirs, metric="val_acc", dataset="cifar10") == "52.0 ± 1.0 [51.7]"
     assert table.compare(ours, theirs, metric="val_acc", dataset="svhn") == "–"
+    finer = table.compare(ours, theirs, metric="val_acc", digits=2, printed=1, dataset="cifar10")
+    assert finer == "52.00 ± 1.00 [51.7]"
 
 
 @pytest.mark.parametrize("text", ["a & b_c % d", "51.7 ± 0.9", "λ = 0.6"])

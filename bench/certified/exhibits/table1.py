@@ -209,7 +209,7 @@ def _best_run(frame: pd.DataFrame, published: pd.DataFrame, course: Course, mode
     """The repetition of ours with the least verified error, as the paper's row "Ours (best)"."""
     from bench.report.table import compare
 
-    cell = {"panel": BLOCKS[course].panel, "dataset": BLOCKS[course].role, "model": model}
+    cell: dict[str, Any] = {"panel": BLOCKS[course].panel, "dataset": BLOCKS[course].role, "model": model}
     errors = {
         f"{kind} error": compare(frame, published, metric=f"{kind}_error_best_run", digits=DIGITS, **cell)
         for kind in ("standard", "verified")

@@ -120,7 +120,9 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> pd
     for method in METHODS:
         cells = {**heading(settings, "cifar_160"), "method": NAMES[method]}
         for phase, name in ((ZERO, "eps = 0 (s)"), (RAMP, "ramp (s)"), (FINAL, "final (s)")):
-            cells[name] = compare(frame, published, metric="seconds_per_epoch", method=method, x=phase)
+            cells[name] = compare(
+                frame, published, metric="seconds_per_epoch", digits=2, printed=1, method=method, x=phase
+            )
         cells["total (s)"] = compare(frame, published, metric="total_seconds", method=method)
         own = values_of(frame, "total_seconds", method=method)
         times = ratio(own, base)
