@@ -62,6 +62,24 @@ def prepare_torch(threads: int) -> None:
     torch.backends.cudnn.benchmark = False
 
 
+MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
+"""Parameters of glibc's `mallopt`."""
+LARGEST_KEPT, MOST_KEPT = 2**24, 2**28
+"""Bytes of a block, and of all on top of the heap. Larger blocks kept made a run on TinyImageNet take 6 GB, not 3.5."""
+
+
+def keep_freed() -> None:
+    """Lets the C library keep blocks that a step has freed: the next step wants the same blocks again.
+
+    By default it returns large ones to the system at once, which then clears each page anew: a tenth of the time of a
+    ResNet's eager step on CIFAR images. `give_back` returns them once a large run has ended.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # glibc alone has it
+        library = ctypes.CDLL(None)
+        library.mallopt(MMAP_THRESHOLD, LARGEST_KEPT)
+        library.mallopt(TRIM_THRESHOLD, MOST_KEPT)
+
+
 @contextlib.contextmanager
 def _locked(folder: Any, run: Planned, deadline: float | None) -> Iterator[bool]:
     """The run's own lock, so that an orphaned job and a new one never write the same run.
@@ -215,6 +233,7 @@ def run_all(
         `torchrun` all processes work at one run after the other, and the first counts.
     """
     prepare_torch(plan.suite.threads)
+    keep_freed()
     device = device_of(plan.suite.device)
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
     tally = Tally()

@@ -151,7 +151,7 @@ def speed() -> str:
     for path in sorted((paths.PROJECT / "results" / "perf").glob("*.md")):
         table, _, rest = path.read_text().partition("```json\n")
         facts = json.loads(rest.partition("```")[0])
-        name = ", ".join(facts["gpus"]) or facts["processor"]
+        name = ", ".join(facts["gpus"]) or f"{facts['processor']} ({facts['vector_units']})"
         torch = facts["packages"]["torch"]
         where = (
             f"{name}, {facts['cores']} cores, torch {torch}, {facts['measured'][:10]}, commit {facts['commit'][:12]}:"

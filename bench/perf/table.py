@@ -46,13 +46,26 @@ def measure(path: str | None) -> list[Row]:
 
 
 def machine() -> str:
-    """A short name of this machine for file names: its GPU, or its processor and cores."""
+    """A short name of this machine for file names: its GPU, or its processor with its vector units; and its cores."""
     import torch
 
-    name = torch.cuda.get_device_name(0) if torch.cuda.is_available() else provenance.machine()["processor"]
     cores = f"{provenance.machine()['cores']}-cores"
-    words = "".join(letter if letter.isalnum() else "-" for letter in f"{name}-{cores}".lower())
+    if torch.cuda.is_available():
+        kind = f"{torch.cuda.get_device_name(0)}-{cores}"
+    else:
+        kind = f"{provenance.machine()['processor']}-{cores}-{vector_units()}"
+    words = "".join(letter if letter.isalnum() else "-" for letter in kind.lower())
     return "-".join(part for part in words.split("-") if part)[:60]
+
+
+def vector_units() -> str:
+    """What torch's kernels use of the processor: rented ones of one name differ in it, and ratios with them."""
+    import torch
+
+    from bench.training.precision import has_bf16
+
+    units = torch.backends.cpu.get_cpu_capability()
+    return f"{units} bf16" if has_bf16(torch.device("cpu")) else units
 
 
 def _number(value: float | None) -> str:
@@ -92,6 +105,7 @@ def write(rows: list[Row]) -> Path:
     facts = {
         **provenance.commit(),
         **provenance.machine(),
+        "vector_units": vector_units(),
         "packages": provenance.versions(),
         "python": platform.python_version(),
         "measured": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

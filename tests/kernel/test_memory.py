@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import subprocess
+import sys
 import weakref
 from pathlib import Path
 
@@ -46,3 +48,30 @@ def test_only_a_process_that_trained_and_holds_much_gives_back(invented: Path, m
     monkeypatch.setattr(execute, "LARGE_MB", 0)
     execute.run_all(made, [first, second, third], tell=lambda text: None)  # the first is there already
     assert len(given) == 2
+
+
+FAULTS = """
+import resource
+import torch
+from bench import execute
+
+if {keep}:
+    execute.keep_freed()
+torch.set_num_threads(1)
+for number in range(42):
+    if number == 2:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    blocks = [torch.ones(2_500_000) for _ in range(8)]
+    del blocks
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc")
+def test_a_step_finds_the_memory_that_the_last_one_freed() -> None:
+    def faults(keep: bool) -> int:
+        """Pages that the system had to clear."""
+        command = [sys.executable, "-c", FAULTS.format(keep=keep)]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert faults(keep=True) < faults(keep=False) / 10
