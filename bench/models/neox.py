@@ -195,16 +195,20 @@ class _HeadLoss(torch.autograd.Function):
         grad_rows = torch.empty_like(rows)
         grad_table = torch.zeros(table.shape, dtype=torch.float32, device=table.device)
         logits = rows.new_empty(networks, min(at_once, count), table.shape[1])
+        # Made once: the pages of a new block of this size would have to be cleared for each part.
+        wide = logits if plain else torch.empty_like(logits, dtype=torch.float32)
         for first in range(0, count, at_once):
             part = rows[:, first : first + at_once]
             wanted = targets[:, first : first + at_once, None]
-            scores = torch.bmm(part, table.mT, out=logits[:, : part.shape[1]]).float()
+            product = torch.bmm(part, table.mT, out=logits[:, : part.shape[1]])
+            scores = product if plain else wide[:, : part.shape[1]].copy_(product)
             chosen, top = scores.gather(-1, wanted), scores.amax(-1, keepdim=True)
             powers = scores.sub_(top).exp_()
             total = powers.sum(-1, keepdim=True)
             losses += (total.log() + top - chosen).sum(dim=(1, 2))
             # d loss / d scores = softmax - one-hot, here times the total: rows are divided instead of logits.
-            slope = powers.scatter_add_(-1, wanted, -total).to(table.dtype)
+            slope = powers.scatter_add_(-1, wanted, -total)
+            slope = slope if plain else product.copy_(slope)
             grad_rows[:, first : first + at_once] = torch.bmm(slope, table) / total
             scaled = (part / total).to(table.dtype)
             if plain:
