@@ -165,10 +165,10 @@ def compared(
 def on_cpu(turns: int) -> Iterator[dict[str, Any]]:
     device = torch.device("cpu")
     shape = pythia.shape(TINY)
-    peak = peaks.arithmetic(device)
     steps = 5
     kinds = ["float32", "bf16"] if arithmetic.has_bf16(device) else ["float32"]
     for kind in kinds:
+        peak = peaks.arithmetic(device, torch.bfloat16 if kind == "bf16" else torch.float32)
         for suffix, compiled in (("", False), (", against torch.compile", True)):
             ours = Turns(Small(shape, device, kind), shape, BATCH, steps, device)
             peer = Turns(Plain(shape, device, compiled=compiled), shape, BATCH, steps, device)
