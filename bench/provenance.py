@@ -269,13 +269,19 @@ def peak_memory_mb() -> float:
 
 
 def machine() -> dict[str, Any]:
-    """The machine without its name: processor, cores, GPUs (only when torch was imported already)."""
-    gpus = []
+    """The machine without its name: processor, cores; when torch was imported already GPUs and vector units.
+
+    Rented processors bear one name whatever they can do. By their vector units sums are rounded in another order.
+    """
+    gpus, units = [], None
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    if torch is not None:
+        units = torch.backends.cpu.get_cpu_capability()
+        if torch.cuda.is_available():
+            gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
         "processor": processor(),
+        "vector_units": units,
         "cores": os.cpu_count(),
         "gpus": gpus,
         "python": platform.python_version(),

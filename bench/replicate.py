@@ -83,14 +83,16 @@ def _train(fed: Plan, runs: Iterable[Planned], root: Path) -> tuple[Plan, execut
 def surroundings(one: Record) -> dict[str, object]:
     """What must be equal for equal results bit for bit, beside the specification."""
     known = one.provenance
+    machine, on_cpu = known.get("machine", {}), known.get("device") == "cpu"
     return {
         "code": known.get("code"),
-        "processor": known.get("machine", {}).get("processor") if known.get("device") == "cpu" else "a GPU",
+        "processor": machine.get("processor") if on_cpu else "a GPU",
+        "vector units": machine.get("vector_units") if on_cpu else None,
         "device": known.get("device"),
         "threads": known.get("threads"),
         "precision": known.get("precision"),
         "packages": known.get("packages"),
-        "company": known.get("company", []) if known.get("device") != "cpu" else [],
+        "company": known.get("company", []) if not on_cpu else [],
     }
 
 

@@ -59,12 +59,12 @@ def machine() -> str:
 
 
 def vector_units() -> str:
-    """What torch's kernels use of the processor: rented ones of one name differ in it, and ratios with them."""
+    """What torch's kernels use of the processor, and whether it has bfloat16: ratios depend on both."""
     import torch
 
     from bench.training.precision import has_bf16
 
-    units = torch.backends.cpu.get_cpu_capability()
+    units = provenance.machine()["vector_units"]
     return f"{units} bf16" if has_bf16(torch.device("cpu")) else units
 
 
