@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from bench import models, seeds
-from bench.perf import peaks, profile
+from bench.perf import freed, peaks, profile
 from bench.perf.measure import Timing, alternate, rate
 from bench.training import precision as arithmetic
 from bench.training.samples import Pool
@@ -349,6 +349,11 @@ def rows(
     for kind in kinds:
         tell(f"our step against the authors' loop: {kind}")
         yield from table.against_authors(kind, peer)
+    if device.type == "cpu":
+        note = "a trainer's process against one that returns freed blocks to the system"
+        yield table.row(
+            "warmstart/step", "float32, eager, freed blocks kept", "float32", THIN, freed.timing(turns), note
+        )
     tell("our step against loops with their data in memory")
     ours = Ours(on, "float32", "always")
     for compiled in (False, True):
