@@ -5,25 +5,22 @@ The setting holds for a whole process: each side is one of its own, and they tak
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING
 
 import torch
 
 from bench.execute import keep_freed
 from bench.perf.measure import Timing, alternate
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 STEPS = 4
+"""Of one turn."""
 
 
 def _serve(asked: Connection, kept: bool) -> None:
-    """Sends the images per second of one turn for each message, until there are no more."""
+    """Sends the images per second of one turn for each message that asks for one, until one says that it is over."""
     from bench.perf.warmstart import Ours, Samples
 
     if kept:
