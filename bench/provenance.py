@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -165,7 +166,11 @@ def fingerprint(*modules: str) -> str:
     """
     known = len(_kept())
     names = sorted({name for module in modules for name in dependencies(module) if not _neutral(name)})
-    lines = [f"{name} {_parsed(path).digest}" for name in names if (path := _source(name)) is not None]
+    found = [(name, path) for name in names if (path := _source(name)) is not None]
+    lines = [f"{name} {_parsed(path).digest}" for name, path in found]
+    # A module's kernel lies beside it.
+    kernels = [(name, path.with_suffix(".cpp")) for name, path in found]
+    lines += [f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for name, path in kernels if path.exists()]
     if len(_kept()) > known and not sys.dont_write_bytecode:
         _keep()
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:8]
@@ -271,7 +276,8 @@ def peak_memory_mb() -> float:
 def machine() -> dict[str, Any]:
     """The machine without its name: processor, cores; when torch was imported already GPUs and vector units.
 
-    Rented processors bear one name whatever they can do. By their vector units sums are rounded in another order.
+    Rented processors bear one name whatever they can do. By their vector units sums are rounded in another order, and
+    by whether there is a C++ compiler for the kernels of the suite's own.
     """
     gpus, units = [], None
     torch = sys.modules.get("torch")
@@ -282,6 +288,7 @@ def machine() -> dict[str, Any]:
     return {
         "processor": processor(),
         "vector_units": units,
+        "compiler": shutil.which("g++") is not None,
         "cores": os.cpu_count(),
         "gpus": gpus,
         "python": platform.python_version(),

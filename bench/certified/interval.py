@@ -268,23 +268,24 @@ def _shaped(vector: Tensor, like: Tensor) -> Tensor:
 def _conv(one: Instruction, x: Streams) -> Streams:
     layer = one.module
     assert isinstance(layer, nn.Conv2d)
-    place: Any = (layer.stride, layer.padding, layer.dilation, layer.groups)
+    # Not F.conv2d: a layer may have been given a faster kernel (`bench.models.winograd`).
+    convolve = layer._conv_forward
     weight, bias, norm = layer.weight, layer.bias, one.norm
     clean = None
     if norm is not None:
         batch = uses_batch_statistics(norm)
         if batch:
             assert x.clean is not None
-            clean = F.conv2d(x.clean, weight, bias, *place)
+            clean = convolve(x.clean, weight, bias)
         scale, shift = _affine(norm, clean)
         if clean is not None:
             clean = torch.addcmul(_shaped(shift, clean), clean, _shaped(scale, clean))
         weight = weight * scale.reshape(-1, 1, 1, 1)
         bias = shift if bias is None else torch.addcmul(shift, scale, bias)
     if x.clean is not None and clean is None:
-        clean = F.conv2d(x.clean, weight, bias, *place)
-    centre = F.conv2d(x.centre, weight, bias, *place)
-    return Streams(clean, centre, F.conv2d(x.radius, weight.abs(), None, *place))
+        clean = convolve(x.clean, weight, bias)
+    centre = convolve(x.centre, weight, bias)
+    return Streams(clean, centre, convolve(x.radius, weight.abs(), None))
 
 
 def _linear(one: Instruction, x: Streams) -> Streams:

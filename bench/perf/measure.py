@@ -1,4 +1,8 @@
-"""Two ways of doing the same work, measured in turns, so that a busy machine slows both."""
+"""Two ways of doing the same work, measured in turns, so that a busy machine slows both.
+
+Each allocates memory as it would in a process of its own: ours as a trainer's does (`bench.execute.keep_freed`), the
+other as the C library does by itself.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from bench.execute import give_back, keep_freed, return_freed
 
 
 @dataclass(frozen=True)
@@ -40,11 +46,18 @@ def alternate(ours: Callable[[], float], peer: Callable[[], float], *, turns: in
     """Measures `ours` and `peer` in turns.
 
     Args:
-        ours: one turn of our work; returns its rate in units per second, warm-up left out.
+        ours: one turn of our work; returns its rate in units per second, warm-up left out: its first step finds no
+            memory that the other has left.
         peer: the same of the other way.
         turns: of each.
     """
-    pairs = [(ours(), peer()) for _ in range(turns)]
+    pairs = []
+    for _ in range(turns):
+        keep_freed()
+        one = ours()
+        return_freed()
+        give_back()
+        pairs.append((one, peer()))
     ratios = [one / other for one, other in pairs]
     middle = statistics.median(ratios)
     return Timing(

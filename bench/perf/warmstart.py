@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from bench import models, seeds
+from bench.models import winograd
 from bench.perf import freed, peaks, profile
 from bench.perf.measure import Timing, alternate, rate
 from bench.training import precision as arithmetic
@@ -34,6 +35,7 @@ BATCH = 128
 SAMPLES = 6400
 LR = 1e-3
 LOSSES = 20
+IN_SHAPE = (3, 32, 32)
 FEWER = 3
 """Losses that are compared where a step takes long and another row has compared all."""
 TOLERANCE = 1e-4
@@ -167,12 +169,13 @@ class InMemory:
         return losses
 
     def turn(self, steps: int) -> float:
-        """Images per second."""
+        """Images per second after a step that is not timed."""
+        self.some(1)
         return rate(lambda: BATCH * len(self.some(steps)))
 
 
 class Ours:
-    """The trainer's own step on a pool of images that lies on the device."""
+    """The trainer's own step on a pool of images that lies on the device; without `kernel` on torch's convolutions."""
 
     def __init__(
         self,
@@ -180,9 +183,13 @@ class Ours:
         precision: Literal["float32", "bf16"],
         compile: Literal["never", "always"],
         name: str = THIN,
+        *,
+        kernel: bool = True,
     ):
         self.on, self.pool, self.indices = on, on.pool(), on.indices()
         self.model = network(name).to(on.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if kernel:
+            winograd.use(self.model)
         self.begin = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=LR, fused=True)
         self.step = TrainStep(self.model, loss=cross_entropy, batch_size=BATCH, precision=precision, compile=compile)
@@ -200,12 +207,17 @@ class Ours:
             torch.cuda.synchronize()
         return losses
 
+    def saved(self, precision: str) -> int:
+        """Products of an image's forward pass that the step does without."""
+        return winograd.saved(self.model, IN_SHAPE) if precision == "float32" else 0
+
     def restart(self) -> None:
         self.model.load_state_dict(self.begin)
         self.indices = self.on.indices()
 
     def turn(self, steps: int) -> float:
-        """Images per second."""
+        """Images per second after a step that is not timed."""
+        self.some(1)
         return rate(lambda: BATCH * len(self.some(steps)))
 
 
@@ -243,12 +255,13 @@ class Together:
     def turn(self) -> float:
         """Images per second of all networks together."""
         steps = STEPS[self.on.device.type] // (1 if self.on.device.type == "cuda" else len(self.models))
+        self.some(1)
         return rate(lambda: BATCH * len(self.models) * len(self.some(steps)))
 
 
 def network(name: str = THIN) -> nn.Module:
     """A ResNet-18 with the weights that all sides start from."""
-    return models.build_seeded(name, seeds.seed("perf", "init"), num_classes=10, in_shape=(3, 32, 32))
+    return models.build_seeded(name, seeds.seed("perf", "init"), num_classes=10, in_shape=IN_SHAPE)
 
 
 def first_losses(peer: Peer) -> list[float]:
@@ -280,9 +293,12 @@ class Table:
         if arithmetic.has_bf16(on.device):
             self.peaks["bf16"] = peaks.arithmetic(on.device, torch.bfloat16)
 
-    def row(self, path: str, variant: str, kind: str, name: str, timing: Timing, note: str) -> dict[str, Any]:
+    def row(
+        self, path: str, variant: str, kind: str, name: str, timing: Timing, note: str, saved: int = 0
+    ) -> dict[str, Any]:
+        """One row; `saved` are the products of an image's forward pass that the step does without."""
         # Forward, and backward to the inputs and to the weights.
-        flops = 6 * Network.model_validate({"name": name}).macs((3, 32, 32), 10)
+        flops = 6 * (Network.model_validate({"name": name}).macs(IN_SHAPE, 10) - saved)
         share = flops * timing.ours / self.peaks[kind]
         values = {**timing.row(), "share": share, "note": note}
         return {"path": path, "variant": variant, "unit": "images/s", **values}
@@ -301,7 +317,8 @@ class Table:
             timing = alternate(lambda: ours.turn(self.steps), peer.turn, turns=self.turns)  # noqa: B023 -- used at once
             if not headline:
                 note += f"; {profile.remark(lambda: ours.some(1))}"  # noqa: B023 -- used at once
-            yield self.row("warmstart/step", variant, kind, THIN, timing, f"{loop}; {note}")
+            saved = ours.saved(kind)
+            yield self.row("warmstart/step", variant, kind, THIN, timing, f"{loop}; {note}", saved)
             if not self.large and headline:
                 continue  # runs train alone on a CPU; the eager row shows why
             count = company.PLACES if self.large else 2
@@ -310,6 +327,15 @@ class Table:
             timing = alternate(many.turn, peer.turn, turns=self.turns if self.large else 2)
             variant, use = f"{count} networks, {variant}", "" if self.large else "; not used on a CPU"
             yield self.row("warmstart/company", variant, kind, THIN, timing, f"{loop}; {note}{use}")
+
+    def against_convolutions(self) -> dict[str, Any]:
+        """Our eager step against itself on torch's convolutions."""
+        ours, peer = (Ours(self.on, "float32", "never", kernel=kernel) for kernel in (True, False))
+        variant = "float32, eager, own convolutions"
+        note = _difference(ours.some(FEWER), torch.stack(peer.some(FEWER)), variant, exact=True)
+        timing = alternate(lambda: ours.turn(self.steps), lambda: peer.turn(self.steps), turns=self.turns)
+        note = f"against torch's; {note}"
+        return self.row("warmstart/step", variant, "float32", THIN, timing, note, ours.saved("float32"))
 
     def against_memory(self, ours: Ours, name: str, *, compiled: bool) -> dict[str, Any]:
         """Our step against a plain loop with its data in memory, eager or compiled."""
@@ -324,7 +350,9 @@ class Table:
         note = _difference(ours.some(checked), expected, variant, exact=True)
         turns = self.turns if name == THIN or self.large else 2  # a step of the wide network takes seconds
         timing = alternate(lambda: ours.turn(steps), lambda: peer.turn(steps), turns=turns)
-        return self.row("warmstart/step", variant, "float32", name, timing, f"data in memory; {note}")
+        return self.row(
+            "warmstart/step", variant, "float32", name, timing, f"data in memory; {note}", ours.saved("float32")
+        )
 
 
 def rows(
@@ -350,9 +378,16 @@ def rows(
         tell(f"our step against the authors' loop: {kind}")
         yield from table.against_authors(kind, peer)
     if device.type == "cpu":
+        yield table.against_convolutions()
         note = "a trainer's process against one that returns freed blocks to the system"
         yield table.row(
-            "warmstart/step", "float32, eager, freed blocks kept", "float32", THIN, freed.timing(turns), note
+            "warmstart/step",
+            "float32, eager, freed blocks kept",
+            "float32",
+            THIN,
+            freed.timing(turns),
+            note,
+            Ours(on, "float32", "never").saved("float32"),
         )
     tell("our step against loops with their data in memory")
     ours = Ours(on, "float32", "always")

@@ -26,6 +26,7 @@ from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
 from bench.errors import OutOfTime
+from bench.models import winograd
 from bench.run import Outcome
 from bench.training.context import Context
 from bench.training.precision import Precision, autocast
@@ -66,6 +67,7 @@ class Networks:
         self.compile_batch = compile_batch
         self.compiled: Callable[..., Answer] | None = None
         self.skeleton = copy.deepcopy(model).to("meta").train().requires_grad_(True)
+        winograd.leave(self.skeleton)
         self.names = [name for name, _ in model.named_parameters()]
         self.shapes = [tensor.shape for _, tensor in model.named_parameters()]
         self.sizes = [shape.numel() for shape in self.shapes]

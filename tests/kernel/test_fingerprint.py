@@ -41,6 +41,15 @@ def test_code_of_an_import_changes_it_and_comments_do_not(package: Path) -> None
     assert fresh("sample_package.a") != before
 
 
+def test_a_kernel_belongs_to_the_module_beside_it(package: Path) -> None:
+    before, other = fresh("sample_package.a"), fresh("sample_package.c")
+    (package / "b.cpp").write_text("int g(int x) { return x + 1; }\n")
+    added = fresh("sample_package.a")
+    (package / "b.cpp").write_text("int g(int x) { return x + 2; }\n")
+    assert len({before, added, fresh("sample_package.a")}) == 3
+    assert fresh("sample_package.c") == other
+
+
 def test_papers_do_not_depend_on_one_another() -> None:
     trainers = {"warmstart": "rounds", "certified": "train", "rewarm": "pretrain"}
     for paper, module in trainers.items():
