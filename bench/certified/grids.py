@@ -27,7 +27,7 @@ from bench.certified.spec import (
     Timing,
     Verification,
 )
-from bench.certified.turns import Turns
+from bench.certified.turns import Turns, seconds_metric
 from bench.exhibit import ExhibitSettings, Member, Row, row
 from bench.record import Record
 
@@ -421,7 +421,6 @@ def timing_rows(member: Member, record: Record) -> Iterable[Row]:
         return
     method = member.labels["method"]
     for number, phase in enumerate(PHASES):
-        if f"seconds_{phase}_{method}" in record.metrics:
-            at = {"x_name": "phase", "x": number}
-            yield row(member, "seconds_per_epoch", record.metrics[f"seconds_{phase}_{method}"], **at)
-    yield row(member, "total_seconds", record.metrics[f"seconds_total_{method}"])
+        if (name := seconds_metric(phase, method)) in record.metrics:
+            yield row(member, "seconds_per_epoch", record.metrics[name], x_name="phase", x=number)
+    yield row(member, "total_seconds", record.metrics[seconds_metric("total", method)])

@@ -46,6 +46,27 @@ class Layer:
         return self.outputs * self.places
 
 
+PROCESS_MB = 900
+"""Of each estimate of memory: the process itself."""
+
+BACKWARD_ROOM = 1.5e9
+"""Bytes that backward bounds may take at once on a CPU."""
+
+
+def backward_rows(neurons: int, classes: int, *, every_neuron: bool) -> int:
+    """Copies of the largest layer that backward bounds keep for a sample.
+
+    One for each margin; with `every_neuron` (CROWN) each unstable one has a row too, and a hundredth of the dense matrices
+    is what sparse ones take.
+
+    Args:
+        neurons: outputs of all layers, for one sample.
+        classes: of the network.
+        every_neuron: whether intermediate bounds are backward ones too.
+    """
+    return max(classes - 1, neurons // 100) if every_neuron else classes - 1
+
+
 def _half(side: int, stride: int) -> int:
     return -(-side // stride)
 

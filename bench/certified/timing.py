@@ -10,7 +10,7 @@ import torch
 
 from bench.certified.spec import PHASES, Timing
 from bench.certified.train import Trainer, tf32
-from bench.certified.turns import Turns
+from bench.certified.turns import Turns, seconds_metric
 from bench.run import Outcome
 
 if TYPE_CHECKING:
@@ -85,11 +85,7 @@ def train(spec: Timing | Turns, context: Context) -> Outcome:
             )
         for name, watch in taking.items():
             mean = statistics.fmean(measured[name])
-            metrics[_metric(phase, name)] = mean
+            metrics[seconds_metric(phase, name)] = mean
             totals[name] += watch.length[phase] * mean
-    metrics |= {_metric("total", name): total for name, total in totals.items()}
+    metrics |= {seconds_metric("total", name): total for name, total in totals.items()}
     return Outcome(metrics, {"epochs": columns}, {"samples": float(visited), "seconds": sum(totals.values())})
-
-
-def _metric(span: str, name: str) -> str:
-    return f"seconds_{span}_{name}" if name else f"seconds_{span}"

@@ -6,11 +6,14 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from bench.certified.sizes import PROCESS_MB
 from bench.certified.spec import Timing
 from bench.run import Cost, RunSpec
 
-START_MB = 900
-"""Of each estimate: the process itself."""
+
+def seconds_metric(span: str, name: str = "") -> str:
+    """A record's metric: seconds of an epoch of a phase, or of the whole schedule (``total``), of what is so named."""
+    return f"seconds_{span}_{name}" if name else f"seconds_{span}"
 
 
 class Turns(RunSpec):
@@ -36,7 +39,7 @@ class Turns(RunSpec):
 
     def cost(self) -> Cost:
         costs = [timing.cost() for timing in self.of]
-        memory = START_MB + sum(cost.memory_mb - START_MB for cost in costs)
+        memory = PROCESS_MB + sum(cost.memory_mb - PROCESS_MB for cost in costs)
         first = costs[0]
         return Cost(
             sum(cost.amount for cost in costs), sum(cost.flops for cost in costs), first.unit, first.kind, memory

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bench import seeds
 from bench.certified import attack, lirpa
 from bench.certified.interval import box
+from bench.certified.sizes import BACKWARD_ROOM, backward_rows
 from bench.certified.spec import Verification
 from bench.certified.split import Range, make_split
 from bench.certified.train import draw_network
@@ -71,11 +72,9 @@ def batch_size(model: nn.Module, example: Tensor, methods: Sequence[str], classe
         model(example[:1])
     for hook in hooks:
         hook.remove()
-    room = (1.5e9 if example.device.type == "cpu" else 2e10) / example.element_size()
-    rows = classes - 1 if set(methods) - {"ibp"} else 1
-    if set(methods) & {"crown", "alpha_crown"}:
-        # Every unstable neuron has a row of its own; a hundredth of the dense matrices is what sparse ones take.
-        rows = max(rows, sum(sizes) // 100)
+    room = (BACKWARD_ROOM if example.device.type == "cpu" else 2e10) / example.element_size()
+    every = bool(set(methods) & {"crown", "alpha_crown"})
+    rows = backward_rows(sum(sizes), classes, every_neuron=every) if set(methods) - {"ibp"} else 1
     each = 6 * rows * max(sizes)
     if "alpha_crown" in methods:
         # A slope of each neuron for each neuron of each later layer, at both ends, with its gradient, moments and copies.
