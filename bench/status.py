@@ -20,6 +20,8 @@ from bench.plan import Plan, Planned
 
 RECENT = 10
 """Waiting runs that are listed."""
+NAMED = 3
+"""Running runs that a line names; runs that train in company are many."""
 TELL_SECONDS = 30.0
 """Time between two lines of a call of the workflow."""
 FIRST_ESTIMATE_SECONDS = 20.0
@@ -179,8 +181,12 @@ class Watch:
         share, elapsed = self._share(runs, seen), time.monotonic() - self._began
         if runs and elapsed > FIRST_ESTIMATE_SECONDS and share > self._done_before:
             parts.append(f"about {duration(elapsed * (1 - share) / (share - self._done_before))} left")
-        running = [run for run in runs if _is_running(self._plan, run)]
-        now = [f"{run.spec.label()}{'' if (said := seen[run.key]) is None else f': {at(said)}'}" for run in running]
+        running = sorted((run for run in runs if _is_running(self._plan, run)), key=lambda run: seen[run.key] is None)
+        now = [
+            f"{run.spec.label()}{'' if (said := seen[run.key]) is None else f': {at(said)}'}" for run in running[:NAMED]
+        ]
+        if len(running) > NAMED:
+            now.append(f"and {len(running) - NAMED} more")
         return ", ".join(parts) + (f"; now: {'; '.join(now)}" if now else "")
 
 

@@ -90,6 +90,13 @@ def test_the_workflow_tells_runs_done_time_left_and_what_runs_now(plan: Plan, ru
     assert line.startswith("7 of 15 runs done, about ") and " left; now: walk" in line
 
 
+def test_a_line_names_few_of_many_that_run(plan: Plan, running: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "_is_running", lambda plan, run: True)
+    line = status.Watch(plan).line()
+    assert line.count(" seed ") == status.NAMED and line.endswith(f"; and {15 - status.NAMED} more")
+    assert "; now: walk of 20 drift 0.1 seed 0: 5 of 20 steps" in line, "what is known comes first"
+
+
 def test_lines_come_while_the_workflow_runs(plan: Plan, running: str, capfd: pytest.CaptureFixture[str]) -> None:
     text, until = "", time.monotonic() + 60
     with status.watched(plan, seconds=0.05):
