@@ -23,10 +23,13 @@ EIGHTS = st.integers(1, 6).map(lambda number: 8 * number)
 
 
 @pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    before = torch.get_num_threads()
+def _small_layers_too() -> Iterator[None]:
+    """Scoped by hand: hypothesis calls one test many times."""
+    before, least = torch.get_num_threads(), winograd.LEAST
+    winograd.LEAST = 0
     yield
     torch.set_num_threads(before)
+    winograd.LEAST = least
 
 
 def layer(inputs: int = 16, outputs: int = 16, *, bias: bool = True) -> nn.Conv2d:
@@ -110,6 +113,9 @@ def test_runs_where_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     convolution(drawn(0, 16, 8, 8))
     with torch.autocast("cpu", torch.bfloat16):
         assert convolution(images).dtype == torch.bfloat16
+    assert len(calls) == 1
+    monkeypatch.setattr(winograd, "LEAST", 9 * 16 * 16 * 8 * 8 + 1)
+    convolution(images)
     assert len(calls) == 1
 
 
