@@ -71,19 +71,21 @@ def leave(model: nn.Module) -> None:
         vars(layer).pop("_conv_forward", None)
 
 
-def pays(images: Tensor, outputs: int) -> bool:
-    """Whether a convolution of images [B, C, H, W] to so many channels is large, fills its tiles of 4 x 4 by half, and is
-    float32; the sums of autocast are those of its own type.
+def pays(images: Tensor, weight: Tensor) -> bool:
+    """Whether a convolution of images [B, C, H, W] is in float32, fills its tiles of 4 x 4 by half, and is large.
+
+    Sums in other arithmetic, autocast's too, are torch's; and so is the error where shapes do not fit.
     """
-    count, inputs, height, width = images.shape
+    if images.dim() != 4 or images.shape[1] != weight.shape[1] or len(images) == 0:
+        return False
+    height, width = images.shape[2:]
     covered = (height + 3) // 4 * 4 * ((width + 3) // 4 * 4)
     return (
-        images.dtype == torch.float32
-        and images.device.type == "cpu"
+        images.dtype == weight.dtype == torch.float32
+        and images.device.type == weight.device.type == "cpu"
         and not torch.is_autocast_enabled("cpu")
-        and count > 0
         and 2 * height * width >= covered
-        and 9 * inputs * outputs * height * width >= LEAST
+        and weight.numel() * height * width >= LEAST
     )
 
 
@@ -98,7 +100,7 @@ def conv2d(images: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     Returns:
         [B, K, H, W] in channels-last order; differentiable once.
     """
-    if not pays(images, len(weight)):
+    if not pays(images, weight):
         return F.conv2d(images, weight, bias, padding=1)
     result: Tensor = _Convolution.apply(images, weight, bias)
     return result
@@ -109,10 +111,10 @@ def saved(model: nn.Module, in_shape: tuple[int, int, int]) -> int:
     """Products of one image's forward pass, of those that sums over taps take, which a model in float32 is spared."""
     found = 0
 
-    def count(layer: nn.Module, given: tuple[Tensor], made: Tensor) -> None:
+    def count(layer: nn.Conv2d, given: tuple[Tensor], made: Tensor) -> None:
         nonlocal found
         images = given[0]
-        if layer.__dict__.get("_conv_forward") is conv2d and pays(images, made.shape[1]):
+        if layer.__dict__.get("_conv_forward") is conv2d and pays(images, layer.weight):
             height, width = images.shape[2:]
             tiles = (height + 3) // 4 * ((width + 3) // 4)
             found += images.shape[1] * made.shape[1] * (9 * height * width - 36 * tiles)

@@ -100,7 +100,7 @@ def rows(*, device: object = None, tell: Callable[[str], None] = lambda text: No
             "peer": peer,
             "ratio": peer / ours,
             "spread": None,
-            "note": "peak beyond the start; ratio is peer over ours",
+            "note": "peak beyond the start, ours with freed blocks that it keeps; ratio is peer over ours",
         }
 
 

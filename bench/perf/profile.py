@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 STEPS = 3
 KINDS = {
-    "products": ("convolution", "mm", "linear", "attention", "conv"),
+    "products": ("convolution", "mm", "linear", "attention", "conv", "winograd"),
     "normalisation": ("norm",),
     "optimiser": ("_fused_", "optimizer.", "_foreach_"),
 }

@@ -14,7 +14,7 @@ from bench.training.precision import Precision, autocast
 Loss = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 COMPILE_STEPS = {"cpu": 6_000, "cuda": 2_000}
-"""Steps from which compiling pays: on two cores it costs 10 to 35 s and saves about 17 ms a step (thin ResNet-18)."""
+"""Steps from which compiling pays: on two cores it costs 10 to 35 s and saves about 7 ms a step (thin ResNet-18)."""
 
 
 def can_compile() -> bool:

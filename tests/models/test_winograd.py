@@ -113,7 +113,11 @@ def test_runs_where_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     convolution(drawn(0, 16, 8, 8))
     with torch.autocast("cpu", torch.bfloat16):
         assert convolution(images).dtype == torch.bfloat16
+    convolution(images[0])  # a single image
     assert len(calls) == 1
+    for wrong in (drawn(2, 8, 8, 8), images.double()):
+        with pytest.raises(RuntimeError):
+            convolution(wrong)
     monkeypatch.setattr(winograd, "LEAST", 9 * 16 * 16 * 8 * 8 + 1)
     convolution(images)
     assert len(calls) == 1
