@@ -31,6 +31,10 @@ class Suite(Frozen):
     compile: Literal["auto", "never", "always"] = Field(
         "auto", description="torch.compile; auto decides by the expected number of steps"
     )
+    vector_units: Literal["all", "AVX2"] = Field(
+        "all",
+        description="what x86 processors compute with: AVX2 gives the same numbers bit for bit where they have AVX-512",
+    )
     batch_minutes: float = Field(
         30.0,
         gt=0,

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from bench import checkpoint, paths, provenance, record
 from bench.errors import FailedRun, OutOfTime, UserError
 from bench.plan import DONE, MISSING, Plan, Planned
+from bench.provenance import cpu_flags
 from bench.run import Outcome
 from bench.training import peers
 
@@ -50,6 +51,21 @@ def device_of(wanted: str) -> torch.device:
     if wanted == "cuda" and not torch.cuda.is_available():
         raise UserError("device: cuda is asked for and torch finds no GPU; set `device: auto` or see `bench doctor`")
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+ONLY_AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+"""What torch and the libraries of its products read when they are loaded."""
+
+
+def limit_vectors(units: str) -> None:
+    """Lets this process and what it starts compute with `units` alone, ``all`` or ``AVX2``.
+
+    Vectors of another width sum in another order, and training makes tenths of a percent of that rounding. Nothing
+    changes on a processor without AVX2, nor where torch is loaded already: a record says what was used.
+    """
+    if units == "AVX2" and "torch" not in sys.modules and "avx2" in cpu_flags():
+        for name, value in ONLY_AVX2.items():
+            os.environ.setdefault(name, value)
 
 
 def prepare_torch(threads: int) -> None:
@@ -242,6 +258,7 @@ def run_all(
         What was trained, present, left for the next call, and failed. A failed run never stops the others. Under
         `torchrun` all processes work at one run after the other, and the first counts.
     """
+    limit_vectors(plan.suite.vector_units)
     prepare_torch(plan.suite.threads)
     keep_freed()
     device = device_of(plan.suite.device)

@@ -213,6 +213,19 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
+def cpu_flags() -> set[str]:
+    """Features of the processor under Linux's names (``flags`` on x86-64, ``Features`` on aarch64); empty elsewhere."""
+    try:
+        with open("/proc/cpuinfo") as stream:
+            for line in stream:
+                name, _, value = line.partition(":")
+                if name.strip() in ("flags", "Features"):
+                    return set(value.split())
+    except OSError:
+        pass
+    return set()
+
+
 class Usage(NamedTuple):
     """Seconds on the clock, of CPU time of the whole machine (``None`` where it does not say), and of this process."""
 

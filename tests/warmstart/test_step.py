@@ -98,7 +98,7 @@ def test_compiling_is_chosen_by_length_kind_and_compiler(monkeypatch: pytest.Mon
 
 
 def test_bf16_support_is_read_from_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.training.precision._cpu_flags", lambda: {"avx2", "avx512f"})
+    monkeypatch.setattr("bench.training.precision.cpu_flags", lambda: {"avx2", "avx512f"})
     assert not has_bf16(CPU)
-    monkeypatch.setattr("bench.training.precision._cpu_flags", lambda: {"avx2", "amx_bf16"})
+    monkeypatch.setattr("bench.training.precision.cpu_flags", lambda: {"avx2", "amx_bf16"})
     assert has_bf16(CPU)
