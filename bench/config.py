@@ -29,7 +29,8 @@ class Suite(Frozen):
         "auto", description="where to train; auto takes a GPU when there is one"
     )
     compile: Literal["auto", "never", "always"] = Field(
-        "auto", description="torch.compile; auto decides by the expected number of steps"
+        "auto",
+        description="torch.compile, auto decides by the expected number of steps; never leaves out the suite's kernels too",
     )
     vector_units: Literal["all", "AVX2"] = Field(
         "all",

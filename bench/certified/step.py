@@ -15,8 +15,7 @@ from bench.certified.evaluate import TINY_EPS
 from bench.certified.interval import box, propagate
 from bench.certified.lirpa import Bounded
 from bench.certified.spec import Certified
-from bench.certified.split import Range, prefers_channels_last
-from bench.models import winograd
+from bench.certified.split import Range
 from bench.training.precision import autocast
 from bench.training.step import should_compile
 
@@ -79,11 +78,8 @@ class Step:
         self.compiles = should_compile(compile, model, self.device, expected_steps)
         self._forwards: dict[str, tuple[Forward, Forward]] = {}
         if spec.bound == "crown_ibp":
-            # auto_LiRPA looks into the layers, and knows torch's convolutions only.
             example = torch.zeros(2, *spec.shape(), device=self.device)
             self.bounded = Bounded(model, example)
-        elif prefers_channels_last(model, self.device):  # the kernel's results are
-            winograd.use(model)
 
     def __call__(self, images: Tensor, labels: Tensor, eps: Tensor, share: float, weight: float, sums: Sums) -> None:
         """One update.

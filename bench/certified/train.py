@@ -20,6 +20,7 @@ from bench.certified.split import Split, make_split, prefers_channels_last
 from bench.certified.step import Step, Sums
 from bench.data.augment import crop_and_flip
 from bench.errors import FailedRun
+from bench.models import winograd
 from bench.run import Outcome
 from bench.training.samples import population_statistics
 
@@ -103,6 +104,9 @@ class Trainer:
         channels_last = prefers_channels_last(self.model, context.device)
         if channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            # auto_LiRPA looks into the layers, and knows torch's convolutions only.
+            if context.compile != "never" and spec.bound != "crown_ibp":
+                winograd.use(self.model)
         self.split: Split = make_split(spec, context, channels_last=channels_last)
         if self.done.model is not None:
             self.model.load_state_dict(self.done.model)

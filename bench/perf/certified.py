@@ -69,6 +69,7 @@ class Ours:
     def __init__(self, spec: Certified, device: torch.device, compile: Literal["never", "always"]):
         model = draw_network(spec, spec.shape(), spec.classes()).to(device)
         self.model = model.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        winograd.use(self.model)
         self.inner = Step(spec, self.model, Range.of(spec.dataset, device), compile=compile, expected_steps=1e9)
         self.eps = torch.full((), spec.target * SHARE, device=device)
         self.weight = spec.weight * (1 - SHARE)

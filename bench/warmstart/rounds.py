@@ -144,7 +144,8 @@ class Trainer:
         self.initial = copies(self.model)
         if self.split.fit.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            winograd.use(self.model)
+            if context.compile != "never":
+                winograd.use(self.model)
         if spec.parent is not None:
             load_matching(self.model, context.parent_tensors(spec.start_from))
         self.before = copies(self.model)

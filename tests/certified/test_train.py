@@ -15,6 +15,7 @@ from bench.certified import lirpa, regularizers, step, train
 from bench.certified.spec import Certified, Network, Recipe, Schedule
 from bench.certified.split import Range
 from bench.errors import FailedRun, OutOfTime, UserError
+from bench.models import winograd
 from bench.record import check_finite
 from bench.run import SMOKE_BATCH, Outcome
 from bench.training.samples import population_statistics
@@ -230,3 +231,17 @@ def test_smoke_keeps_the_true_shape(name: str) -> None:
     assert cut.network == spec.network and cut.batch_size == SMOKE_BATCH and cut.steps_per_epoch() == 2
     assert cut.regularizers == spec.regularizers and cut.shape() == spec.shape()
     assert cut.data() == () and cut.schedule.epochs == 1
+
+
+@pytest.mark.skipif(winograd.kernel() is None, reason="no g++, or no AVX2")
+@pytest.mark.parametrize(
+    ("mode", "bound", "used"), [("auto", "ibp", True), ("never", "ibp", False), ("auto", "crown_ibp", False)]
+)
+def test_own_convolutions_unless_nothing_is_compiled_or_auto_lirpa_looks_into_layers(
+    mode: str, bound: str, used: bool, make_context: MakeContext
+) -> None:
+    spec = tiny(network=Network(width=8, units=8), bound=bound)
+    context = make_context(spec)
+    context.compile = mode
+    layers = train.Trainer(spec, context).model.modules()
+    assert any("_conv_forward" in vars(layer) for layer in layers) == used

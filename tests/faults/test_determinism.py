@@ -16,7 +16,6 @@ import pytest
 import torch
 
 from bench import config, execute, plan, record
-from bench.models import winograd
 from bench.paths import Layout
 from bench.training.context import Context
 
@@ -130,8 +129,6 @@ LOSSES: dict[str, Callable[[Path, pytest.MonkeyPatch], list[float]]] = {
 
 @pytest.mark.parametrize("paper", LOSSES)
 def test_golden_losses_of_twenty_steps(paper: str, tmp_path: Path, monkeypatch, num_regression) -> None:
-    """On torch's convolutions, which need no compiler."""
-    monkeypatch.setattr(winograd, "kernel", lambda: None)
     losses = LOSSES[paper](tmp_path, monkeypatch)
     assert len(losses) == STEPS and all(math.isfinite(loss) for loss in losses)
     golden = f"{paper}_{VECTOR_UNITS if VECTOR_UNITS == 'avx512' else 'avx2'}"

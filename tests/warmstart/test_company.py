@@ -12,7 +12,6 @@ import torch
 
 from bench import checkpoint, config, execute, plan, provenance, record, smoke, stats
 from bench.errors import FailedRun, OutOfTime
-from bench.models import winograd
 from bench.plan import Planned
 from bench.training.step import TrainStep
 from bench.warmstart import company, rounds
@@ -46,11 +45,7 @@ def two_places(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_twenty_steps_agree_with_those_alone(
     toy: Toy, surroundings: Surround, monkeypatch: pytest.MonkeyPatch, kind: str, optimizer: str
 ) -> None:
-    """Losses within 1e-5; not bit for bit, since grouped and batched products sum in another order on a CPU.
-
-    GPUs, which train in company, have no kernel of ours; without it a run alone sums over taps here too.
-    """
-    monkeypatch.setattr(winograd, "kernel", lambda: None)
+    """Losses within 1e-5; not bit for bit, since grouped and batched products sum in another order on a CPU."""
     specs = [
         toy(
             seed=seed,

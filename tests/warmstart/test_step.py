@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Literal
+
 import pytest
 import torch
 
@@ -10,7 +13,9 @@ from bench.models import winograd
 from bench.training import step as steps
 from bench.training.precision import has_bf16
 from bench.training.step import TrainStep, should_compile
+from bench.warmstart import rounds
 from bench.warmstart.losses import cross_entropy
+from bench.warmstart.spec import Network, Training
 
 CPU = torch.device("cpu")
 
@@ -102,3 +107,15 @@ def test_bf16_support_is_read_from_the_processor(monkeypatch: pytest.MonkeyPatch
     assert not has_bf16(CPU)
     monkeypatch.setattr("bench.training.precision.cpu_flags", lambda: {"avx2", "amx_bf16"})
     assert has_bf16(CPU)
+
+
+@pytest.mark.skipif(winograd.kernel() is None, reason="no g++, or no AVX2")
+@pytest.mark.parametrize(("mode", "expected"), [("auto", 13), ("never", 0)])
+def test_trainers_use_own_convolutions_unless_nothing_is_compiled(
+    mode: Literal["auto", "never"], expected: int, toy: Callable[..., Training], surroundings: Callable[..., Any]
+) -> None:
+    spec = toy(network=Network(name="thin_resnet18", width=8))
+    context = surroundings(spec)
+    context.compile = mode
+    layers = rounds.Trainer(spec, context).model.modules()
+    assert sum("_conv_forward" in vars(layer) for layer in layers) == expected
