@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from bench.certified import sizes
-from bench.certified.sizes import BACKWARD_ROOM, PROCESS_MB, backward_rows
 from bench.run import SMOKE_BATCH, Cost, Frozen, RunSpec
 
 SHAPES: dict[str, tuple[tuple[int, int, int], int, int, int]] = {
@@ -312,9 +311,10 @@ class Certified(RunSpec):
         train = sum(spans[phase] * self.passes(phase) for phase in PHASES) * fit
         test = 3.0 * schedule.epochs * (self.test_samples() + self.holdout)
         neurons = sum(layer.neurons for layer in self.layers())
-        # About twelve float32 tensors of every pre-activation live between the forward and the backward pass.
+        # About twelve float32 tensors of every pre-activation live between the forward and the backward pass, and a fifth
+        # more are freed blocks that the process keeps (`bench.execute.keep_freed`).
         at_once = self.micro_batch or self.batch_size
-        memory = PROCESS_MB + (48 * neurons * at_once + 20 * self.parameters()) / 2**20
+        memory = sizes.PROCESS_MB + (58 * neurons * at_once + 20 * self.parameters()) / 2**20
         if self.bound == "crown_ibp":
             # Coefficients of backward bounds, up to the room that they are given (`bench.certified.lirpa`).
             memory += min(2e9, 16.0 * (self.classes() - 1) * neurons * at_once) / 2**20
@@ -430,9 +430,11 @@ class Verification(RunSpec):
         passes = 1 + 3.0 * self.pgd_steps * self.pgd_restarts + sum(each[method] for method in self.methods)
         # Backward bounds keep copies of the largest layer for each row: 8.3 GB for a Wide-ResNet on TinyImageNet, measured.
         largest = max(layer.neurons for layer in parent.layers())
-        kept = backward_rows(neurons, parent.classes(), every_neuron=bool(set(self.methods) - {"ibp", "crown_ibp"}))
+        kept = sizes.backward_rows(
+            neurons, parent.classes(), every_neuron=bool(set(self.methods) - {"ibp", "crown_ibp"})
+        )
         # By itself `bench.certified.verify.batch_size` takes as many samples as fit.
-        at_once = self.batch or max(1, min(250, n, int(BACKWARD_ROOM / (24 * largest * kept))))
+        at_once = self.batch or max(1, min(250, n, int(sizes.BACKWARD_ROOM / (24 * largest * kept))))
         memory = round(1500 + 64 * largest * kept * at_once / 2**20)
         return Cost(float(n), 2.0 * parent.macs() * passes * n, "samples", "certified_verify", memory)
 
@@ -485,7 +487,7 @@ class Initialisation(RunSpec):
     def cost(self) -> Cost:
         layers = self.network.layers(*SHAPES[self.dataset][:2])
         flops = 6.0 * sum(layer.macs for layer in layers) * self.batch
-        memory = PROCESS_MB + 24 * sum(layer.neurons for layer in layers) * self.batch / 2**20
+        memory = sizes.PROCESS_MB + 24 * sum(layer.neurons for layer in layers) * self.batch / 2**20
         return Cost(float(self.batch), flops, "samples", "certified_float32", round(memory))
 
     def parameters(self) -> int:

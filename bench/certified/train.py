@@ -104,9 +104,6 @@ class Trainer:
         channels_last = prefers_channels_last(self.model, context.device)
         if channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            # auto_LiRPA looks into the layers, and knows torch's convolutions only.
-            if context.compile != "never" and spec.bound != "crown_ibp":
-                winograd.use(self.model)
         self.split: Split = make_split(spec, context, channels_last=channels_last)
         if self.done.model is not None:
             self.model.load_state_dict(self.done.model)
@@ -122,6 +119,10 @@ class Trainer:
             compile=context.compile,
             expected_steps=self.per_epoch * spec.schedule.epochs,
         )
+        # Only now: auto_LiRPA has looked into the layers, and knows torch's convolutions only. The kernel's results are in
+        # channels-last memory.
+        if channels_last and context.compile != "never":
+            winograd.use(self.model)
         if self.done.optimizer is not None:
             self.step.optimizer.load_state_dict(self.done.optimizer)
         largest = max(layer.neurons for layer in spec.layers())

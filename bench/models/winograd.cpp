@@ -39,16 +39,21 @@ constexpr float A1 = 2 / 3.f, A2 = 4 / 9.f, A3 = 8 / 27.f, B1 = 3 / 2.f, B2 = 9 
 constexpr float SQUARES = A2 + B2;
 constexpr float AT_A = -81 / 130.f, AT_B = 8 / 65.f;  // 1 / (2 a^2 (a^2 - b^2)), 1 / (2 b^2 (b^2 - a^2))
 
+// What three of them end with: the values at 0 and infinity, and of the even and odd parts at the two pairs of points
+template <class V> INLINE void spread(V zero, V even1, V odd1, V even2, V odd2, V infinity, V* out, int to) {
+    out[0] = zero;
+    out[to] = even1 + odd1;
+    out[2 * to] = even1 - odd1;
+    out[3 * to] = even2 + odd2;
+    out[4 * to] = even2 - odd2;
+    out[5 * to] = infinity;
+}
+
 // d -> B^T d, six to six, in place
 template <class V> INLINE void input_transform(V* d, int step) {
     const V d0 = d[0], d1 = d[step], d2 = d[2 * step], d3 = d[3 * step], d4 = d[4 * step], d5 = d[5 * step];
     const V even1 = d4 - B2 * d2, odd1 = A1 * d3 - B1 * d1, even2 = d4 - A2 * d2, odd2 = B1 * d3 - A1 * d1;
-    d[0] = d0 - SQUARES * d2 + d4;
-    d[step] = even1 + odd1;
-    d[2 * step] = even1 - odd1;
-    d[3 * step] = even2 + odd2;
-    d[4 * step] = even2 - odd2;
-    d[5 * step] = d1 - SQUARES * d3 + d5;
+    spread(d0 - SQUARES * d2 + d4, even1, odd1, even2, odd2, d1 - SQUARES * d3 + d5, d, step);
 }
 
 // m -> A^T m, six to four
@@ -65,24 +70,14 @@ template <class V> INLINE void output_transform(const V* m, int from, V* y, int 
 template <class V> INLINE void gradient_transform(const V* y, int from, V* m, int to) {
     const V even1 = y[0] + A2 * y[2 * from], odd1 = A1 * y[from] + A3 * y[3 * from];
     const V even2 = y[0] + B2 * y[2 * from], odd2 = B1 * y[from] + B3 * y[3 * from];
-    m[0] = y[0];
-    m[to] = even1 + odd1;
-    m[2 * to] = even1 - odd1;
-    m[3 * to] = even2 + odd2;
-    m[4 * to] = even2 - odd2;
-    m[5 * to] = y[3 * from];
+    spread(y[0], even1, odd1, even2, odd2, y[3 * from], m, to);
 }
 
 // g -> G g, three to six
 template <class V> INLINE void weight_transform(const V* g, int from, V* u, int to) {
     const V even1 = AT_A * g[0] + AT_A * A2 * g[2 * from], odd1 = AT_A * A1 * g[from];
     const V even2 = AT_B * g[0] + AT_B * B2 * g[2 * from], odd2 = AT_B * B1 * g[from];
-    u[0] = g[0];
-    u[to] = even1 + odd1;
-    u[2 * to] = even1 - odd1;
-    u[3 * to] = even2 + odd2;
-    u[4 * to] = even2 - odd2;
-    u[5 * to] = g[2 * from];
+    spread(g[0], even1, odd1, even2, odd2, g[2 * from], u, to);
 }
 
 // u -> G^T u, six to three

@@ -187,6 +187,7 @@ class Ours:
         kernel: bool = True,
     ):
         self.on, self.pool, self.indices = on, on.pool(), on.indices()
+        self.precision = precision
         self.model = network(name).to(on.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if kernel:
             winograd.use(self.model)
@@ -207,9 +208,9 @@ class Ours:
             torch.cuda.synchronize()
         return losses
 
-    def saved(self, precision: str) -> int:
+    def saved(self) -> int:
         """Products of an image's forward pass that the step does without."""
-        return winograd.saved(self.model, IN_SHAPE) if precision == "float32" else 0
+        return winograd.saved(self.model, IN_SHAPE) if self.precision == "float32" else 0
 
     def restart(self) -> None:
         self.model.load_state_dict(self.begin)
@@ -317,7 +318,7 @@ class Table:
             timing = alternate(lambda: ours.turn(self.steps), peer.turn, turns=self.turns)  # noqa: B023 -- used at once
             if not headline:
                 note += f"; {profile.remark(lambda: ours.some(1))}"  # noqa: B023 -- used at once
-            saved = ours.saved(kind)
+            saved = ours.saved()
             yield self.row("warmstart/step", variant, kind, THIN, timing, f"{loop}; {note}", saved)
             if not self.large and (headline or kind == "bf16"):
                 continue  # runs train alone on a CPU; the eager row in float32 shows why
@@ -335,7 +336,7 @@ class Table:
         note = _difference(ours.some(FEWER), torch.stack(peer.some(FEWER)), variant, exact=True)
         timing = alternate(lambda: ours.turn(self.steps), lambda: peer.turn(self.steps), turns=self.turns)
         note = f"against torch's; {note}"
-        return self.row("warmstart/step", variant, "float32", THIN, timing, note, ours.saved("float32"))
+        return self.row("warmstart/step", variant, "float32", THIN, timing, note, ours.saved())
 
     def against_memory(self, ours: Ours, name: str, *, compiled: bool) -> dict[str, Any]:
         """Our step against a plain loop with its data in memory, eager or compiled."""
@@ -350,9 +351,7 @@ class Table:
         note = _difference(ours.some(checked), expected, variant, exact=True)
         turns = self.turns if name == THIN or self.large else 2  # a step of the wide network takes seconds
         timing = alternate(lambda: ours.turn(steps), lambda: peer.turn(steps), turns=turns)
-        return self.row(
-            "warmstart/step", variant, "float32", name, timing, f"data in memory; {note}", ours.saved("float32")
-        )
+        return self.row("warmstart/step", variant, "float32", name, timing, f"data in memory; {note}", ours.saved())
 
 
 def rows(
@@ -387,7 +386,7 @@ def rows(
             THIN,
             freed.timing(turns),
             note,
-            Ours(on, "float32", "never").saved("float32"),
+            Ours(on, "float32", "never").saved(),
         )
     tell("our step against loops with their data in memory")
     ours = Ours(on, "float32", "always")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -234,14 +234,25 @@ def test_smoke_keeps_the_true_shape(name: str) -> None:
 
 
 @pytest.mark.skipif(winograd.kernel() is None, reason="no g++, or no AVX2")
-@pytest.mark.parametrize(
-    ("mode", "bound", "used"), [("auto", "ibp", True), ("never", "ibp", False), ("auto", "crown_ibp", False)]
-)
-def test_own_convolutions_unless_nothing_is_compiled_or_auto_lirpa_looks_into_layers(
-    mode: str, bound: str, used: bool, make_context: MakeContext
+@pytest.mark.parametrize("bound", ["ibp", "crown_ibp"])
+def test_own_convolutions_train_alike_and_stay_out_where_nothing_is_compiled(
+    bound: Literal["ibp", "crown_ibp"], make_context: MakeContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(winograd, "LEAST", 0)
+    whole, calls = winograd._Convolution.apply, [0]
+
+    def counted(*arguments: Any) -> torch.Tensor:
+        calls[0] += 1
+        return whole(*arguments)
+
+    monkeypatch.setattr(winograd._Convolution, "apply", counted)
     spec = tiny(network=Network(width=8, units=8), bound=bound)
-    context = make_context(spec)
-    context.compile = mode
-    layers = train.Trainer(spec, context).model.modules()
-    assert any("_conv_forward" in vars(layer) for layer in layers) == used
+    losses, used = {}, {}
+    for mode in ("auto", "never"):
+        context = make_context(spec, key=mode)
+        context.compile = mode
+        calls[0] = 0
+        losses[mode] = train.train(spec, context).series["epochs"]["train_loss"]
+        used[mode] = calls[0]
+    assert losses["auto"] == pytest.approx(losses["never"], rel=1e-3)
+    assert used["auto"] > 0 and used["never"] == 0

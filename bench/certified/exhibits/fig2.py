@@ -75,6 +75,8 @@ def ours_most_alive(frame: Any) -> stats.Outcome:
 
 
 def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: CourseSettings) -> Figure:
+    from matplotlib.ticker import MaxNLocator
+
     from bench.report import figure
 
     drawn, axes = figure.panels(len(settings.courses), 3, sharey="row", height=2.1 * len(settings.courses) + 0.5)
@@ -89,6 +91,7 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: CourseSettings)
                 figure.band(place, chosen, series=LOOKS[method], label=NAMES[method])
             place.axvline(schedule.warmup, linestyle="--", color="0.5", linewidth=0.8)
             place.set(xlabel="epoch", title=name, ylim=(0, 103))
+            place.xaxis.set_major_locator(MaxNLocator(integer=True))
         places[0].set_ylabel(f"neurons (%), {schedule.epochs} epochs")
         final = [_last(own, method) for method in SERIES]
         figure.bars(places[2], [""] * len(SERIES), final, series=[LOOKS[m] for m in SERIES])
