@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 
-from bench.perf import profile, table
+from bench.perf import measure, profile, table
 
 BEFORE = {("warmstart/step", "float32"): 1.3, ("certified/step", "float32"): 1.4, ("rewarm/memory", "as trained"): 3.0}
 
@@ -73,6 +74,20 @@ def test_one_path_is_held_against_its_own_rows(measured) -> None:
     answers.append(rows(warmstart=1.3))
     assert table.main("warmstart", as_json=False, check=True) == 0
     assert asked == ["memory", "warmstart"]
+
+
+def test_several_ways_take_turns_with_one_peer() -> None:
+    asked: list[str] = []
+    rates = {"a": iter([10.0, 30.0, 20.0]), "b": iter([1.0, 1.0, 4.0]), "peer": iter([10.0, 10.0, 20.0])}
+
+    def turn(name: str) -> float:
+        asked.append(name)
+        return next(rates[name])
+
+    one, other = measure.in_turns([partial(turn, "a"), partial(turn, "b")], partial(turn, "peer"), turns=3)
+    assert asked == ["a", "b", "peer"] * 3
+    assert one == measure.Timing(ours=20.0, peer=10.0, ratio=1.0, spread=1.0)
+    assert other.peer == 10.0 and other.ratio == pytest.approx(0.1) and other.spread == pytest.approx(0.5)
 
 
 def test_the_ratio_at_peak_is_what_the_products_alone_would_take() -> None:

@@ -9,7 +9,7 @@ memory allows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Literal, Protocol
 
@@ -27,7 +27,7 @@ from bench.certified.train import draw_network
 from bench.certified.verify import batch_size
 from bench.models import winograd
 from bench.perf import peaks, profile
-from bench.perf.measure import alternate, rate
+from bench.perf.measure import alternate, in_turns, rate
 from bench.training import precision as arithmetic
 
 BATCH = 128
@@ -49,6 +49,7 @@ VERIFIED = {"ibp": 200, "crown_ibp": 100, "crown": 10}
 class Trained(Protocol):
     """A way of taking training steps."""
 
+    spec: Certified
     model: nn.Module
 
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -67,6 +68,7 @@ class Ours:
     """The trainer's own step."""
 
     def __init__(self, spec: Certified, device: torch.device, compile: Literal["never", "always"]):
+        self.spec = spec
         model = draw_network(spec, spec.shape(), spec.classes()).to(device)
         self.model = model.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         winograd.use(self.model)
@@ -196,9 +198,9 @@ def batches(spec: Certified, size: int, device: torch.device) -> Iterator[tuple[
 class Turns:
     """Turns of one way on batches of its own iterator, after one step that is not timed; keeps the losses."""
 
-    def __init__(self, way: Trained, spec: Certified, size: int, device: torch.device, steps: int):
+    def __init__(self, way: Trained, size: int, device: torch.device, steps: int):
         self.way, self.size, self.steps, self.device = way, size, steps, device
-        self.source = batches(spec, size, device)
+        self.source = batches(way.spec, size, device)
         self.losses: list[float] = []
 
     def __call__(self) -> float:
@@ -227,84 +229,84 @@ def _same(ours: list[float], peer: list[float], what: str) -> float:
     return worst
 
 
-def compared(
-    variant: str,
-    ours: Trained,
-    peer: Trained,
-    spec: Certified,
-    size: int,
-    device: torch.device,
-    *,
-    turns: int,
-    steps: int,
-    peak: float,
-    note: str = "",
-) -> dict[str, Any]:
-    """One row: both ways in turns on the same batches; in float32 the losses of all turns must agree."""
-    first, second = (Turns(way, spec, size, device, steps) for way in (ours, peer))
-    first(), second()  # compiles, and warms up
-    timing = alternate(first, second, turns=turns)
-    macs = sum(layer.macs for layer in spec.layers())
-    if spec.precision == "float32":
-        macs -= winograd.saved(ours.model, spec.shape())
-    if spec.precision == "float32":
-        worst = _same(first.losses, second.losses, variant)
-        note = f"{note}; " * bool(note) + f"first {len(first.losses)} losses within {worst:.1g}"
-    return {
-        "path": "certified/step",
-        "variant": variant,
-        "unit": "images/s",
-        **timing.row(),
-        "share": 2 * PASSES * macs * timing.ours / peak,
-        "note": note,
-    }
+class Table:
+    """Rows of the training step.
+
+    Args:
+        device: where all ways train.
+        turns: of each way in a headline row.
+    """
+
+    def __init__(self, device: torch.device, turns: int):
+        self.device, self.turns, self.large = device, turns, device.type == "cuda"
+        self.steps = 20 if self.large else 1
+        self.peaks = {"float32": peaks.arithmetic(device)}
+        if arithmetic.has_bf16(device):
+            self.peaks["bf16"] = peaks.arithmetic(device, torch.bfloat16)
+
+    def compared(
+        self, ours: Mapping[str, Ours], peer: Trained, size: int, *, headline: bool = False, note: str = ""
+    ) -> Iterator[dict[str, Any]]:
+        """One row for each variant of ours: all and the peer in turns on the same batches.
+
+        Raises:
+            AssertionError: losses in float32 are not the peer's.
+        """
+        ways = {variant: Turns(way, size, self.device, self.steps) for variant, way in ours.items()}
+        other = Turns(peer, size, self.device, self.steps)
+        for way in (*ways.values(), other):
+            way()  # compiles, and warms up
+        turns = self.turns if headline or self.large else 2
+        for (variant, way), timing in zip(ways.items(), in_turns(list(ways.values()), other, turns=turns), strict=True):
+            spec, model = ours[variant].spec, ours[variant].model
+            macs, notes = sum(layer.macs for layer in spec.layers()), []
+            if spec.precision == "float32":
+                macs -= winograd.saved(model, spec.shape())
+                worst = _same(way.losses, other.losses, variant)
+                notes = [note] * bool(note) + [f"first {len(way.losses)} losses within {worst:.1g}"]
+            yield {
+                "path": "certified/step",
+                "variant": variant,
+                "unit": "images/s",
+                **timing.row(),
+                "share": 2 * PASSES * macs * timing.ours / self.peaks[spec.precision],
+                "note": "; ".join(notes),
+            }
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        device = self.device
+        fewer = BATCH if self.large else 32  # a step of 128 takes seconds on a CPU
+        spec, less = specification("cnn7", BATCH), specification("cnn7", fewer)
+        best = {"float32": Ours(spec, device, "always")}
+        if "bf16" in self.peaks:
+            best["bf16"] = Ours(specification("cnn7", BATCH, "bf16"), device, "always")
+        yield from self.compared(best, OnLirpa(spec, device), BATCH, headline=True, note=first_losses(device))
+        ours = Ours(less, device, "never")
+        for row in self.compared({f"float32, batch {fewer}, eager": ours}, OnLirpa(less, device), fewer):
+            yield {**row, "note": f"{row['note']}; {profile.remark(Turns(ours, fewer, device, 1))}"}
+        variant = f"float32, batch {fewer}, eager, against lower and upper bounds"
+        yield from self.compared({variant: Ours(less, device, "never")}, Plain(less, device), fewer)
+        for name in ("wide_resnet8", "resnext"):
+            size = BATCH if self.large else 8
+            other = specification(name, size)
+            variant = f"float32, {name}, batch {size}, eager"
+            yield from self.compared({variant: Ours(other, device, "never")}, OnLirpa(other, device), size)
 
 
-def steps_of(device: torch.device, turns: int) -> Iterator[dict[str, Any]]:
-    """Rows of the training step."""
-    large = device.type == "cuda"
-    steps = 20 if large else 1
-    fewer = BATCH if large else 32  # a step of 128 takes seconds on a CPU
-    peak = peaks.arithmetic(device)
-    small = specification("cnn7", CHECKED_BATCH)
+def first_losses(device: torch.device) -> str:
+    """The remark on how far our eager losses and auto_LiRPA's are apart, in float32.
+
+    Raises:
+        AssertionError: too far.
+    """
+    spec = specification("cnn7", CHECKED_BATCH)
     ways = [
-        Turns(way, small, CHECKED_BATCH, device, LOSSES - 1)
-        for way in (Ours(small, device, "never"), OnLirpa(small, device))
+        Turns(way, CHECKED_BATCH, device, LOSSES - 1) for way in (Ours(spec, device, "never"), OnLirpa(spec, device))
     ]
     for way in ways:
         way()
     worst = _same(ways[0].losses, ways[1].losses, "eager against auto_LiRPA")
-    agreed = f"first {LOSSES} losses at batch {CHECKED_BATCH} within {worst:.1g}"
-    common: dict[str, Any] = {"turns": turns, "steps": steps, "peak": peak}
-    secondary = {**common, "turns": turns if large else 2}
-    spec = specification("cnn7", BATCH)
-    yield compared(
-        "float32", Ours(spec, device, "always"), OnLirpa(spec, device), spec, BATCH, device, note=agreed, **common
-    )
-    less = specification("cnn7", fewer)
-    variant = f"float32, batch {fewer}, eager"
-    ours = Ours(less, device, "never")
-    row = compared(variant, ours, OnLirpa(less, device), less, fewer, device, **secondary)
-    row["note"] += f"; {profile.remark(Turns(ours, less, fewer, device, 1))}"
-    yield row
-    if arithmetic.has_bf16(device):
-        half = specification("cnn7", BATCH, "bf16")
-        common_half = {**common, "peak": peaks.arithmetic(device, torch.bfloat16)}
-        yield compared("bf16", Ours(half, device, "always"), OnLirpa(spec, device), half, BATCH, device, **common_half)
-    yield compared(
-        f"float32, batch {fewer}, eager, against lower and upper bounds",
-        Ours(less, device, "never"),
-        Plain(less, device),
-        less,
-        fewer,
-        device,
-        **secondary,
-    )
-    for name in ("wide_resnet8", "resnext"):
-        size = BATCH if large else 8
-        other = specification(name, size)
-        variant = f"float32, {name}, batch {size}, eager"
-        yield compared(variant, Ours(other, device, "never"), OnLirpa(other, device), other, size, device, **secondary)
+    return f"first {LOSSES} losses at batch {CHECKED_BATCH} within {worst:.1g}"
 
 
 def verification_of(device: torch.device, turns: int) -> Iterator[dict[str, Any]]:
@@ -362,6 +364,6 @@ def rows(
     """
     device = device or torch.device("cpu")
     tell("certified training step")
-    yield from steps_of(device, turns)
+    yield from Table(device, turns).rows()
     tell("verification")
     yield from verification_of(device, turns if device.type == "cuda" else 2)

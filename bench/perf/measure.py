@@ -1,4 +1,4 @@
-"""Two ways of doing the same work, measured in turns, so that a busy machine slows both.
+"""Ways of doing the same work, measured in turns, so that a busy machine slows all.
 
 Each allocates memory as it would in a process of its own: ours as a trainer's does (`bench.execute.keep_freed`), the
 other as the C library does by itself.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.execute import give_back, keep_freed, return_freed
@@ -16,7 +16,7 @@ from bench.execute import give_back, keep_freed, return_freed
 
 @dataclass(frozen=True)
 class Timing:
-    """Result of `alternate`.
+    """One way against a peer.
 
     Attributes:
         ours: units per second, median over the turns.
@@ -42,27 +42,39 @@ def rate(work: Callable[[], float]) -> float:
     return units / (time.perf_counter() - started)
 
 
-def alternate(ours: Callable[[], float], peer: Callable[[], float], *, turns: int = 5) -> Timing:
-    """Measures `ours` and `peer` in turns.
+def in_turns(ours: Sequence[Callable[[], float]], peer: Callable[[], float], *, turns: int = 5) -> list[Timing]:
+    """Measures several ways of ours, and one peer of all of them, in turns.
 
     Args:
-        ours: one turn of our work; returns its rate in units per second, warm-up left out: its first step finds no
-            memory that the other has left.
-        peer: the same of the other way.
+        ours: one turn of each way; returns its rate in units per second, warm-up left out: its first step finds no
+            memory that another has left.
+        peer: the same of the peer.
         turns: of each.
+
+    Returns:
+        of each way in `ours`, against the peer.
     """
-    pairs = []
+    rounds = []
     for _ in range(turns):
         keep_freed()
-        one = ours()
+        found = [way() for way in ours]
         return_freed()
         give_back()
-        pairs.append((one, peer()))
-    ratios = [one / other for one, other in pairs]
+        rounds.append((found, peer()))
+    return [_timing([found[way] for found, _ in rounds], [other for _, other in rounds]) for way in range(len(ours))]
+
+
+def alternate(ours: Callable[[], float], peer: Callable[[], float], *, turns: int = 5) -> Timing:
+    """`in_turns` of one way."""
+    return in_turns([ours], peer, turns=turns)[0]
+
+
+def _timing(ours: Sequence[float], peer: Sequence[float]) -> Timing:
+    ratios = [one / other for one, other in zip(ours, peer, strict=True)]
     middle = statistics.median(ratios)
     return Timing(
-        ours=statistics.median(one for one, _ in pairs),
-        peer=statistics.median(other for _, other in pairs),
+        ours=statistics.median(ours),
+        peer=statistics.median(peer),
         ratio=middle,
         spread=(max(ratios) - min(ratios)) / 2 / middle,
     )

@@ -7,7 +7,7 @@ shape is measured; on a GPU the Pythia shapes of 14M, 70M and 410M parameters in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from bench import seeds
 from bench.models import pythia
 from bench.perf import peaks, profile
-from bench.perf.measure import alternate, rate
+from bench.perf.measure import in_turns, rate
 from bench.rewarm import adam
 from bench.rewarm.company import Company
 from bench.training import precision as arithmetic
@@ -139,54 +139,63 @@ class Turns:
 
 
 def compared(
-    variant: str, ours: Turns, peer: Turns, shape: pythia.Shape, *, turns: int, peak: float, exact: bool
-) -> dict[str, Any]:
-    """One row; with `exact` the losses of the first steps must agree.
+    ours: Mapping[str, Turns], peer: Turns, shape: pythia.Shape, *, turns: int, most: Mapping[str, float]
+) -> Iterator[dict[str, Any]]:
+    """One row for each variant of ours; of those in float32 the losses of the first steps must agree with the peer's.
+
+    Args:
+        ours, peer: one turn of each.
+        shape: of all networks.
+        turns: of each.
+        most: arithmetic that a variant's name begins with -> FLOP/s at most.
 
     Raises:
         AssertionError: they do not.
     """
-    ours(), peer()  # compiles, and warms up
-    timing = alternate(ours, peer, turns=turns)
-    pairs = list(zip(ours.losses, peer.losses, strict=True))[:LOSSES]
-    worst = max(abs(a - b) / b for a, b in pairs)
-    if exact:
-        assert worst < TOLERANCE, f"{variant}: losses differ by {worst:.2g} (relative)"
-    return {
-        "path": "rewarm/step",
-        "variant": variant,
-        "unit": "tokens/s",
-        **timing.row(),
-        "share": shape.flops_per_token() * timing.ours / peak,
-        "note": f"first {len(pairs)} losses within {worst:.1g}",
-    }
+    for way in (*ours.values(), peer):
+        way()  # compiles, and warms up
+    for (variant, way), timing in zip(ours.items(), in_turns(list(ours.values()), peer, turns=turns), strict=True):
+        pairs = list(zip(way.losses, peer.losses, strict=True))[:LOSSES]
+        worst = max(abs(a - b) / b for a, b in pairs)
+        kind = variant.partition(",")[0]
+        if kind == "float32":
+            assert worst < TOLERANCE, f"{variant}: losses differ by {worst:.2g} (relative)"
+        yield {
+            "path": "rewarm/step",
+            "variant": variant,
+            "unit": "tokens/s",
+            **timing.row(),
+            "share": shape.flops_per_token() * timing.ours / most[kind],
+            "note": f"first {len(pairs)} losses within {worst:.1g}",
+        }
+
+
+PEERS = {"": False, ", against torch.compile": True}
+"""What a variant's name ends with -> whether the peer is compiled."""
 
 
 def on_cpu(turns: int) -> Iterator[dict[str, Any]]:
-    device = torch.device("cpu")
-    shape = pythia.shape(TINY)
-    steps = 5
-    kinds = ["float32", "bf16"] if arithmetic.has_bf16(device) else ["float32"]
-    for kind in kinds:
-        peak = peaks.arithmetic(device, torch.bfloat16 if kind == "bf16" else torch.float32)
-        for suffix, compiled in (("", False), (", against torch.compile", True)):
-            ours = Turns(Small(shape, device, kind), shape, BATCH, steps, device)
-            peer = Turns(Plain(shape, device, compiled=compiled), shape, BATCH, steps, device)
-            exact = kind == "float32"
-            row = compared(kind + suffix, ours, peer, shape, turns=turns, peak=peak, exact=exact)
+    device, shape, steps = torch.device("cpu"), pythia.shape(TINY), 5
+    most = {"float32": peaks.arithmetic(device)}
+    if arithmetic.has_bf16(device):
+        most["bf16"] = peaks.arithmetic(device, torch.bfloat16)
+    for suffix, compiled in PEERS.items():
+        ours = {kind + suffix: Turns(Small(shape, device, kind), shape, BATCH, steps, device) for kind in most}
+        peer = Turns(Plain(shape, device, compiled=compiled), shape, BATCH, steps, device)
+        for row in compared(ours, peer, shape, turns=turns, most=most):
             if not compiled:
-                row["note"] += f"; {profile.remark(ours)}"
+                row["note"] += f"; {profile.remark(ours[row['variant']])}"
             yield row
 
 
 def on_gpu(device: torch.device, turns: int) -> Iterator[dict[str, Any]]:
-    peak = peaks.arithmetic(device, torch.bfloat16)
+    most = {"bf16": peaks.arithmetic(device, torch.bfloat16)}
     for name, batch in ON_GPU.items():
         shape = pythia.shape(name)
-        for suffix, compiled in (("", False), (", against torch.compile", True)):
+        for suffix, compiled in PEERS.items():
             ours = Turns(Large(name, batch, device, "bf16"), shape, batch, 5, device)
             peer = Turns(Plain(shape, device, compiled=compiled, half=True), shape, batch, 5, device)
-            yield compared(f"bf16, {name}{suffix}", ours, peer, shape, turns=turns, peak=peak, exact=False)
+            yield from compared({f"bf16, {name}{suffix}": ours}, peer, shape, turns=turns, most=most)
             del ours, peer
             torch.cuda.empty_cache()
 

@@ -12,6 +12,7 @@ import itertools
 import os
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -21,8 +22,9 @@ from torch.utils.data import DataLoader, Dataset
 from bench import models, seeds
 from bench.models import winograd
 from bench.perf import freed, peaks, profile
-from bench.perf.measure import Timing, alternate, rate
+from bench.perf.measure import Timing, alternate, in_turns, rate
 from bench.training import precision as arithmetic
+from bench.training.precision import Precision
 from bench.training.samples import Pool
 from bench.training.step import TrainStep
 from bench.warmstart import company
@@ -36,6 +38,8 @@ SAMPLES = 6400
 LR = 1e-3
 LOSSES = 20
 IN_SHAPE = (3, 32, 32)
+Compile = Literal["never", "always"]
+COMPILE: tuple[Compile, ...] = ("never", "always")
 FEWER = 3
 """Losses that are compared where a step takes long and another row has compared all."""
 TOLERANCE = 1e-4
@@ -180,8 +184,8 @@ class Ours:
     def __init__(
         self,
         on: Samples,
-        precision: Literal["float32", "bf16"],
-        compile: Literal["never", "always"],
+        precision: Precision,
+        compile: Compile,
         name: str = THIN,
         *,
         kernel: bool = True,
@@ -233,7 +237,7 @@ class Together:
         compile: whether the step of all networks is compiled.
     """
 
-    def __init__(self, on: Samples, pool: Pool, count: int, precision: Literal["float32", "bf16"], compile: bool):
+    def __init__(self, on: Samples, pool: Pool, count: int, precision: Precision, compile: bool):
         self.on, self.pool, self.indices = on, pool, on.indices()
         members = [network().to(on.device).to(memory_format=torch.channels_last) for _ in range(count)]  # type: ignore[call-overload]
         self.networks = company.Networks(members[0], count, precision, compile_batch=BATCH if compile else 0)
@@ -283,6 +287,18 @@ def _difference(ours: list[Tensor], expected: Tensor, variant: str, *, exact: bo
     return f"first {len(ours)} losses within {found:.1g}"
 
 
+@dataclass(frozen=True)
+class Way:
+    """Of taking steps of the thin ResNet-18: a row but for its timing."""
+
+    path: str
+    variant: str
+    kind: Precision
+    turn: Callable[[], float]
+    note: str
+    saved: int = 0
+
+
 class Table:
     """Rows of this path, with the share of the machine's peak that our arithmetic reaches."""
 
@@ -290,12 +306,12 @@ class Table:
         self.on, self.turns = on, turns
         self.large = on.device.type == "cuda"
         self.steps = STEPS[on.device.type]
-        self.peaks = {"float32": peaks.arithmetic(on.device), "bf16": 0.0}
+        self.peaks: dict[Precision, float] = {"float32": peaks.arithmetic(on.device)}
         if arithmetic.has_bf16(on.device):
             self.peaks["bf16"] = peaks.arithmetic(on.device, torch.bfloat16)
 
     def row(
-        self, path: str, variant: str, kind: str, name: str, timing: Timing, note: str, saved: int = 0
+        self, path: str, variant: str, kind: Precision, name: str, timing: Timing, note: str, saved: int = 0
     ) -> dict[str, Any]:
         """One row; `saved` are the products of an image's forward pass that the step does without."""
         # Forward, and backward to the inputs and to the weights.
@@ -304,30 +320,34 @@ class Table:
         values = {**timing.row(), "share": share, "note": note}
         return {"path": path, "variant": variant, "unit": "images/s", **values}
 
-    def against_authors(self, kind: Literal["float32", "bf16"], peer: Peer) -> Iterator[dict[str, Any]]:
-        """Our step, eager and compiled, alone and with others, against the authors' loop."""
-        expected = torch.tensor(first_losses(peer))
+    def against_authors(self, peer: Peer) -> Iterator[dict[str, Any]]:
+        """Our step in each arithmetic, eager and compiled, alone and with others, against the authors' loop."""
+        ways = list(self._ways(torch.tensor(first_losses(peer))))
+        timings = in_turns([way.turn for way in ways], peer.turn, turns=self.turns)
         loop = f"against the authors' loop with {peer.workers} workers"
-        for compile in ("never", "always"):
-            headline = compile == "always"
-            variant = kind if headline else f"{kind}, eager"
-            ours = Ours(self.on, kind, compile)
-            ours.some(1)  # compiles
-            ours.restart()
-            note = _difference(ours.some(LOSSES if headline else FEWER), expected, variant, exact=kind == "float32")
-            timing = alternate(lambda: ours.turn(self.steps), peer.turn, turns=self.turns)  # noqa: B023 -- used at once
-            if not headline:
-                note += f"; {profile.remark(lambda: ours.some(1))}"  # noqa: B023 -- used at once
-            saved = ours.saved()
-            yield self.row("warmstart/step", variant, kind, THIN, timing, f"{loop}; {note}", saved)
-            if not self.large and (headline or kind == "bf16"):
-                continue  # runs train alone on a CPU; the eager row in float32 shows why
-            count = company.PLACES if self.large else 2
-            many = Together(self.on, ours.pool, count, kind, headline)
-            note = _difference(many.some(LOSSES if self.large else FEWER), expected, variant, exact=False)
-            timing = alternate(many.turn, peer.turn, turns=self.turns if self.large else 2)
-            variant, use = f"{count} networks, {variant}", "" if self.large else "; not used on a CPU"
-            yield self.row("warmstart/company", variant, kind, THIN, timing, f"{loop}; {note}{use}")
+        for way, timing in zip(ways, timings, strict=True):
+            yield self.row(way.path, way.variant, way.kind, THIN, timing, f"{loop}; {way.note}", way.saved)
+
+    def _ways(self, expected: Tensor) -> Iterator[Way]:
+        """Those of the thin ResNet-18, compiled and with their first losses compared."""
+        for kind in self.peaks:
+            for compile in COMPILE:
+                headline = compile == "always"
+                variant = kind if headline else f"{kind}, eager"
+                ours = Ours(self.on, kind, compile)
+                ours.some(1)  # compiles
+                ours.restart()
+                note = _difference(ours.some(LOSSES if headline else FEWER), expected, variant, exact=kind == "float32")
+                if not headline:
+                    note += f"; {profile.remark(partial(ours.some, 1))}"
+                yield Way("warmstart/step", variant, kind, partial(ours.turn, self.steps), note, ours.saved())
+                if not self.large and variant != "float32, eager":
+                    continue  # runs train alone on a CPU; this row shows why
+                count = company.PLACES if self.large else 2
+                many = Together(self.on, ours.pool, count, kind, headline)
+                note = _difference(many.some(LOSSES if self.large else FEWER), expected, variant, exact=False)
+                note += "" if self.large else "; not used on a CPU"
+                yield Way("warmstart/company", f"{count} networks, {variant}", kind, many.turn, note)
 
     def against_convolutions(self) -> dict[str, Any]:
         """Our eager step against itself on torch's convolutions."""
@@ -372,10 +392,8 @@ def rows(
     table, peer = Table(on, turns), Peer(on)
     tell("the authors' loop: its best number of workers")
     peer.choose_workers()
-    kinds: list[Literal["float32", "bf16"]] = ["float32", "bf16"] if arithmetic.has_bf16(device) else ["float32"]
-    for kind in kinds:
-        tell(f"our step against the authors' loop: {kind}")
-        yield from table.against_authors(kind, peer)
+    tell("our step against the authors' loop")
+    yield from table.against_authors(peer)
     if device.type == "cpu":
         yield table.against_convolutions()
         note = "a trainer's process against one that returns freed blocks to the system"
