@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,18 +147,38 @@ def results(found: Sequence[Source]) -> str:
 
 
 def speed() -> str:
-    """The committed speed tables, one for each kind of machine."""
-    parts = []
+    """The committed speed tables: their headline rows side by side, then each kind of machine's whole table, folded."""
+    from bench.perf.table import number
+
+    headlines: dict[tuple[str, str], dict[str, str]] = {}
+    machines, whole = [], []
     for path in sorted((paths.PROJECT / "results" / "perf").glob("*.md")):
         table, _, rest = path.read_text().partition("```json\n")
         facts = json.loads(rest.partition("```")[0])
         name = ", ".join(facts["gpus"]) or f"{facts['processor']} ({facts['vector_units']})"
-        torch = facts["packages"]["torch"]
-        where = (
-            f"{name}, {facts['cores']} cores, torch {torch}, {facts['measured'][:10]}, commit {facts['commit'][:12]}:"
-        )
-        parts += [where, "", table.strip(), ""]
-    return "\n".join(parts) if parts else "No table is committed yet; `make perf` makes one of your machine.\n"
+        machines.append(f"{name}, {facts['cores']} cores")
+        with path.with_suffix(".csv").open(newline="") as stream:
+            for row in csv.DictReader(stream):
+                if _is_headline(row):
+                    ours, peer = (number(float(row[side])) for side in ("ours", "peer"))
+                    cell = f"**{float(row['ratio']):.2f}**: {ours} against {peer} {row['unit']}"
+                    headlines.setdefault((row["path"], row["variant"]), {})[machines[-1]] = cell
+        made = f"torch {facts['packages']['torch']}, {facts['measured'][:10]}, commit {facts['commit'][:12]}"
+        summary = f"<details><summary>{machines[-1]}: all rows ({made})</summary>"
+        whole += [summary, "", table.strip(), "", "</details>", ""]
+    if not machines:
+        return "No table is committed yet; `make perf` makes one of your machine.\n"
+    lines = [f"| path | variant | {' | '.join(machines)} |", f"|---|---|{'---|' * len(machines)}"]
+    parts = list(dict.fromkeys(part for part, _ in headlines))
+    for (part, variant), cells in sorted(headlines.items(), key=lambda item: parts.index(item[0][0])):
+        lines.append(f"| {part} | {variant} | {' | '.join(cells.get(machine, '') for machine in machines)} |")
+    return "\n".join([*lines, "", *whole])
+
+
+def _is_headline(row: Mapping[str, str]) -> bool:
+    """Whether a row compares a whole step, in one arithmetic, or all of another path with what one would run instead."""
+    path, variant = row["path"], row["variant"]
+    return bool(row["ratio"]) and (variant in ("float32", "bf16") or not path.endswith(("/step", "/company")))
 
 
 def put(text: str, name: str, content: str) -> str:

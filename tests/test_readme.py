@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -221,3 +222,41 @@ def test_workflow_files_call_what_there_is(path: Path) -> None:
                 if line.startswith(".ci/"):
                     assert os.access(ROOT / line, os.X_OK)
     assert shutil.which("make")
+
+
+def test_headline_rows_of_all_machines_stand_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that lacks a row leaves its cell empty; rows of one path stay together; the rest is folded."""
+    monkeypatch.setattr(readme.paths, "PROJECT", tmp_path)
+    folder = tmp_path / "results" / "perf"
+    folder.mkdir(parents=True)
+    assert "make perf" in readme.speed()
+    rows = {
+        "one": [("a/step", "float32"), ("a/step", "float32, eager"), ("b/verify", "IBP")],
+        "two": [("a/step", "float32"), ("a/step", "bf16"), ("workflow/plan", "10 runs")],
+    }
+    facts = {
+        "gpus": [],
+        "cores": 2,
+        "vector_units": "AVX2",
+        "packages": {"torch": "2"},
+        "measured": "2026-01-02T",
+        "commit": "c",
+    }
+    for machine, names in rows.items():
+        ratios = ["" if path == "workflow/plan" else "1.5" for path, _ in names]
+        lines = [
+            f'{path},"{variant}",1/s,1234.5,0.5,{ratio}' for (path, variant), ratio in zip(names, ratios, strict=True)
+        ]
+        (folder / f"{machine}.csv").write_text("\n".join(["path,variant,unit,ours,peer,ratio", *lines]))
+        told = json.dumps({**facts, "processor": machine})
+        (folder / f"{machine}.md").write_text(f"| whole table of {machine} |\n\n```json\n{told}\n```\n")
+    table, *whole = readme.speed().split("<details>")
+    cell = "**1.50**: 1,234 against 0.5 1/s"
+    assert table.strip().splitlines() == [
+        "| path | variant | one (AVX2), 2 cores | two (AVX2), 2 cores |",
+        "|---|---|---|---|",
+        f"| a/step | float32 | {cell} | {cell} |",
+        f"| a/step | bf16 |  | {cell} |",
+        f"| b/verify | IBP | {cell} |  |",
+    ]
+    assert [f"whole table of {machine}" in part for machine, part in zip(rows, whole, strict=True)] == [True, True]

@@ -41,7 +41,7 @@ def measure(path: str | None) -> list[Row]:
         for row in module.rows(device=device, tell=tell):
             rows.append(row)
             ratio = "" if row["ratio"] is None else f", ratio {row['ratio']:.2f}"
-            tell(f"{row['path']} {row['variant']}: {_number(row['ours'])} {row['unit']}{ratio}")
+            tell(f"{row['path']} {row['variant']}: {number(row['ours'])} {row['unit']}{ratio}")
     return rows
 
 
@@ -68,7 +68,8 @@ def vector_units() -> str:
     return f"{units} bf16" if has_bf16(torch.device("cpu")) else units
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Three digits, or all before the point."""
     if value is None:
         return ""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
@@ -89,7 +90,7 @@ def as_markdown(rows: list[Row]) -> str:
         if ratio and row.get("spread") is not None:
             ratio += f" ± {100 * row['spread']:.0f} %"
         share = "" if row.get("share") is None else f"{100 * row['share']:.0f} %"
-        rates = (_number(row["ours"]), _number(row["peer"]))
+        rates = (number(row["ours"]), number(row["peer"]))
         cells = (row["path"], row["variant"], row["unit"], *rates, ratio, share, _ratio_at_peak(row))
         lines.append(f"| {' | '.join(cells)} | {row.get('note', '')} |")
     return "\n".join(lines) + "\n"
