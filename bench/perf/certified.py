@@ -26,8 +26,8 @@ from bench.certified.step import Step, Sums, robust_loss
 from bench.certified.train import draw_network
 from bench.certified.verify import batch_size
 from bench.models import winograd
-from bench.perf import peaks, profile
-from bench.perf.measure import alternate, in_turns, rate
+from bench.perf import freed, peaks, profile
+from bench.perf.measure import Timing, alternate, in_turns, rate
 from bench.training import precision as arithmetic
 
 BATCH = 128
@@ -258,20 +258,19 @@ class Table:
             way()  # compiles, and warms up
         turns = self.turns if headline or self.large else 2
         for (variant, way), timing in zip(ways.items(), in_turns(list(ways.values()), other, turns=turns), strict=True):
-            spec, model = ours[variant].spec, ours[variant].model
-            macs, notes = sum(layer.macs for layer in spec.layers()), []
-            if spec.precision == "float32":
-                macs -= winograd.saved(model, spec.shape())
+            notes = []
+            if ours[variant].spec.precision == "float32":
                 worst = _same(way.losses, other.losses, variant)
                 notes = [note] * bool(note) + [f"first {len(way.losses)} losses within {worst:.1g}"]
-            yield {
-                "path": "certified/step",
-                "variant": variant,
-                "unit": "images/s",
-                **timing.row(),
-                "share": 2 * PASSES * macs * timing.ours / self.peaks[spec.precision],
-                "note": "; ".join(notes),
-            }
+            yield self.row(variant, ours[variant], timing, "; ".join(notes))
+
+    def row(self, variant: str, ours: Ours, timing: Timing, note: str) -> dict[str, Any]:
+        macs = sum(layer.macs for layer in ours.spec.layers())
+        if ours.spec.precision == "float32":
+            macs -= winograd.saved(ours.model, ours.spec.shape())
+        share = 2 * PASSES * macs * timing.ours / self.peaks[ours.spec.precision]
+        values = {**timing.row(), "share": share, "note": note}
+        return {"path": "certified/step", "variant": variant, "unit": "images/s", **values}
 
     def rows(self) -> Iterator[dict[str, Any]]:
         device = self.device
@@ -291,6 +290,9 @@ class Table:
             other = specification(name, size)
             variant = f"float32, {name}, batch {size}, eager"
             yield from self.compared({variant: Ours(other, device, "never")}, OnLirpa(other, device), size)
+        if not self.large:
+            timing, note = freed.timing(2), "a trainer's process against one that returns freed blocks to the system"
+            yield self.row("float32, eager, freed blocks kept", Ours(spec, device, "never"), timing, note)
 
 
 def first_losses(device: torch.device) -> str:

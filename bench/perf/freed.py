@@ -15,20 +15,18 @@ import torch
 from bench.execute import keep_freed
 from bench.perf.measure import Timing, alternate
 
-STEPS = 4
-"""Of one turn."""
-
 
 def _serve(asked: Connection, kept: bool) -> None:
     """Sends the images per second of one turn for each message that asks for one, until one says that it is over."""
-    from bench.perf.warmstart import Ours, Samples
+    from bench.perf import certified
 
     if kept:
         keep_freed()
-    ours = Ours(Samples.drawn(torch.device("cpu")), "float32", "never")
-    ours.some(2)
+    device = torch.device("cpu")
+    ours = certified.Ours(certified.specification("cnn7", certified.BATCH), device, "never")
+    turn = certified.Turns(ours, certified.BATCH, device, 1)
     while asked.recv():
-        asked.send(ours.turn(STEPS))
+        asked.send(turn())
 
 
 @contextmanager
@@ -52,7 +50,6 @@ def _side(kept: bool) -> Iterator[Callable[[], float]]:
 
 
 def timing(turns: int) -> Timing:
-    """Eager float32 steps of the thin ResNet-18 with and without the setting, images per second."""
+    """Eager float32 steps of CNN-7 with and without the setting, images per second."""
     with _side(True) as ours, _side(False) as peer:
-        ours(), peer()  # until both are ready
         return alternate(ours, peer, turns=turns)

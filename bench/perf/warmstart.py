@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from bench import models, seeds
 from bench.models import winograd
-from bench.perf import freed, peaks, profile
+from bench.perf import peaks, profile
 from bench.perf.measure import Timing, alternate, in_turns, rate
 from bench.training import precision as arithmetic
 from bench.training.precision import Precision
@@ -396,16 +396,6 @@ def rows(
     yield from table.against_authors(peer)
     if device.type == "cpu":
         yield table.against_convolutions()
-        note = "a trainer's process against one that returns freed blocks to the system"
-        yield table.row(
-            "warmstart/step",
-            "float32, eager, freed blocks kept",
-            "float32",
-            THIN,
-            freed.timing(turns),
-            note,
-            Ours(on, "float32", "never").saved(),
-        )
     tell("our step against loops with their data in memory")
     ours = Ours(on, "float32", "always")
     for compiled in (False, True):
