@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache, lru_cache
 from typing import Any
 
@@ -500,6 +501,20 @@ def test_exhibits_draw_from_rows_alone(drawn: tuple[Exhibit, Any]) -> None:
         assert len(made) and made.to_numpy().astype(str).size
     else:
         assert any(axes.has_data() for axes in made.axes)
+
+
+def test_seconds_of_heat_maps_are_shown_when_all_runs_have_them() -> None:
+    chosen = of("fig8")
+    settings = exhibit.settings_of(config.load("ci"), chosen)
+    records = (
+        (member, replace(record_of(member, even), provenance={"alone": True})) for member in chosen.members(settings)
+    )
+    whole = collect._long([row for member, record in records for row in chosen.rows(member, record)])
+    seconds = whole["metric"] == "train_time_total"
+    assert seconds.any()
+    for frame, shown in ((whole, True), (whole.drop(whole[seconds].index[0]), False), (whole[~seconds], False)):
+        made = chosen.draw(frame, published.of_exhibit(chosen), settings)
+        assert any("training time" in axes.get_title() for axes in made.axes) is shown
 
 
 @pytest.mark.parametrize("name", ["fig3", "fig4", "fig5", "fig6", "fig7", "fig8", "fig9", "table2", "table3", "table4"])

@@ -189,9 +189,11 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Fi
         ),
         strict=True,
     ):
-        if metric == "train_time_total" and not (frame["metric"] == metric).any():
+        cells, trained = ((frame["metric"] == kind).sum() for kind in (metric, "samples_total"))
+        if metric == "train_time_total" and (cells == 0 or cells < trained):
             place.set_axis_off()
-            place.text(0.5, 0.5, "no seconds: no run had\nthe machine to itself", ha="center", va="center", color="0.4")
+            text = "no seconds: not every run\nhad the machine to itself"
+            place.text(0.5, 0.5, text, ha="center", va="center", color="0.4")
             continue
         _heat(place, frame, metric, title, settings)
     drawn.suptitle(f"{substitution(settings, 'cifar10')}; (0, 1) is random init, (1, 0) warm start")
