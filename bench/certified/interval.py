@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.certified import fused
-from bench.certified.program import Instruction, Norm, program
+from bench.certified.program import Instruction, Norm, Program, program
 from bench.errors import UserError
 
 
@@ -179,7 +179,7 @@ def first_not_finite(model: nn.Module, centre: Tensor, radius: Tensor, *, clean:
 
 
 def propagate(
-    model: nn.Module,
+    model: nn.Module | Program,
     centre: Tensor,
     radius: Tensor,
     *,
@@ -191,7 +191,7 @@ def propagate(
     """`bounds` and `margins` without their checks, which would wait for a GPU; everything that a step needs at once.
 
     Args:
-        model: see `bounds`.
+        model: see `bounds`; or its program, for a step that is compiled: which modules were traced is not part of it.
         centre: [B, ...].
         radius: [B, ...].
         clean: the unperturbed batch; its output is returned too.
@@ -199,7 +199,7 @@ def propagate(
         keep_relus: return centre and radius of every ReLU's input.
         look: is shown each instruction's result.
     """
-    steps = program(model)
+    steps = model if isinstance(model, Program) else program(model)
     values: dict[int, Streams] = {0: Streams(clean, centre, radius)}
     relus: list[tuple[Tensor, Tensor]] = []
     last = len(steps.instructions)

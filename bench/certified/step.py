@@ -14,6 +14,7 @@ from bench.certified import attack, regularizers
 from bench.certified.evaluate import TINY_EPS
 from bench.certified.interval import box, propagate
 from bench.certified.lirpa import Bounded
+from bench.certified.program import program
 from bench.certified.spec import Certified
 from bench.certified.split import Range
 from bench.training.precision import autocast
@@ -71,6 +72,7 @@ class Step:
     ):
         self.spec, self.model, self.within = spec, model, within
         self.device = within.low.device
+        self.program = program(model)
         self.parameters = list(model.parameters())
         self.optimizer = torch.optim.Adam(self.parameters, lr=spec.lr, fused=True)
         self.size = spec.micro_batch or spec.batch_size
@@ -142,7 +144,7 @@ class Step:
         truth, count = labels, len(labels)
         if recipe.objective != "ibp" and not zero:
             centre, radius, truth = self._attacked(centre, radius, labels)
-        made = propagate(self.model, centre, radius, clean=images, labels=truth, keep_relus=regularised)
+        made = propagate(self.program, centre, radius, clean=images, labels=truth, keep_relus=regularised)
         assert made.clean is not None
         if zero:
             loss = F.cross_entropy(made.clean, labels)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bench.certified import lirpa, regularizers, step, train
+from bench.certified import interval, lirpa, regularizers, step, train
 from bench.certified.spec import Certified, Network, Recipe, Schedule
 from bench.certified.split import Range
 from bench.errors import FailedRun, OutOfTime, UserError
@@ -256,3 +258,31 @@ def test_own_convolutions_train_alike_and_stay_out_where_nothing_is_compiled(
         used[mode] = calls[0]
     assert losses["auto"] == pytest.approx(losses["never"], rel=1e-3)
     assert used["auto"] > 0 and used["never"] == 0
+
+
+def test_a_compiled_step_asks_for_no_other_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks that were bounded before it, and those that come and go, neither break nor renew what is compiled."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    torch.compiler.reset()
+    spec = tiny(init="ibp", regularizers=("tightness", "relu"))
+    within = Range.of(spec.dataset, torch.device("cpu"))
+    images, labels = torch.rand(spec.batch_size, *spec.shape()) - 0.5, torch.zeros(spec.batch_size, dtype=torch.int64)
+
+    def network() -> nn.Module:
+        model = train.draw_network(spec, spec.shape(), spec.classes())
+        interval.bounds(model.eval(), images, images)
+        return model.train()
+
+    def take() -> float:
+        sums = step.Sums.zero(torch.device("cpu"))
+        ours(images, labels, torch.full((), spec.target / 2), 0.5, 0.1, sums)
+        return float(sums.loss)
+
+    others = [network() for _ in range(2)]
+    ours = step.Step(spec, network(), within, compile="always")
+    first = take()
+    others.append(network())
+    del others[0]
+    gc.collect()
+    with torch.compiler.set_stance("fail_on_recompile"):
+        assert take() != first  # an update lies between them
