@@ -28,7 +28,7 @@ from bench.certified.verify import batch_size
 from bench.models import winograd
 from bench.perf import freed, peaks, profile
 from bench.perf.measure import Timing, alternate, in_turns, rate
-from bench.training import precision as arithmetic
+from bench.training.precision import Precision
 
 BATCH = 128
 CHECKED_BATCH = 16
@@ -56,7 +56,7 @@ class Trained(Protocol):
         """One update; the loss, detached."""
 
 
-def specification(network: str, batch: int, precision: Literal["float32", "bf16"] = "float32") -> Certified:
+def specification(network: str, batch: int, precision: Precision = "float32") -> Certified:
     """The paper's method on CIFAR-10 shapes."""
     chosen = Network.model_validate({"name": network})
     return Certified(
@@ -240,9 +240,7 @@ class Table:
     def __init__(self, device: torch.device, turns: int):
         self.device, self.turns, self.large = device, turns, device.type == "cuda"
         self.steps = 20 if self.large else 1
-        self.peaks = {"float32": peaks.arithmetic(device)}
-        if arithmetic.has_bf16(device):
-            self.peaks["bf16"] = peaks.arithmetic(device, torch.bfloat16)
+        self.peaks = peaks.by_precision(device)
 
     def compared(
         self, ours: Mapping[str, Ours], peer: Trained, size: int, *, headline: bool = False, note: str = ""
@@ -292,7 +290,7 @@ class Table:
             yield from self.compared({variant: Ours(other, device, "never")}, OnLirpa(other, device), size)
         if not self.large:
             timing, note = freed.timing(2), "a trainer's process against one that returns freed blocks to the system"
-            yield self.row("float32, eager, freed blocks kept", Ours(spec, device, "never"), timing, note)
+            yield self.row("float32, eager, freed blocks kept", best["float32"], timing, note)
 
 
 def first_losses(device: torch.device) -> str:

@@ -17,7 +17,7 @@ from bench.perf.measure import Timing, alternate
 
 
 def _serve(asked: Connection, kept: bool) -> None:
-    """Sends the images per second of one turn for each message that asks for one, until one says that it is over."""
+    """Says when it is ready, and sends the images per second of a turn whenever asked, until it is told to end."""
     from bench.perf import certified
 
     if kept:
@@ -25,6 +25,7 @@ def _serve(asked: Connection, kept: bool) -> None:
     device = torch.device("cpu")
     ours = certified.Ours(certified.specification("cnn7", certified.BATCH), device, "never")
     turn = certified.Turns(ours, certified.BATCH, device, 1)
+    asked.send(0.0)
     while asked.recv():
         asked.send(turn())
 
@@ -36,6 +37,7 @@ def _side(kept: bool) -> Iterator[Callable[[], float]]:
     process = spawn.Process(target=_serve, args=(there, kept), daemon=True)
     process.start()
     there.close()  # so that the end of the process is noticed
+    here.recv()  # its start takes cores that the other's turn needs
 
     def turn() -> float:
         here.send(True)

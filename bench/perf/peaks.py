@@ -8,6 +8,8 @@ from functools import partial
 
 import torch
 
+from bench.training.precision import Precision, has_bf16
+
 REPEATS = 5
 SIDES = {"cpu": (512, 2048), "cuda": (8192,)}
 """Rows of the square matrices."""
@@ -39,6 +41,14 @@ def arithmetic(device: torch.device, dtype: torch.dtype = torch.float32) -> floa
         pixels = left.t()[None, :, :, None].contiguous(memory_format=torch.channels_last)
         for work in (partial(torch.mm, left, right), partial(torch.conv2d, pixels, right[:, :, None, None])):
             found = max(found, 2 * side**3 / _best(work, device))
+    return found
+
+
+def by_precision(device: torch.device) -> dict[Precision, float]:
+    """`arithmetic` of float32, and of bfloat16 where the hardware computes it."""
+    found: dict[Precision, float] = {"float32": arithmetic(device)}
+    if has_bf16(device):
+        found["bf16"] = arithmetic(device, torch.bfloat16)
     return found
 
 

@@ -21,7 +21,7 @@ from bench.perf import peaks, profile
 from bench.perf.measure import in_turns, rate
 from bench.rewarm import adam
 from bench.rewarm.company import Company
-from bench.training import precision as arithmetic
+from bench.training.precision import Precision
 
 TINY = "cpu-tiny"
 BATCH = 8
@@ -139,7 +139,7 @@ class Turns:
 
 
 def compared(
-    ours: Mapping[str, Turns], peer: Turns, shape: pythia.Shape, *, turns: int, most: Mapping[str, float]
+    ours: Mapping[str, Turns], peer: Turns, shape: pythia.Shape, *, turns: int, most: Mapping[Precision, float]
 ) -> Iterator[dict[str, Any]]:
     """One row for each variant of ours; of those in float32 the losses of the first steps must agree with the peer's.
 
@@ -157,7 +157,7 @@ def compared(
     for (variant, way), timing in zip(ours.items(), in_turns(list(ours.values()), peer, turns=turns), strict=True):
         pairs = list(zip(way.losses, peer.losses, strict=True))[:LOSSES]
         worst = max(abs(a - b) / b for a, b in pairs)
-        kind = variant.partition(",")[0]
+        kind: Precision = "float32" if variant.startswith("float32") else "bf16"
         if kind == "float32":
             assert worst < TOLERANCE, f"{variant}: losses differ by {worst:.2g} (relative)"
         yield {
@@ -176,9 +176,7 @@ PEERS = {"": False, ", against torch.compile": True}
 
 def on_cpu(turns: int) -> Iterator[dict[str, Any]]:
     device, shape, steps = torch.device("cpu"), pythia.shape(TINY), 5
-    most = {"float32": peaks.arithmetic(device)}
-    if arithmetic.has_bf16(device):
-        most["bf16"] = peaks.arithmetic(device, torch.bfloat16)
+    most = peaks.by_precision(device)
     for suffix, compiled in PEERS.items():
         ours = {kind + suffix: Turns(Small(shape, device, kind), shape, BATCH, steps, device) for kind in most}
         peer = Turns(Plain(shape, device, compiled=compiled), shape, BATCH, steps, device)
@@ -189,7 +187,7 @@ def on_cpu(turns: int) -> Iterator[dict[str, Any]]:
 
 
 def on_gpu(device: torch.device, turns: int) -> Iterator[dict[str, Any]]:
-    most = {"bf16": peaks.arithmetic(device, torch.bfloat16)}
+    most: dict[Precision, float] = {"bf16": peaks.arithmetic(device, torch.bfloat16)}
     for name, batch in ON_GPU.items():
         shape = pythia.shape(name)
         for suffix, compiled in PEERS.items():

@@ -23,7 +23,6 @@ from bench import models, seeds
 from bench.models import winograd
 from bench.perf import peaks, profile
 from bench.perf.measure import Timing, alternate, in_turns, rate
-from bench.training import precision as arithmetic
 from bench.training.precision import Precision
 from bench.training.samples import Pool
 from bench.training.step import TrainStep
@@ -306,9 +305,7 @@ class Table:
         self.on, self.turns = on, turns
         self.large = on.device.type == "cuda"
         self.steps = STEPS[on.device.type]
-        self.peaks: dict[Precision, float] = {"float32": peaks.arithmetic(on.device)}
-        if arithmetic.has_bf16(on.device):
-            self.peaks["bf16"] = peaks.arithmetic(on.device, torch.bfloat16)
+        self.peaks = peaks.by_precision(on.device)
 
     def row(
         self, path: str, variant: str, kind: Precision, name: str, timing: Timing, note: str, saved: int = 0
