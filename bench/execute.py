@@ -87,7 +87,7 @@ LARGEST_KEPT, MOST_KEPT = 2**26, 2**30
 def keep_freed() -> None:
     """Lets the C library keep blocks that a step has freed: the next step wants the same blocks again.
 
-    By default it returns the largest to the system at once, which then clears each page anew: a third of the time of
+    By default it returns the largest to the system at once, which then clears each page anew: a quarter of the time of
     CNN-7's step at batch 128. `give_back` returns them once a large run has ended.
     """
     _allocate(LARGEST_KEPT, MOST_KEPT)
