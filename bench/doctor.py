@@ -29,6 +29,7 @@ PARTS = {
     "snakemake": "make reproduce (python -m bench run works without)",
     "typst": "the report as PDF",
     "transformers": "rewarm: Pythia models",
+    "tiktoken": "rewarm: text",
     "tokenizers": "rewarm: text",
     "auto-LiRPA": "certified: verification",
     "pooch": "fetching data",

@@ -60,7 +60,7 @@ class Writer:
         self._digest = hashlib.sha256()
         self._offsets = [0]
 
-    def add(self, tokens: Sequence[int]) -> None:
+    def add(self, tokens: Sequence[int] | np.ndarray) -> None:
         """One document, its end token included."""
         values = np.asarray(tokens, dtype=np.int64)
         if len(values) and not 0 <= int(values.min()) <= int(values.max()) < min(self.vocabulary, 2**16):

@@ -15,6 +15,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bench import checkpoint
 from bench.data import text
 from bench.data.shards import Index, Writer, read_index
@@ -24,8 +26,6 @@ from bench.errors import UserError
 NEOX_MD5 = "55634e54c40440d3639fc80ef8e7bdd9"
 NEOX_ENTRIES = 50_277
 END_OF_DOCUMENT = "<|endoftext|>"
-BATCH = 256
-"""Documents encoded at once."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ def vocabulary(name: str, data_root: Path, *, train_on: str = "text-upstream") -
     Raises:
         UserError: unknown name, absent or damaged file.
     """
+    from bench.data import encoder
+
     if name == "neox":
         path = data_root / "tokenizer" / "20B_tokenizer.json"
         if not path.exists():
@@ -75,17 +77,11 @@ def vocabulary(name: str, data_root: Path, *, train_on: str = "text-upstream") -
             train_bpe(path, int(name[4:]), text.corpus(train_on), data_root)
     else:
         raise UserError(f"tokenizer '{name}' does not exist; known: neox, bpe-N with N from 300 to 65536")
-    loaded = _load(path)
+    loaded = encoder.load(path)
     end = loaded.token_to_id(END_OF_DOCUMENT)
     if end is None:
         raise UserError(f"{path}: has no {END_OF_DOCUMENT} token; use the GPT-NeoX tokenizer or train one with `bpe-N`")
     return Vocabulary(name, path, loaded.get_vocab_size(), end, checkpoint.sha256(path))
-
-
-def _load(path: Path) -> Any:
-    from tokenizers import Tokenizer
-
-    return Tokenizer.from_file(str(path))
 
 
 def train_bpe(path: Path, entries: int, corpus: text.Corpus, data_root: Path) -> None:
@@ -147,13 +143,21 @@ class Input:
         """(text, meta) of each document in the order of the file; empty ones are left out.
 
         Raises:
-            UserError: names the file and the line that has no text field.
+            UserError: names the file and the line that has no text field, or one that is not Unicode.
         """
         rows = _jsonl(Path(self.path)) if self.hub is None and not self.path.endswith(".parquet") else _streamed(self)
         for line, row in rows:
             if not isinstance(row, dict) or not isinstance(row.get("text"), str):
                 found = ", ".join(sorted(row)) if isinstance(row, dict) else type(row).__name__
                 raise UserError(f"{self.address}:{line}: no field 'text' with a string (found: {found})")
+            try:
+                row["text"].encode()
+            except UnicodeEncodeError as error:
+                found = row["text"][error.start]
+                raise UserError(
+                    f"{self.address}:{line}: {found!r} at character {error.start} of 'text' is half of a "
+                    "surrogate pair, expected Unicode; remove it or the document"
+                ) from None
             if row["text"]:
                 yield row["text"], self._meta(line, row.get("meta") or {})
 
@@ -261,6 +265,8 @@ def tokenize_file(
     Returns:
         source -> index.
     """
+    from bench.data.encoder import Encoder
+
     marker = folder / f"{part.stem}.done"
     origin = part.origin()
     identity = {"origin": origin, "tokenizer": vocabulary.checksum}
@@ -274,21 +280,19 @@ def tokenize_file(
         for path in paths.values():  # of other text; a source that is gone must not stay
             path.with_suffix(".json").unlink(missing_ok=True)
         marker.unlink()
-    encoder = _load(vocabulary.path)
+    encode = Encoder(vocabulary.path)
     writers: dict[str, Writer] = {}
     try:
-        for batch in _batches(part):
-            encoded = encoder.encode_batch_fast([content for content, _ in batch], add_special_tokens=False)
-            for (_, meta), tokens in zip(batch, encoded, strict=True):
-                name = source or _source_of(meta, corpus, part)
-                if name not in writers:
-                    writers[name] = Writer(
-                        folder / name / part.stem,
-                        vocabulary=vocabulary.entries,
-                        tokenizer=vocabulary.checksum,
-                        origin=origin,
-                    )
-                writers[name].add([*tokens.ids, vocabulary.end])
+        for content, meta in part.documents():
+            name = source or _source_of(meta, corpus, part)
+            if name not in writers:
+                writers[name] = Writer(
+                    folder / name / part.stem,
+                    vocabulary=vocabulary.entries,
+                    tokenizer=vocabulary.checksum,
+                    origin=origin,
+                )
+            writers[name].add(np.append(encode(content), vocabulary.end))
         if not writers:
             raise UserError(f"{part.address}: holds no document; an empty shard cannot be trained on")
         indices = {name: writer.close() for name, writer in writers.items()}
@@ -298,17 +302,6 @@ def tokenize_file(
         raise
     checkpoint.write_text(marker, json.dumps({**identity, "sources": sorted(indices)}) + "\n")
     return indices
-
-
-def _batches(part: Input) -> Iterator[list[tuple[str, dict[str, Any]]]]:
-    batch = []
-    for document in part.documents():
-        batch.append(document)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _source_of(meta: dict[str, Any], corpus: text.Corpus, part: Input) -> str:
@@ -350,8 +343,7 @@ def tokenize(name: str, tokenizer: str, data_root: Path, *, workers: int = 1) ->
                 results[job[0].address] = tokenize_file(*job)
                 bar.update()
             return results
-        # A fresh interpreter: the tokenizer's threads do not survive a fork.
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        # Fresh interpreters: threads that training a tokenizer started do not survive a fork.
         jobs.sort(key=lambda job: -job[0].size())  # the longest first, so that the last to end are short
         with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
             waiting = {pool.submit(tokenize_file, *job): job[0].address for job in jobs}

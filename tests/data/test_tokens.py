@@ -251,6 +251,11 @@ def test_text_that_cannot_be_used(corpora: Path, rows: list[Any], said: str) -> 
     [
         ("train.jsonl", b'{"text": "a"}\n{"text": \n', r"train\.jsonl:2: not JSON"),
         ("train.jsonl", b'{"text": "\xff\xfe"}\n', r"train\.jsonl:1: damaged or no UTF-8 text"),
+        (
+            "train.jsonl",
+            b'{"text": "a"}\n{"text": "ab\\ud800c"}\n',
+            r"train\.jsonl:2: '\\ud800' at character 2 .* half of",
+        ),
         ("train.jsonl.zst", b"no zstandard frame", r"train\.jsonl\.zst:1: damaged"),
     ],
 )
