@@ -75,7 +75,8 @@ def test_a_fresh_block_of_seeds_decides_the_claims_alike(
     for name in plan.members:
         collect.collect(plan, name)
     second = claims(judge.entries_of(plan))
-    assert not [name for name, entry in second.items() if entry.verdict == "not run"]
+    missing = {name: entry.outcome.detail for name, entry in second.items() if entry.verdict == "not run"}
+    assert not missing, missing  # of times, where other work disturbed them: repeat on a quiet machine
     assert paper in SHORT or share_decided(second) >= 2 / 3
     decided = [name for name in second if first[name].verdict in DECIDED]
     both = [name for name in decided if second[name].verdict in DECIDED]
