@@ -68,6 +68,7 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Fi
         place.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0].set_ylabel("validation accuracy (%)")
     axes[1].set_ylabel("samples until 99 % train accuracy")
+    axes[1].set_ylim(bottom=0)
     figure.legend(axes[0], published=False)
     name = substitution(settings, "cifar10")
     drawn.suptitle(f"{name}, λ = {settings.shrink:g}, s = {settings.perturb:g}")

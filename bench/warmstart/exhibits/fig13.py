@@ -97,6 +97,7 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Fi
         generated = "" if actual == one.dataset else " (generated images)"
         above.set(title=f"{MODELS[one.model]} on {DATASETS[one.dataset]}{generated}")
         below.set(xlabel="samples")
+        below.set_ylim(bottom=0)
     axes[0].set_ylabel("validation accuracy (%)")
     axes[columns].set_ylabel("samples of a round")
     figure.legend(axes[0], published=False)

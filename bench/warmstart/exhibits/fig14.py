@@ -82,6 +82,7 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Fi
             figure.band(place, chosen, series=method, label=NAMES.get(method, method.replace("_", " ")))
     axes[0].set(xlabel="samples", ylabel="validation accuracy (%)")
     axes[1].set(xlabel="samples", ylabel="samples of a round")
+    axes[1].set_ylim(bottom=0)
     figure.legend(axes[0], published=False)
     drawn.suptitle(substitution(settings, "cifar10"))
     return drawn
