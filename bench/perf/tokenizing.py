@@ -19,7 +19,7 @@ from typing import Any
 from bench.data import text, tokenize
 from bench.perf.measure import alternate, rate
 
-BYTES = 5_000_000
+BYTES = 10_000_000
 """Of text, spread over the sources of the downstream corpus."""
 TOKENIZER = "bpe-4096"
 CORPUS = "text-downstream"
