@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tiktoken
 from tokenizers import Tokenizer
 
 from bench.errors import UserError
+
+if TYPE_CHECKING:
+    import tiktoken
 
 WORDS = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 """How byte-level tokenizers since GPT-2 split a text (Radford et al., 2019, section 2.2)."""
@@ -59,24 +61,34 @@ class Encoder:
         return self._fast.encode_to_numpy(text, disallowed_special=())
 
 
-def _table(content: dict[str, Any]) -> tiktoken.Encoding | None:
-    """The same encoding for tiktoken; None where it could differ."""
+def _is_known(content: dict[str, Any]) -> bool:
+    """Whether a tokenizer is of the one kind that `_table` can express, that of GPT-NeoX."""
     model, words, normalizer = content["model"], content["pre_tokenizer"] or {}, content["normalizer"] or {}
     variants = ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
-    if model["type"] != "BPE" or any(model.get(name) for name in (*variants, "ignore_merges")):
-        return None
-    if words.get("type") != "ByteLevel" or words["add_prefix_space"] or not words.get("use_regex", True):
-        return None
-    if normalizer.get("type", "NFC") != "NFC":
-        return None
     plain = [entry for entry in content["added_tokens"] if not entry["special"]]
-    spaces = {entry["content"].encode(): entry["id"] for entry in plain}
-    if any(entry[name] for entry in plain for name in ("single_word", "lstrip", "rstrip")):
+    return (
+        model["type"] == "BPE"
+        and not any(model.get(name) for name in (*variants, "ignore_merges"))
+        and words.get("type") == "ByteLevel"
+        and not words["add_prefix_space"]
+        and words.get("use_regex", True)
+        and normalizer.get("type", "NFC") == "NFC"
+        and not any(entry[name] for entry in plain for name in ("single_word", "lstrip", "rstrip"))
+        and {entry["content"] for entry in plain} == {" " * width for width in range(2, len(plain) + 2)}
+    )
+
+
+def _table(content: dict[str, Any]) -> tiktoken.Encoding | None:
+    """The same encoding for tiktoken; None where it could differ, or where that package is missing."""
+    try:
+        import tiktoken
+    except ModuleNotFoundError:
         return None
-    if {len(run) for run in spaces} != set(range(2, len(spaces) + 2)) or set(b"".join(spaces)) - {ord(" ")}:
+    if not _is_known(content):
         return None
+    model, characters = content["model"], _bytes_of_characters()
+    spaces = {entry["content"].encode(): entry["id"] for entry in content["added_tokens"] if not entry["special"]}
     added = {entry["content"] for entry in content["added_tokens"]}
-    characters = _bytes_of_characters()
     numbers = {
         bytes(characters[one] for one in token): number
         for token, number in model["vocab"].items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,14 @@ def test_other_kinds_of_tokenizers_are_left_to_the_library(
     assert found._fast is None
     for phrase in (*TEXT[:3], "xyz warmstart ﬁ²       x"):
         assert found(phrase).tolist() == exact.encode(phrase, add_special_tokens=False).ids
+
+
+def test_without_tiktoken_the_library_gives_the_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tiktoken", None)
+    path = train(tmp_path / "tokenizer.json", spaces=24, form=normalizers.NFC())
+    found = Encoder(path)
+    assert found._fast is None
+    assert found(TEXT[1]).tolist() == Tokenizer.from_file(str(path)).encode(TEXT[1], add_special_tokens=False).ids
 
 
 def test_a_file_that_is_no_tokenizer(tmp_path: Path) -> None:
