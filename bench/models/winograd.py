@@ -14,7 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,11 @@ FLAGS = {
 LANES = 8
 """Both numbers of channels are multiples of it."""
 
-LEAST = 250_000
+LEAST_PRODUCTS = 250_000
 """Products of one image, as a sum over taps, from which a layer is worth it: smaller networks gained 8 %."""
+
+LEAST_TILES = 128
+"""Tiles of a batch from which a layer is worth it: with 64, transforming the weights takes what the products spare."""
 
 
 def applies(layer: nn.Conv2d) -> bool:
@@ -77,15 +80,21 @@ def pays(images: Tensor, weight: Tensor) -> bool:
     """
     if images.dim() != 4 or images.shape[1] != weight.shape[1] or len(images) == 0:
         return False
-    height, width = images.shape[2:]
-    covered = (height + 3) // 4 * 4 * ((width + 3) // 4 * 4)
+    count, _, height, width = images.shape
+    tiles = _tiles(height, width)
     return (
         images.dtype == weight.dtype == torch.float32
         and images.device.type == weight.device.type == "cpu"
         and not torch.is_autocast_enabled("cpu")
-        and 2 * height * width >= covered
-        and weight.numel() * height * width >= LEAST
+        and 2 * height * width >= 16 * tiles
+        and count * tiles >= LEAST_TILES
+        and weight.numel() * height * width >= LEAST_PRODUCTS
     )
+
+
+def _tiles(height: int, width: int) -> int:
+    """Tiles of 4 x 4 that cover an image."""
+    return (height + 3) // 4 * ((width + 3) // 4)
 
 
 def conv2d(images: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -106,8 +115,13 @@ def conv2d(images: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
 
 
 @torch.no_grad()
-def saved(model: nn.Module, in_shape: tuple[int, int, int]) -> int:
-    """Products of one image's forward pass, of those that sums over taps take, which a model in float32 is spared."""
+def saved(model: nn.Module, shape: tuple[int, int, int, int]) -> int:
+    """Products of one image's forward pass, of those that sums over taps take, which a model in float32 is spared.
+
+    Args:
+        model: what `use` was given.
+        shape: of a batch, [B, C, H, W].
+    """
     found = 0
 
     def count(layer: nn.Conv2d, given: tuple[Tensor], made: Tensor) -> None:
@@ -115,12 +129,11 @@ def saved(model: nn.Module, in_shape: tuple[int, int, int]) -> int:
         images = given[0]
         if layer.__dict__.get("_conv_forward") is conv2d and pays(images, layer.weight):
             height, width = images.shape[2:]
-            tiles = (height + 3) // 4 * ((width + 3) // 4)
-            found += images.shape[1] * made.shape[1] * (9 * height * width - 36 * tiles)
+            found += images.shape[1] * made.shape[1] * (9 * height * width - 36 * _tiles(height, width))
 
     hooks = [layer.register_forward_hook(count) for layer in model.modules() if isinstance(layer, nn.Conv2d)]
     was, device = model.training, next(model.parameters()).device
-    model.eval()(torch.zeros(1, *in_shape, device=device))
+    model.eval()(torch.zeros(shape, device=device))
     model.train(was)
     for hook in hooks:
         hook.remove()
@@ -179,26 +192,26 @@ def _winograd(images: Tensor, weight: Tensor, bias: Tensor | None, turned: bool)
     """The convolution; with `turned` the gradient of its input from that of its output, which `images` then is."""
     result = _empty(images, weight, bias, turned)
     (count, inputs, height, width), outputs = images.shape, result.shape[1]
-    space = _space(inputs, outputs)
     shift = None if bias is None else bias.contiguous()
     steps = list(weight.stride())
     if turned:
         steps[:2] = steps[1], steps[0]
-    _library().winograd_forward(
-        _at(images), _at(weight), _steps(steps), turned, None if shift is None else _at(shift), _at(result), _at(space),
-        count, height, width, inputs, outputs, torch.get_num_threads(),
-    )  # fmt: skip
+    with _space(inputs, outputs) as space:
+        _library().winograd_forward(
+            _at(images), _at(weight), _steps(steps), turned, None if shift is None else _at(shift), _at(result),
+            _at(space), count, height, width, inputs, outputs, torch.get_num_threads(),
+        )  # fmt: skip
     return result
 
 
 def _winograd_weight(images: Tensor, gradient: Tensor, weight: Tensor) -> Tensor:
     result = _empty_weight(images, gradient, weight)
     (count, inputs, height, width), outputs = images.shape, gradient.shape[1]
-    space = _space(inputs, outputs)
-    _library().winograd_weight_gradient(
-        _at(images), _at(gradient), _steps(result.stride()), _at(result), _at(space),
-        count, height, width, inputs, outputs, torch.get_num_threads(),
-    )  # fmt: skip
+    with _space(inputs, outputs) as space:
+        _library().winograd_weight_gradient(
+            _at(images), _at(gradient), _steps(result.stride()), _at(result), _at(space),
+            count, height, width, inputs, outputs, torch.get_num_threads(),
+        )  # fmt: skip
     return result
 
 
@@ -210,9 +223,19 @@ def _steps(steps: Sequence[int]) -> ctypes.Array[ctypes.c_int64]:
     return (ctypes.c_int64 * 4)(*steps)
 
 
-def _space(inputs: int, outputs: int) -> Tensor:
-    """What the kernel works in; its caller holds it until the kernel returns."""
-    return torch.empty(_library().winograd_space(inputs, outputs, torch.get_num_threads()))
+_spare: list[Tensor] = []
+"""Work spaces that no call holds. With wide layers, fresh pages of memory took half of the kernel's time."""
+
+
+@contextlib.contextmanager
+def _space(inputs: int, outputs: int) -> Iterator[Tensor]:
+    """What the kernel works in; kept for the next call."""
+    size = _library().winograd_space(inputs, outputs, torch.get_num_threads())
+    space = _spare.pop() if _spare else torch.empty(0)
+    if len(space) < size:
+        space = torch.empty(size)
+    yield space
+    _spare.append(space)
 
 
 # The compiled kernel -------------------------------------------------------------------------------------------------

@@ -265,7 +265,7 @@ class Table:
     def row(self, variant: str, ours: Ours, timing: Timing, note: str) -> dict[str, Any]:
         macs = sum(layer.macs for layer in ours.spec.layers())
         if ours.spec.precision == "float32":
-            macs -= winograd.saved(ours.model, ours.spec.shape())
+            macs -= winograd.saved(ours.model, (ours.spec.batch_size, *ours.spec.shape()))
         share = 2 * PASSES * macs * timing.ours / self.peaks[ours.spec.precision]
         values = {**timing.row(), "share": share, "note": note}
         return {"path": "certified/step", "variant": variant, "unit": "images/s", **values}

@@ -213,7 +213,7 @@ class Ours:
 
     def saved(self) -> int:
         """Products of an image's forward pass that the step does without."""
-        return winograd.saved(self.model, IN_SHAPE) if self.precision == "float32" else 0
+        return winograd.saved(self.model, (BATCH, *IN_SHAPE)) if self.precision == "float32" else 0
 
     def restart(self) -> None:
         self.model.load_state_dict(self.begin)

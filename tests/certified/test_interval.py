@@ -50,9 +50,8 @@ def test_bounds_and_margins_equal_those_of_auto_lirpa(
 @pytest.mark.skipif(winograd.kernel() is None, reason="no g++, or no AVX2")
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 def test_bounds_on_own_convolutions_equal_those_on_torchs(
-    architecture: Architecture, training: bool, monkeypatch: pytest.MonkeyPatch
+    architecture: Architecture, training: bool, own_convolutions: None
 ) -> None:
-    monkeypatch.setattr(winograd, "LEAST", 0)
     name, norm, shape, classes = architecture
     model = network(name, norm, shape, classes, trained=True).train(training)
     own = copy.deepcopy(model)

@@ -238,9 +238,11 @@ def test_smoke_keeps_the_true_shape(name: str) -> None:
 @pytest.mark.skipif(winograd.kernel() is None, reason="no g++, or no AVX2")
 @pytest.mark.parametrize("bound", ["ibp", "crown_ibp"])
 def test_own_convolutions_train_alike_and_stay_out_where_nothing_is_compiled(
-    bound: Literal["ibp", "crown_ibp"], make_context: MakeContext, monkeypatch: pytest.MonkeyPatch
+    bound: Literal["ibp", "crown_ibp"],
+    make_context: MakeContext,
+    monkeypatch: pytest.MonkeyPatch,
+    own_convolutions: None,
 ) -> None:
-    monkeypatch.setattr(winograd, "LEAST", 0)
     whole, calls = winograd._Convolution.apply, [0]
 
     def counted(*arguments: Any) -> torch.Tensor:

@@ -25,11 +25,11 @@ EIGHTS = st.integers(1, 6).map(lambda number: 8 * number)
 @pytest.fixture(autouse=True)
 def _small_layers_too() -> Iterator[None]:
     """Scoped by hand: hypothesis calls one test many times."""
-    before, least = torch.get_num_threads(), winograd.LEAST
-    winograd.LEAST = 0
+    before, least = torch.get_num_threads(), (winograd.LEAST_PRODUCTS, winograd.LEAST_TILES)
+    winograd.LEAST_PRODUCTS = winograd.LEAST_TILES = 0
     yield
     torch.set_num_threads(before)
-    winograd.LEAST = least
+    winograd.LEAST_PRODUCTS, winograd.LEAST_TILES = least
 
 
 def layer(inputs: int = 16, outputs: int = 16, *, bias: bool = True) -> nn.Conv2d:
@@ -118,9 +118,14 @@ def test_runs_where_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     for wrong in (drawn(2, 8, 8, 8), images.double()):
         with pytest.raises(RuntimeError):
             convolution(wrong)
-    monkeypatch.setattr(winograd, "LEAST", 9 * 16 * 16 * 8 * 8 + 1)
-    convolution(images)
-    assert len(calls) == 1
+    for name, least in (("LEAST_PRODUCTS", 9 * 16 * 16 * 8 * 8), ("LEAST_TILES", 2 * 2 * 2)):
+        monkeypatch.setattr(winograd, name, least + 1)
+        convolution(images)
+        assert len(calls) == 1
+        monkeypatch.setattr(winograd, name, least)
+        convolution(images)
+        assert len(calls) == 2
+        calls.pop()
 
 
 def test_layers_that_it_does_not_know_stay_as_they_are() -> None:
@@ -152,8 +157,8 @@ def test_networks_and_their_copies_compute_the_same() -> None:
 
 def test_saved_products_are_those_of_tiles() -> None:
     convolution = layer(16, 24)
-    assert winograd.saved(convolution, (16, 8, 8)) == 16 * 24 * (9 * 64 - 36 * 4)
-    assert winograd.saved(convolution, (16, 2, 2)) == 0
+    assert winograd.saved(convolution, (2, 16, 8, 8)) == 16 * 24 * (9 * 64 - 36 * 4)
+    assert winograd.saved(convolution, (2, 16, 2, 2)) == 0
 
 
 @pytest.mark.slow

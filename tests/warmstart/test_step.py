@@ -64,9 +64,8 @@ def test_layout_and_fused_optimiser_change_nothing_but_rounding() -> None:
 
 
 @pytest.mark.skipif(winograd.kernel() is None, reason="no g++, or no AVX2")
-def test_own_convolutions_change_nothing_but_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_convolutions_change_nothing_but_rounding(own_convolutions: None) -> None:
     """In losses of three steps: with more, a ReLU whose input lies next to 0 changes a gradient by 2e-3."""
-    monkeypatch.setattr(winograd, "LEAST", 0)
     found = losses(3, kernel=True)
     assert found == pytest.approx(losses(3), rel=1e-3) and found != losses(3)
 
