@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import checkpoint, config, paths, reference
+from bench import checkpoint, config, paths, reference, stats
 from bench import plan as planning
 from bench.errors import UserError
 from bench.exhibit import PAPERS
@@ -33,10 +33,7 @@ HEADLINES = {
         ("warmstart/fig2", ("val_acc", "33333")),
     ),
     "rewarm": (("rewarm/fig1", ("max_val_loss",)),),
-    "certified": (
-        ("certified/table1", ("cifar10", "cnn7", "verified_error")),
-        ("certified/table4", ("verified_error",)),
-    ),
+    "certified": (("certified/table1", ("cifar10", "cnn7", "verified_error")),),
 }
 """Paper -> (exhibit, words that the names of its headline numbers have)."""
 
@@ -94,20 +91,32 @@ def _link(exhibit: str) -> str:
     return f"[{exhibit}]({path})" if (paths.PROJECT / path).exists() else exhibit
 
 
-def _numbers(source: Source) -> list[str]:
-    chosen = headline_numbers(source)
-    if not chosen:
-        return []
-    lines = [
-        f"| exhibit | number | published | here, scale `{source.scale}` | n | verdict |",
-        "|---|---|---:|---:|---:|---|",
-    ]
-    lines += [
-        f"| {_link(entry.exhibit)} | {entry.name} | {entry.published_text()} {entry.unit} | {entry.ours_text()} "
-        f"| {entry.outcome.n} | {entry.verdict} |"
-        for entry in chosen
-    ]
+def _overview(found: Sequence[Source]) -> list[str]:
+    """How many claims of each paper came out how, at every scale."""
+    shown = stats.VERDICTS
+    lines = [f"| paper | scale | machine | claims | {' | '.join(shown)} |", f"|---|---|---|---:|{'---:|' * len(shown)}"]
+    for source in found:
+        claims = verdicts.of_kind(source.entries, "claim")
+        counted = verdicts.counts(claims)
+        note = reference.notes(source.scale)[source.paper][0]
+        machines = ", ".join(
+            machine["processor"] if not machine["gpus"] else machine["gpus"][0] for machine in note["machines"]
+        )
+        cells = " | ".join(str(counted[verdict] or "") for verdict in shown)
+        lines.append(f"| {source.paper} | `{source.scale}` | {machines} | {len(claims)} | {cells} |")
     return lines
+
+
+def _numbers(chosen: Sequence[Source]) -> list[str]:
+    """The best-known numbers, published beside reproduced; nothing where there are none."""
+    lines = [
+        f"| {_link(entry.exhibit)} | {entry.name} | {entry.published_text()} {entry.unit} | {entry.ours_text()} "
+        f"| `{source.scale}` | {entry.outcome.n} | {entry.verdict} |"
+        for source in chosen
+        for entry in headline_numbers(source)
+    ]
+    head = ["| exhibit | number | published | here | scale | n | verdict |", "|---|---|---:|---:|---|---:|---|"]
+    return [*head, *lines] if lines else []
 
 
 def _claims(source: Source) -> list[str]:
@@ -123,26 +132,17 @@ def _claims(source: Source) -> list[str]:
 
 
 def results(found: Sequence[Source]) -> str:
-    """Counts, headline numbers and claims of each paper, from the reference."""
+    """Counts of claims, headline numbers of each paper's best scale, and all claims, folded; from the reference."""
     if not found:
         return "No reference records are committed yet; `make reproduce` makes results of your own.\n"
-    parts = []
-    headed = ""
+    best = {source.paper: source for source in reversed(found)}
+    parts = [*_overview(found), ""]
+    if numbers := _numbers([source for source in found if best[source.paper] is source]):
+        parts += [*numbers, ""]
     for source in found:
-        claims = verdicts.of_kind(source.entries, "claim")
-        counted = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.counts(claims).items() if count)
-        note = reference.notes(source.scale)[source.paper][0]
-        machines = ", ".join(
-            machine["processor"] if not machine["gpus"] else machine["gpus"][0] for machine in note["machines"]
-        )
-        if source.paper != headed:
-            parts += [f"### {source.paper}", ""]
-            headed = source.paper
-        parts += [f"Scale `{source.scale}`, {machines}: {len(claims)} claims, {counted}.", ""]
-        if numbers := _numbers(source):
-            parts += [*numbers, ""]
-        summary = f"<details><summary>Claims of {source.paper} at scale {source.scale}</summary>"
-        parts += [summary, "", *_claims(source), "", "</details>", ""]
+        parts += [f"<details><summary>{source.paper} at scale {source.scale}: all claims</summary>", ""]
+        numbers = [] if best[source.paper] is source else _numbers([source])
+        parts += [*_claims(source), "", *numbers, *[""] * bool(numbers), "</details>", ""]
     return "\n".join(parts)
 
 
