@@ -57,7 +57,9 @@ class WarmstartSettings(ExhibitSettings):
     logistic_cap: int = Field(350, ge=1, description="most epochs of logistic regression [O]")
     normalisation: Literal["2020", "2022"] = Field("2020", description="constants of the authors' first code [C]")
     bn_statistics: Literal["running", "population"] = Field(
-        "running", description="BatchNorm when accuracy is reported: running averages, or means over the samples fitted"
+        "running",
+        description="BatchNorm when accuracy is reported: running averages, or means over the samples fitted; when "
+        "gradients are measured (Figure 5): running averages, or those of the batch",
     )
     precision: Literal["float32", "bf16"] = Field("float32", description="arithmetic of training")
 

@@ -12,28 +12,41 @@ from torch.nn import functional as F
 from bench.training.samples import EVAL_BATCH, Pool, accuracy
 
 
-def _norm_of_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+def _norm_of_gradient(model: nn.Module, logits: Tensor, labels: Tensor) -> Tensor:
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    slopes = torch.autograd.grad(F.cross_entropy(model(images), labels), parameters)
+    slopes = torch.autograd.grad(F.cross_entropy(logits, labels), parameters, retain_graph=True)
     return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(slope) for slope in slopes]))
 
 
 def gradient_norms(
-    model: nn.Module, images: Tensor, labels: Tensor, is_old: Tensor, columns: dict[str, list[Any]]
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    is_old: Tensor,
+    columns: dict[str, list[Any]],
+    *,
+    batch_statistics: bool = False,
 ) -> None:
-    """Appends the L2 norm of the mean-loss gradient over a batch's old and its new samples, in eval mode (Figure 5).
+    """Appends the L2 norm of the mean-loss gradient over a batch's old and its new samples (Figure 5).
 
     Args:
-        model: the network; its mode and gradients are left as they were.
+        model: the network; its mode, buffers and gradients are left as they were.
         images: [B, C, H, W].
         labels: [B].
         is_old: [B], whether a sample was in the first phase.
         columns: "old" and "new" grow by one value each; a batch without such samples repeats nothing and appends -1.
+        batch_statistics: BatchNorm takes the statistics of the whole batch. In eval mode, which the paper's code uses, it
+            takes its running ones: for the first dozens of steps after shrinking they are those of other weights.
     """
     was_training = model.training
-    model.eval()
+    model.train(batch_statistics)
+    spare = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    whole = torch.func.functional_call(model, spare, (images,)) if batch_statistics else None
     for name, chosen in (("old", is_old), ("new", ~is_old)):
-        value = float(_norm_of_gradient(model, images[chosen], labels[chosen])) if bool(chosen.any()) else -1.0
+        value = -1.0
+        if bool(chosen.any()):
+            logits = model(images[chosen]) if whole is None else whole[chosen]
+            value = float(_norm_of_gradient(model, logits, labels[chosen]))
         columns.setdefault(name, []).append(value)
     model.train(was_training)
 

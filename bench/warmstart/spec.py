@@ -176,7 +176,9 @@ class Training(RunSpec):
     normalisation: Literal["2020", "2022"] = Field("2020", description="constants of the authors' first or second code")
     bn_buffers: Literal["keep", "reset"] = Field("keep", description="BatchNorm's running statistics at a new round")
     bn_statistics: Literal["running", "population"] = Field(
-        "running", description="BatchNorm when accuracy is reported: running averages, or means over the samples fitted"
+        "running",
+        description="BatchNorm when accuracy is reported: running averages, or means over the samples fitted; when "
+        "gradients are measured (Figure 5): running averages, or those of the batch",
     )
     penalty: Penalty = Field(default_factory=Penalty, description="regulariser")
     augment: bool = Field(False, description="random crop and flip; the paper has none")

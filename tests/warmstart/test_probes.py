@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -55,21 +57,42 @@ def test_only_batch_statistics_make_a_shrunk_resnet_flat() -> None:
     assert model.norm.running_mean is not None  # the network itself is untouched
 
 
-def test_gradient_norms_are_those_of_each_part_alone() -> None:
+@pytest.mark.parametrize("batch_statistics", [False, True])
+def test_gradient_norms_are_those_of_each_part(batch_statistics: bool) -> None:
+    """Of the part alone in eval mode; within the whole batch where BatchNorm takes the batch's statistics."""
     model = models.build_seeded("thin_resnet18", 0, num_classes=10, in_shape=SHAPE, width=8).train()
     images, labels = pool(20, 0).take(torch.arange(20))
     is_old = torch.arange(20) < 12
     columns: dict[str, list[float]] = {}
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    probes.gradient_norms(model, images, labels, is_old, columns)
-    assert model.training
+    probes.gradient_norms(model, images, labels, is_old, columns, batch_statistics=batch_statistics)
+    assert model.training and all(parameter.grad is None for parameter in model.parameters())
     assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
-    model.eval()
     for name, chosen in (("old", is_old), ("new", ~is_old)):
-        model.zero_grad()
-        F.cross_entropy(model(images[chosen]), labels[chosen]).backward()
-        square = sum(float((parameter.grad**2).sum()) for parameter in model.parameters())
+        other = copy.deepcopy(model).train(batch_statistics)
+        logits = other(images)[chosen] if batch_statistics else other(images[chosen])
+        F.cross_entropy(logits, labels[chosen]).backward()
+        square = sum(float((parameter.grad**2).sum()) for parameter in other.parameters())
         assert columns[name] == [pytest.approx(square**0.5, rel=1e-4)]
+
+
+def test_shrinking_hides_the_gradient_behind_stale_running_statistics() -> None:
+    """Before the first step: with the batch's statistics the norm stays, with stale ones it vanishes."""
+    model = models.build_seeded("thin_resnet18", 0, num_classes=10, in_shape=SHAPE, width=8).train()
+    fit = pool(40, 0)
+    with torch.no_grad():
+        for _ in range(60):
+            model(fit.images)
+    shrunk = probes.scaled(model, 0.3)
+
+    def norm(network: torch.nn.Module, batch_statistics: bool) -> float:
+        columns: dict[str, list[float]] = {}
+        chosen = torch.ones(40, dtype=torch.bool)
+        probes.gradient_norms(network, fit.images, fit.labels, chosen, columns, batch_statistics=batch_statistics)
+        return columns["old"][0]
+
+    assert norm(shrunk, False) < 0.1 * norm(model, False)
+    assert norm(shrunk, True) > 10 * norm(shrunk, False)
 
 
 def test_a_log_line_is_a_mean_over_batches_that_have_such_samples() -> None:
