@@ -77,7 +77,7 @@ def test_gradient_norms_are_those_of_each_part(batch_statistics: bool) -> None:
 
 
 def test_shrinking_hides_the_gradient_behind_stale_running_statistics() -> None:
-    """Before the first step: with the batch's statistics the norm stays, with stale ones it vanishes."""
+    """Before the first step: with stale ones it is less than a tenth of what it is with those of the batch."""
     model = models.build_seeded("thin_resnet18", 0, num_classes=10, in_shape=SHAPE, width=8).train()
     fit = pool(40, 0)
     with torch.no_grad():
