@@ -208,6 +208,21 @@ def settings_of(suite: Suite, exhibit: Exhibit) -> ExhibitSettings:
         raise UserError(lines_of(error, f"scale {suite.scale}, {exhibit.name}", {"": list(fields)}, shared)) from error
 
 
+def members_of(suite: Suite, exhibit: Exhibit, settings: ExhibitSettings) -> list[Member]:
+    """The exhibit's runs at this scale.
+
+    Raises:
+        UserError: values that no run can have, where the settings alone did not tell.
+    """
+    where = f"scale {suite.scale}, {exhibit.name}"
+    try:
+        return list(exhibit.members(settings))
+    except ValidationError as error:
+        raise UserError(lines_of(error, where)) from error
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
 def check(suite: Suite) -> None:
     """Validates every section of a scale file before anything runs.
 

@@ -184,7 +184,7 @@ def _made(suite: Suite, names: Sequence[str], source: str, layout: Layout) -> Pl
     for chosen in exhibit.select(suite, names):
         settings = exhibit.settings_of(suite, chosen)
         plan.settings[chosen.name] = settings
-        plan.members[chosen.name] = list(chosen.members(settings))
+        plan.members[chosen.name] = exhibit.members_of(suite, chosen, settings)
         for member in plan.members[chosen.name]:
             for spec in reversed(list(member.spec.chain())):
                 _add(plan, spec, chosen)

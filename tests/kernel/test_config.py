@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -114,3 +115,32 @@ def test_an_unknown_data_set_or_model_is_one_line_that_names_what_is_allowed(
         exhibit.check(config.load(write(tmp_path, f"scale: x\n{text}\n")))
     (line,) = str(caught.value).splitlines()
     assert expected in line and ("cifar10" in line or "thin_resnet18" in line)
+
+
+def wrong(value: Any) -> list[Any]:
+    """Values of the same form that make no sense; none where there is nothing to spoil."""
+    if isinstance(value, bool | str) or value is None:
+        return ["nonsense"]
+    if isinstance(value, int | float):
+        return [-1, 1e12]
+    if isinstance(value, dict):
+        return [dict.fromkeys(value, -1)] if value else []
+    return [[-1], [0]] if isinstance(value, tuple) else []
+
+
+def test_a_wrong_value_of_any_setting_is_a_line_of_text() -> None:
+    """Also where only the runs that it makes are impossible, and not the setting by itself."""
+    suite = config.load("ci")
+    refused = 0
+    for name, one in exhibit.registry().items():
+        settings = exhibit.settings_of(suite, one)
+        for key in type(settings).model_fields:
+            for value in wrong(getattr(settings, key)):
+                own = {**suite.exhibits.get(name, {}), key: value}
+                spoiled = suite.model_copy(update={"exhibits": {**suite.exhibits, name: own}})
+                try:
+                    exhibit.members_of(spoiled, one, exhibit.settings_of(spoiled, one))
+                except UserError as error:
+                    refused += 1
+                    assert str(error).startswith("scale ci, ")
+    assert refused > 500
