@@ -20,7 +20,7 @@ FRESH = 1000
 
 
 SHORT = {
-    "warmstart": "9 of 21 decided: gaps of a few points vary between seeds as much as they are large",
+    "warmstart": "12 of 24 decided: gaps of a few points vary between seeds as much as they are large",
     "certified": "15 of 29 decided: most others have several parts, of which one or two are left open",
 }
 """Papers of whose claims with three seeds fewer than two thirds are decided."""
