@@ -6,7 +6,7 @@ import csv
 import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,7 +107,7 @@ def _overview(found: Sequence[Source]) -> list[str]:
     return lines
 
 
-def _numbers(chosen: Sequence[Source]) -> list[str]:
+def _numbers(chosen: Iterable[Source]) -> list[str]:
     """The best-known numbers, published beside reproduced; nothing where there are none."""
     lines = [
         f"| {_link(entry.exhibit)} | {entry.name} | {entry.published_text()} {entry.unit} | {entry.ours_text()} "
@@ -116,7 +116,7 @@ def _numbers(chosen: Sequence[Source]) -> list[str]:
         for entry in headline_numbers(source)
     ]
     head = ["| exhibit | number | published | here | scale | n | verdict |", "|---|---|---:|---:|---|---:|---|"]
-    return [*head, *lines] if lines else []
+    return [*head, *lines, ""] if lines else []
 
 
 def _claims(source: Source) -> list[str]:
@@ -135,14 +135,14 @@ def results(found: Sequence[Source]) -> str:
     """Counts of claims, headline numbers of each paper's best scale, and all claims, folded; from the reference."""
     if not found:
         return "No reference records are committed yet; `make reproduce` makes results of your own.\n"
-    best = {source.paper: source for source in reversed(found)}
-    parts = [*_overview(found), ""]
-    if numbers := _numbers([source for source in found if best[source.paper] is source]):
-        parts += [*numbers, ""]
+    best: dict[str, Source] = {}
     for source in found:
-        parts += [f"<details><summary>{source.paper} at scale {source.scale}: all claims</summary>", ""]
+        best.setdefault(source.paper, source)
+    parts = [*_overview(found), "", *_numbers(best.values())]
+    for source in found:
         numbers = [] if best[source.paper] is source else _numbers([source])
-        parts += [*_claims(source), "", *numbers, *[""] * bool(numbers), "</details>", ""]
+        summary = f"<details><summary>{source.paper} at scale {source.scale}: all claims</summary>"
+        parts += [summary, "", *_claims(source), "", *numbers, "</details>", ""]
     return "\n".join(parts)
 
 

@@ -14,6 +14,7 @@ from bench.warmstart.spec import (
     FRESH,
     KEPT,
     SHAPES,
+    BNStatistics,
     Dataset,
     Network,
     Optimizer,
@@ -56,11 +57,7 @@ class WarmstartSettings(ExhibitSettings):
     mlp_cap: int = Field(2000, ge=1, description="most epochs of an MLP round [O]")
     logistic_cap: int = Field(350, ge=1, description="most epochs of logistic regression [O]")
     normalisation: Literal["2020", "2022"] = Field("2020", description="constants of the authors' first code [C]")
-    bn_statistics: Literal["running", "population"] = Field(
-        "running",
-        description="BatchNorm when accuracy is reported: running averages, or means over the samples fitted; when "
-        "gradients are measured (Figure 5): running averages, or those of the batch",
-    )
+    bn_statistics: BNStatistics = "running"
     precision: Literal["float32", "bf16"] = Field("float32", description="arithmetic of training")
 
     def dataset(self, role: Role) -> Dataset:

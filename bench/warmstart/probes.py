@@ -12,9 +12,10 @@ from torch.nn import functional as F
 from bench.training.samples import EVAL_BATCH, Pool, accuracy
 
 
-def _norm_of_gradient(model: nn.Module, logits: Tensor, labels: Tensor) -> Tensor:
+def _norm_of_gradient(model: nn.Module, logits: Tensor, labels: Tensor, *, again: bool) -> Tensor:
+    """Of the mean loss; with `again` the logits' graph is kept for another call."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    slopes = torch.autograd.grad(F.cross_entropy(logits, labels), parameters, retain_graph=True)
+    slopes = torch.autograd.grad(F.cross_entropy(logits, labels), parameters, retain_graph=again)
     return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(slope) for slope in slopes]))
 
 
@@ -40,13 +41,15 @@ def gradient_norms(
     """
     was_training = model.training
     model.train(batch_statistics)
-    spare = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    whole = torch.func.functional_call(model, spare, (images,)) if batch_statistics else None
+    whole = None
+    if batch_statistics:
+        spare = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        whole = torch.func.functional_call(model, spare, (images,))
     for name, chosen in (("old", is_old), ("new", ~is_old)):
         value = -1.0
         if bool(chosen.any()):
             logits = model(images[chosen]) if whole is None else whole[chosen]
-            value = float(_norm_of_gradient(model, logits, labels[chosen]))
+            value = float(_norm_of_gradient(model, logits, labels[chosen], again=whole is not None))
         columns.setdefault(name, []).append(value)
     model.train(was_training)
 

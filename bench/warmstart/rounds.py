@@ -262,8 +262,8 @@ class Trainer:
             index = order[begin : begin + size]
             images, labels = self.split.fit.take(index)
             if spec.probe.kind == "gradients":
-                is_old, lag = index < spec.probe.old_samples, spec.bn_statistics == "population"
-                probes.gradient_norms(self.model, images, labels, is_old, done.probe, batch_statistics=lag)
+                is_old, of_batch = index < spec.probe.old_samples, spec.bn_statistics == "population"
+                probes.gradient_norms(self.model, images, labels, is_old, done.probe, batch_statistics=of_batch)
             loss, right = yield Batch(crop(images), labels)
             hits.append(right)
             worst = worst + loss

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -27,6 +27,13 @@ TINY_MACS = 3e6
 
 Dataset = Literal["cifar10", "cifar100", "svhn", "synthetic", "synthetic_b", "synthetic_100"]
 Model = Literal["thin_resnet18", "resnet18", "mlp", "logistic"]
+BNStatistics = Annotated[
+    Literal["running", "population"],
+    Field(
+        description="BatchNorm when accuracy is reported: running averages, or means over the samples fitted; when "
+        "gradients are measured (Figure 5): running averages, or those of the batch"
+    ),
+]
 
 
 class Network(Frozen):
@@ -175,11 +182,7 @@ class Training(RunSpec):
     report_samples: int | None = Field(None, ge=1, description="report on so many samples at most")
     normalisation: Literal["2020", "2022"] = Field("2020", description="constants of the authors' first or second code")
     bn_buffers: Literal["keep", "reset"] = Field("keep", description="BatchNorm's running statistics at a new round")
-    bn_statistics: Literal["running", "population"] = Field(
-        "running",
-        description="BatchNorm when accuracy is reported: running averages, or means over the samples fitted; when "
-        "gradients are measured (Figure 5): running averages, or those of the batch",
-    )
+    bn_statistics: BNStatistics = "running"
     penalty: Penalty = Field(default_factory=Penalty, description="regulariser")
     augment: bool = Field(False, description="random crop and flip; the paper has none")
     evaluate: Literal["rounds", "epochs"] = Field("rounds", description="report accuracy at each round or each epoch")

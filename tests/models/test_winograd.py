@@ -23,13 +23,10 @@ EIGHTS = st.integers(1, 6).map(lambda number: 8 * number)
 
 
 @pytest.fixture(autouse=True)
-def _small_layers_too() -> Iterator[None]:
-    """Scoped by hand: hypothesis calls one test many times."""
-    before, least = torch.get_num_threads(), (winograd.LEAST_PRODUCTS, winograd.LEAST_TILES)
-    winograd.LEAST_PRODUCTS = winograd.LEAST_TILES = 0
+def _small_layers_too(own_convolutions: None) -> Iterator[None]:
+    before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
-    winograd.LEAST_PRODUCTS, winograd.LEAST_TILES = least
 
 
 def layer(inputs: int = 16, outputs: int = 16, *, bias: bool = True) -> nn.Conv2d:
