@@ -15,6 +15,9 @@ Values = Mapping[int, float] | Sequence[float]
 
 LEVEL = 0.95
 
+SMALLEST = 1e-6
+"""Half an interval that is still written without an exponent."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -84,8 +87,23 @@ def _paired(first: Values, second: Values) -> tuple[dict[int, float], list[int]]
     return {seed: a[seed] - b[seed] for seed in shared}, sorted(set(a) ^ set(b))
 
 
-def _shown(mean: float, low: float | None, high: float | None) -> str:
-    return f"{mean:.4g}" if low is None or high is None else f"{mean:.4g} [{low:.4g}, {high:.4g}]"
+def shown(mean: float, low: float | None, high: float | None) -> str:
+    """A mean with its interval for people, to two digits of half the interval; to four of its own where it has none."""
+    if low is None or high is None or low == high:
+        return _plain(mean) if low is None or high is None else f"{_plain(mean)} [{_plain(low)}, {_plain(high)}]"
+    half = (high - low) / 2
+    if not SMALLEST < half < math.inf:
+        return f"{mean:.4g} [{low:.4g}, {high:.4g}]"
+    places = 1 - math.floor(math.log10(half))
+    # Adding zero takes the sign off a zero.
+    texts = [f"{round(number, places) + 0.0:.{max(places, 0)}f}" for number in (mean, low, high)]
+    return f"{texts[0]} [{texts[1]}, {texts[2]}]"
+
+
+def _plain(number: float) -> str:
+    """Four digits, without an exponent where that is short."""
+    rounded = float(f"{number:.4g}")
+    return f"{rounded:.0f}" if 1e4 <= abs(rounded) < 1e15 else f"{rounded:g}"
 
 
 def _decide(
@@ -100,7 +118,7 @@ def _decide(
     if not numbers:
         return Outcome("not run", test=test, detail="no values")
     mean, low, high = interval(numbers)
-    detail = _shown(mean, low, high)
+    detail = shown(mean, low, high)
     if low is None or high is None:
         return Outcome("undecided", mean, None, None, len(numbers), test, f"{detail}; one seed has no interval")
     if missing:
@@ -210,17 +228,15 @@ def report(values: Values, detail: str = "") -> Outcome:
     if not numbers:
         return not_run(detail or "no values")
     mean, low, high = interval(numbers)
-    shown = _shown(mean, low, high)
-    return Outcome(
-        "undecided", mean, low, high, len(numbers), "reported only", f"{shown}{'; ' if detail else ''}{detail}"
-    )
+    detail = "; ".join(part for part in (shown(mean, low, high), detail) if part)
+    return Outcome("undecided", mean, low, high, len(numbers), "reported only", detail)
 
 
 def describe(values: Values, *, verdict: Verdict, detail: str) -> Outcome:
     """Mean and interval under a verdict that was decided otherwise."""
     numbers = by_seed(values)
     mean, low, high = interval(numbers)
-    return Outcome(verdict, mean, low, high, len(numbers), "", f"{_shown(mean, low, high)}; {detail}")
+    return Outcome(verdict, mean, low, high, len(numbers), "", f"{shown(mean, low, high)}; {detail}")
 
 
 def not_run(detail: str) -> Outcome:

@@ -91,8 +91,7 @@ class Entry:
         outcome = self.outcome
         if outcome.estimate is None:
             return ""
-        ends = "" if outcome.low is None or outcome.high is None else f" [{outcome.low:.4g}, {outcome.high:.4g}]"
-        return f"{outcome.estimate:.4g}{ends}"
+        return stats.shown(outcome.estimate, outcome.low, outcome.high)
 
     def beyond_text(self) -> str:
         return f"not to be expected at scale {self.scale}: {self.beyond}" if self.beyond else ""

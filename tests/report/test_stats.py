@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 from hypothesis import given
@@ -117,3 +118,29 @@ def test_decisions_err_as_rarely_as_stated() -> None:
     draws = np.random.default_rng(0).normal(size=(4000, 3))
     wrong = sum(stats.above(list(row), 0.0).verdict == "reproduced" for row in draws) / len(draws)
     assert wrong == pytest.approx(0.025, abs=3 * math.sqrt(0.025 * 0.975 / len(draws)))
+
+
+@pytest.mark.parametrize(
+    ("mean", "low", "high", "text"),
+    [
+        (7.333, 1.365, 13.31, "7.3 [1.4, 13.3]"),
+        (1.2e-15, -4.836, 4.836, "0.0 [-4.8, 4.8]"),
+        (-0.0004, -0.2, 0.2, "0.00 [-0.20, 0.20]"),
+        (125_833.0, 56_020.0, 199_180.0, "126000 [56000, 199000]"),
+        (1e-15, -1e-15, 3e-15, "1e-15 [-1e-15, 3e-15]"),
+        (0.0, 0.0, 0.0, "0 [0, 0]"),
+        (125_833.0, None, None, "125800"),
+        (21.4, None, None, "21.4"),
+        (float("nan"), None, None, "nan"),
+    ],
+)
+def test_intervals_are_written_for_people(mean: float, low: float | None, high: float | None, text: str) -> None:
+    assert stats.shown(mean, low, high) == text
+
+
+@given(values)
+def test_a_written_interval_is_near_the_computed_one(found: list[float]) -> None:
+    mean, low, high = stats.interval(found)
+    assert low is not None and high is not None
+    written = [float(number) for number in re.findall(r"-?[\d.]+", stats.shown(mean, low, high))]
+    assert written == pytest.approx([mean, low, high], abs=0.051 * (high - low) / 2)
