@@ -77,8 +77,8 @@ def load() -> Any:
         release = _release()
     except metadata.PackageNotFoundError:
         raise UserError("auto-LiRPA is not installed; make env installs it, see `python -m bench doctor`") from None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    # Recorded, not ignored: at its import the package sets filters of its own.
+    with warnings.catch_warnings(record=True):
         if release < PATCHED_BELOW:
             _before_import()
         package = importlib.import_module("auto_LiRPA")

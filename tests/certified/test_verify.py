@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench import checkpoint, models, record
+from bench import checkpoint, models, paths, record
 from bench.__main__ import main
 from bench.certified import attack, command, interval, lirpa, train, verify
 from bench.certified.spec import Certified, Network, Verification
@@ -223,6 +225,12 @@ def test_command_reads_plain_state_dicts_and_refuses_others(
     with pytest.raises(SystemExit):
         main(["verify", str(path), *known, "--eps=-0.1"])
     assert "negative" in capsys.readouterr().err
+
+
+def test_loading_the_package_warns_of_nothing() -> None:
+    load = "from bench.certified import lirpa; lirpa.load()"
+    done = subprocess.run([sys.executable, "-c", load], cwd=paths.PROJECT, capture_output=True, text=True, check=True)
+    assert "Warning" not in done.stderr
 
 
 def test_radii_are_numbers_or_fractions() -> None:
