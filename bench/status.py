@@ -84,7 +84,9 @@ def at(seen: dict[str, Any]) -> str:
     unit = seen["unit"]
     parts = [f"{float(seen['done']):,.0f} of {float(seen['total']):,.0f} {unit}"]
     if "rate" in seen:
-        parts += [f"{float(seen['rate']):,.3g} {unit}/s", f"{duration(float(seen['seconds_left']))} left"]
+        rate = float(seen["rate"])
+        speed = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+        parts += [f"{speed} {unit}/s", f"{duration(float(seen['seconds_left']))} left"]
     return ", ".join([*parts, *(f"{name} {value:.4g}" for name, value in seen.get("values", {}).items())])
 
 

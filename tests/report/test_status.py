@@ -116,6 +116,14 @@ def test_durations_read_easily(seconds: float, text: str) -> None:
     assert status.duration(seconds) == text
 
 
+@pytest.mark.parametrize(
+    ("rate", "text"), [(0.98765, "0.988"), (74.26, "74.3"), (1_106.4, "1,106"), (98_765.4, "98,765")]
+)
+def test_rates_read_easily(rate: float, text: str) -> None:
+    seen = {"done": 1, "total": 2, "unit": "samples", "rate": rate, "seconds_left": 9.0}
+    assert status.at(seen) == f"1 of 2 samples, {text} samples/s, 9 s left"
+
+
 def test_a_run_says_how_fast_it_is(plan: Plan, capfd: pytest.CaptureFixture[str]) -> None:
     import torch
 
