@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from bench import plan as planning
 from bench.errors import UserError
 from bench.plan import Plan, Planned
+from bench.training.context import duration, progress_text
 
 RECENT = 10
 """Waiting runs that are listed."""
@@ -72,29 +73,12 @@ def standing(plan: Plan) -> Standing:
     return Standing(len(plan.runs) - len(todo), list(running.values()), list(failed.values()), waiting)
 
 
-def duration(seconds: float) -> str:
-    """``45 s``, ``12 min``, ``3.5 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
-
-
-def at(seen: dict[str, Any]) -> str:
-    """``120 of 350 epochs, 3.1 epochs/s, 74 s left, train 98.2``."""
-    unit = seen["unit"]
-    parts = [f"{float(seen['done']):,.0f} of {float(seen['total']):,.0f} {unit}"]
-    if "rate" in seen:
-        rate = float(seen["rate"])
-        speed = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
-        parts += [f"{speed} {unit}/s", f"{duration(float(seen['seconds_left']))} left"]
-    return ", ".join([*parts, *(f"{name} {value:.4g}" for name, value in seen.get("values", {}).items())])
-
-
 def _running_line(plan: Plan, run: Planned) -> str:
     seen = _progress(plan, run)
     if seen is None:
         return f"  running  {run.spec.label()}: started"
-    return f"  running  {run.spec.label()}: {at(seen)} ({duration(max(0.0, time.time() - float(seen['time'])))} ago)"
+    ago = duration(max(0.0, time.time() - float(seen["time"])))
+    return f"  running  {run.spec.label()}: {progress_text(seen)} ({ago} ago)"
 
 
 def log_of(plan: Plan, key: str) -> Path | None:
@@ -185,7 +169,8 @@ class Watch:
             parts.append(f"about {duration(elapsed * (1 - share) / (share - self._done_before))} left")
         running = sorted((run for run in runs if _is_running(self._plan, run)), key=lambda run: seen[run.key] is None)
         now = [
-            f"{run.spec.label()}{'' if (said := seen[run.key]) is None else f': {at(said)}'}" for run in running[:NAMED]
+            f"{run.spec.label()}{'' if (said := seen[run.key]) is None else f': {progress_text(said)}'}"
+            for run in running[:NAMED]
         ]
         if len(running) > NAMED:
             now.append(f"and {len(running) - NAMED} more")

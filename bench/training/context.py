@@ -19,6 +19,24 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 
+def duration(seconds: float) -> str:
+    """``45 s``, ``12 min``, ``3.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
+
+
+def progress_text(said: Mapping[str, Any]) -> str:
+    """``120 of 350 epochs, 3.1 epochs/s, 74 s left, train 98.2``, from what `Context.progress` leaves."""
+    unit = said["unit"]
+    parts = [f"{float(said['done']):,.0f} of {float(said['total']):,.0f} {unit}"]
+    if "rate" in said:
+        rate = float(said["rate"])
+        parts.append(f"{f'{rate:,.0f}' if rate >= 100 else f'{rate:.3g}'} {unit}/s")
+        parts.append(f"{duration(float(said['seconds_left']))} left")
+    return ", ".join([*parts, *(f"{name} {value:.4g}" for name, value in said.get("values", {}).items())])
+
+
 @dataclass
 class Context:
     """The surroundings of one run.
@@ -132,13 +150,11 @@ class Context:
         self._told_at = now
         rate = self._rate(now, done)
         left = {} if rate is None else {"rate": rate, "seconds_left": max(0.0, total - done) / rate}
+        said = {"done": done, "total": total, "unit": unit, **left, "values": values}
         if self._bar.disable:
-            shown = [f"{self.label}: {done:,.0f} of {total:,.0f} {unit}"]
-            shown += [] if rate is None else [f"{rate:,.4g} {unit}/s", f"{left['seconds_left']:,.0f} s left"]
-            shown += [f"{name} {value:.4g}" for name, value in values.items()]
-            print(", ".join(shown), file=sys.stderr, flush=True)
-        content = {"label": self.label, "done": done, "total": total, "unit": unit, "time": time.time(), **left}
-        checkpoint.write_text(self.scratch / "progress.json", json.dumps({**content, "values": values}))
+            print(f"{self.label}: {progress_text(said)}", file=sys.stderr, flush=True)
+        content = {"label": self.label, "time": time.time(), **said}
+        checkpoint.write_text(self.scratch / "progress.json", json.dumps(content))
 
     def _rate(self, now: float, done: float) -> float | None:
         """Units a second since this attempt began; ``None`` before anything was done."""

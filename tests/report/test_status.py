@@ -14,7 +14,7 @@ from bench import plan as planning
 from bench import record, status
 from bench.plan import Plan
 from bench.run import Outcome
-from bench.training.context import Context
+from bench.training.context import Context, duration, progress_text
 
 Made = Callable[..., Plan]
 
@@ -113,7 +113,7 @@ def test_lines_come_while_the_workflow_runs(plan: Plan, running: str, capfd: pyt
     ("seconds", "text"), [(4.4, "4 s"), (120, "2 min"), (9000, "2.5 h"), (36_000_000, "10,000.0 h")]
 )
 def test_durations_read_easily(seconds: float, text: str) -> None:
-    assert status.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_durations_read_easily(seconds: float, text: str) -> None:
 )
 def test_rates_read_easily(rate: float, text: str) -> None:
     seen = {"done": 1, "total": 2, "unit": "samples", "rate": rate, "seconds_left": 9.0}
-    assert status.at(seen) == f"1 of 2 samples, {text} samples/s, 9 s left"
+    assert progress_text(seen) == f"1 of 2 samples, {text} samples/s, 9 s left"
 
 
 def test_a_run_says_how_fast_it_is(plan: Plan, capfd: pytest.CaptureFixture[str]) -> None:
