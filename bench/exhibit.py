@@ -256,11 +256,6 @@ def check(suite: Suite) -> None:
         raise UserError("\n".join(list(dict.fromkeys(lines))[:10]))
 
 
-def seeded(labels: Mapping[str, Any], specs: Iterable[RunSpec]) -> list[Member]:
-    """One member for each seed's specification, under the same labels."""
-    return [Member(labels, spec) for spec in specs]
-
-
 def row(member: Member, metric: str, value: float, **labels: Any) -> Row:
     """One number of a member; `labels` add to or override the member's."""
     return {**member.labels, **labels, "seed": member.spec.seed, "metric": metric, "value": value}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -139,8 +138,3 @@ def keys_in(folder: Path) -> set[str]:
 def failures_in(folder: Path) -> set[str]:
     """Keys of the runs that failed."""
     return {path.stem for path in folder.glob("*.failed")} if folder.is_dir() else set()
-
-
-def read_all(folder: Path, keys: Iterable[str]) -> dict[str, Record]:
-    """Records of those `keys` that are there."""
-    return {key: read(folder / f"{key}.json") for key in keys if (folder / f"{key}.json").exists()}

@@ -24,7 +24,6 @@ from bench.data.sources import Hub
 from bench.errors import UserError
 
 NEOX_MD5 = "55634e54c40440d3639fc80ef8e7bdd9"
-NEOX_ENTRIES = 50_277
 END_OF_DOCUMENT = "<|endoftext|>"
 
 

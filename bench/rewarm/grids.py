@@ -63,10 +63,6 @@ class RewarmSettings(ExhibitSettings):
     )
     evaluation: Evaluation = Field(default_factory=Evaluation, description="when validation losses are taken [A]")
 
-    def paper_rate(self, multiple: float) -> float:
-        """The paper's own learning rate that a multiple stands for."""
-        return multiple * 3e-4
-
     def upstream(self, seed: int) -> PretrainSpec:
         """Pre-training as Pythia's: 1 % warm-up, keeping the states that later runs start from."""
         early = tuple(PUBLIC_STEPS[name] / PYTHIA_STEPS for name in ("10000", "27000"))

@@ -144,8 +144,6 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> pd
     return pd.DataFrame(rows).fillna("")
 
 
-OVERHEAD = "networks so small spend their time in the overhead of each operation, not in the arithmetic that differs"
-
 EXHIBIT = Exhibit(
     name="certified/table3",
     title="Table 3: training cost by phase",
