@@ -259,3 +259,17 @@ def check(suite: Suite) -> None:
 def row(member: Member, metric: str, value: float, **labels: Any) -> Row:
     """One number of a member; `labels` add to or override the member's."""
     return {**member.labels, **labels, "seed": member.spec.seed, "metric": metric, "value": value}
+
+
+def by_seed(frame: Any, metric: str, **labels: Any) -> dict[int, float]:
+    """Seed -> value of one number of an exhibit's long frame, the rows that `row` made.
+
+    Raises:
+        KeyError: there is no such row, naming what was asked for.
+    """
+    chosen = frame[frame["metric"] == metric]
+    for name, value in labels.items():
+        chosen = chosen[chosen[name] == value]
+    if chosen.empty:
+        raise KeyError(f"{metric} {labels}")
+    return dict(zip(chosen["seed"].tolist(), chosen["value"].tolist(), strict=False))

@@ -28,7 +28,7 @@ from bench.certified.spec import (
     Verification,
 )
 from bench.certified.turns import Turns, seconds_metric
-from bench.exhibit import ExhibitSettings, Member, Row, row
+from bench.exhibit import ExhibitSettings, Member, Row, by_seed, row
 from bench.record import Record
 
 Role = Literal["mnist", "cifar10", "tiny_imagenet"]
@@ -303,20 +303,6 @@ def at_protocol(member: Member) -> bool:
         and (spec.network.width, spec.network.units) == (None, 512)
         and spec.population is spec.report_samples is None
     )
-
-
-def by_seed(frame: Any, metric: str, **labels: Any) -> dict[int, float]:
-    """Seed -> value of one number of a long frame.
-
-    Raises:
-        KeyError: there is no such row, naming what was asked for.
-    """
-    chosen = frame[frame["metric"] == metric]
-    for name, value in labels.items():
-        chosen = chosen[chosen[name] == value]
-    if chosen.empty:
-        raise KeyError(f"{metric} {labels}")
-    return dict(zip(chosen["seed"].tolist(), chosen["value"].tolist(), strict=False))
 
 
 def cells_of(frame: Any, *columns: str, metric: str = "verified_error", **labels: Any) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from bench.exhibit import ExhibitSettings, Member, Row, row
+from bench.exhibit import ExhibitSettings, Member, Row, by_seed, row
 from bench.record import Record
 from bench.rewarm.spec import Checkpoint, Data, Evaluation, Generated, PretrainSpec, Schedule, Side, Text
 
@@ -336,20 +336,6 @@ def scalar_rows(
     for corpus in corpora:
         for metric, scalar in scalars.items():
             yield row(member, metric, scalar(curves, corpus), dataset=corpus)
-
-
-def by_seed(frame: Any, metric: str, **labels: Any) -> dict[int, float]:
-    """Seed -> value of one number of a long frame.
-
-    Raises:
-        KeyError: there is no such row, naming what was asked for.
-    """
-    chosen = frame[frame["metric"] == metric]
-    for name, value in labels.items():
-        chosen = chosen[chosen[name] == value]
-    if chosen.empty:
-        raise KeyError(f"{metric} {labels}")
-    return dict(zip(chosen["seed"].tolist(), chosen["value"].tolist(), strict=False))
 
 
 def losses_by_seed(frame: Any, method: str, corpus: str) -> dict[int, tuple[list[float], list[float]]]:

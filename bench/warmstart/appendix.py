@@ -7,19 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from bench.exhibit import Member, Row, row
+from bench.exhibit import Member, Row, by_seed, row
 from bench.record import Record
-from bench.warmstart.grids import (
-    RI,
-    WS,
-    Role,
-    WarmstartSettings,
-    accuracy_row,
-    by_seed,
-    first_phase,
-    random_init,
-    second_phase,
-)
+from bench.warmstart.grids import RI, WS, Role, WarmstartSettings, accuracy_row, first_phase, random_init, second_phase
 from bench.warmstart.spec import FRESH, Network, Optimizer, Round, Training
 
 Shrink = Annotated[float, Field(ge=0, le=1)]

@@ -333,20 +333,6 @@ def round_cost(frame: Any) -> tuple[str, str]:
     return "samples_round", "samples visited in a round"
 
 
-def by_seed(frame: Any, metric: str, **labels: Any) -> dict[int, float]:
-    """Seed -> value of one number of a long frame.
-
-    Raises:
-        KeyError: there is no such row, naming what was asked for.
-    """
-    chosen = frame[frame["metric"] == metric]
-    for name, value in labels.items():
-        chosen = chosen[chosen[name] == value]
-    if chosen.empty:
-        raise KeyError(f"{metric} {labels}")
-    return dict(zip(chosen["seed"].tolist(), chosen["value"].tolist(), strict=False))
-
-
 def last_round(frame: Any) -> float:
     """The largest number of samples of an online run."""
     return float(frame[frame["x_name"] == "n_samples"]["x"].max())

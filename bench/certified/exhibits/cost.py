@@ -27,7 +27,6 @@ from bench.certified.grids import (
     CertifiedSettings,
     Course,
     Model,
-    by_seed,
     cells_of,
     in_turns,
     ratio,
@@ -35,7 +34,7 @@ from bench.certified.grids import (
     timing_rows,
 )
 from bench.certified.spec import PHASES
-from bench.exhibit import Claim, Exhibit, Member, Row
+from bench.exhibit import Claim, Exhibit, Member, Row, by_seed
 from bench.record import Record
 
 if TYPE_CHECKING:

@@ -27,8 +27,8 @@ from bench.certified.course_grid import (
     settle_looks,
     share_rows,
 )
-from bench.certified.grids import BLOCKS, NAMES, by_seed, substitution
-from bench.exhibit import Claim, Exhibit, Member, Row
+from bench.certified.grids import BLOCKS, NAMES, substitution
+from bench.exhibit import Claim, Exhibit, Member, Row, by_seed
 from bench.record import Record
 
 if TYPE_CHECKING:

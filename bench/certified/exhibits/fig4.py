@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench import stats
 from bench.certified.course_grid import END, SERIES, course_members, draw_term, term_rows
-from bench.certified.grids import NAMES, CertifiedSettings, by_seed
-from bench.exhibit import Claim, Exhibit, Member, Row
+from bench.certified.grids import NAMES, CertifiedSettings
+from bench.exhibit import Claim, Exhibit, Member, Row, by_seed
 from bench.record import Record
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from bench import stats
-from bench.certified.grids import OURS, CertifiedSettings, Course, by_seed, labels_of, substitution
+from bench.certified.grids import OURS, CertifiedSettings, Course, labels_of, substitution
 from bench.certified.spec import Certified
-from bench.exhibit import Claim, Exhibit, Member, Row, row
+from bench.exhibit import Claim, Exhibit, Member, Row, by_seed, row
 from bench.record import Record
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from bench import stats
 from bench.certified.course_grid import STATES, course_members
-from bench.certified.grids import NAMES, CertifiedSettings, by_seed, cells_of, substitution
+from bench.certified.grids import NAMES, CertifiedSettings, cells_of, substitution
 from bench.certified.spec import Certified
-from bench.exhibit import Claim, Exhibit, Member, Row, row
+from bench.exhibit import Claim, Exhibit, Member, Row, by_seed, row
 from bench.record import Record
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench import stats
 from bench.certified.course_grid import END, CourseSettings, course_members, share_rows
-from bench.certified.grids import BLOCKS, NAMES, OURS, VANILLA, by_seed, substitution
-from bench.exhibit import Claim, Exhibit, Member, Row
+from bench.certified.grids import BLOCKS, NAMES, OURS, VANILLA, substitution
+from bench.exhibit import Claim, Exhibit, Member, Row, by_seed
 from bench.record import Record
 
 if TYPE_CHECKING:

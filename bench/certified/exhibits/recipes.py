@@ -21,18 +21,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from bench import stats
-from bench.certified.grids import (
-    OURS,
-    VANILLA,
-    CertifiedSettings,
-    by_seed,
-    cells_of,
-    labels_of,
-    radius_text,
-    substitution,
-)
+from bench.certified.grids import OURS, VANILLA, CertifiedSettings, cells_of, labels_of, radius_text, substitution
 from bench.certified.spec import Recipe, Schedule, Verification
-from bench.exhibit import Claim, Exhibit, Member, Row, row
+from bench.exhibit import Claim, Exhibit, Member, Row, by_seed, row
 from bench.record import Record
 
 if TYPE_CHECKING:

@@ -32,13 +32,12 @@ from bench.certified.grids import (
     Model,
     absolute,
     among,
-    by_seed,
     cells_of,
     error_rows,
     lower,
     trained_and_verified,
 )
-from bench.exhibit import LABELS, Claim, Exhibit, Member, Row
+from bench.exhibit import LABELS, Claim, Exhibit, Member, Row, by_seed
 
 if TYPE_CHECKING:
     import pandas as pd

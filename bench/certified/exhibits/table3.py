@@ -27,14 +27,13 @@ from bench.certified.grids import (
     OURS,
     VANILLA,
     CertifiedSettings,
-    by_seed,
     in_turns,
     ratio,
     timed,
     timing_rows,
 )
 from bench.certified.spec import PHASES
-from bench.exhibit import Claim, Exhibit, Member, Row
+from bench.exhibit import Claim, Exhibit, Member, Row, by_seed
 from bench.record import Record
 
 if TYPE_CHECKING:

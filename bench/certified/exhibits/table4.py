@@ -22,13 +22,12 @@ from bench.certified.grids import (
     BLOCKS,
     CertifiedSettings,
     Course,
-    by_seed,
     cells_of,
     error_rows,
     lower,
     trained_and_verified,
 )
-from bench.exhibit import Claim, Exhibit, Member
+from bench.exhibit import Claim, Exhibit, Member, by_seed
 
 if TYPE_CHECKING:
     import pandas as pd

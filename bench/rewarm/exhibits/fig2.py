@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row
+from bench.exhibit import Claim, Exhibit, Member, Row, by_seed
 from bench.record import Record
 from bench.rewarm.grids import (
     CONST_NAME,
@@ -31,7 +31,6 @@ from bench.rewarm.grids import (
     SCRATCH,
     SLIMPAJAMA,
     RewarmSettings,
-    by_seed,
     curve_rows,
     curves_of,
     level,

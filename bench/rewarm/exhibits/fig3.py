@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, row
+from bench.exhibit import Claim, Exhibit, Member, Row, by_seed, row
 from bench.record import Record
 from bench.rewarm.grids import (
     CONST_NAME,
@@ -29,7 +29,6 @@ from bench.rewarm.grids import (
     SHORT,
     Curves,
     RewarmSettings,
-    by_seed,
     curve_rows,
     curves_of,
     level,

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, row
+from bench.exhibit import Claim, Exhibit, Member, Row, by_seed, row
 from bench.record import Record
 from bench.rewarm.grids import (
     PILE,
@@ -22,7 +22,6 @@ from bench.rewarm.grids import (
     SAME_DATA,
     SLIMPAJAMA,
     RewarmSettings,
-    by_seed,
     curve_rows,
     curves_of,
     members_of,

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row
+from bench.exhibit import Claim, Exhibit, Member, Row, by_seed
 from bench.record import Record
 from bench.rewarm.grids import (
     ARMS,
@@ -26,7 +26,6 @@ from bench.rewarm.grids import (
     SLIMPAJAMA,
     RewarmSettings,
     Start,
-    by_seed,
     curve_rows,
     curves_of,
     peak,

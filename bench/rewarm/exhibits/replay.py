@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, row
+from bench.exhibit import Claim, Exhibit, Member, Row, by_seed, row
 from bench.record import Record
 from bench.rewarm.grids import (
     LONG,
@@ -26,7 +26,6 @@ from bench.rewarm.grids import (
     SAME,
     SLIMPAJAMA,
     RewarmSettings,
-    by_seed,
     curve_rows,
     curves_of,
     minus,

@@ -14,20 +14,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, row
+from bench.exhibit import Claim, Exhibit, Member, Row, by_seed, row
 from bench.record import Record
-from bench.rewarm.grids import (
-    LONG,
-    MODEL,
-    PILE,
-    SAME,
-    SLIMPAJAMA,
-    RewarmSettings,
-    by_seed,
-    curve_rows,
-    curves_of,
-    stand_ins,
-)
+from bench.rewarm.grids import LONG, MODEL, PILE, SAME, SLIMPAJAMA, RewarmSettings, curve_rows, curves_of, stand_ins
 from bench.rewarm.spec import PretrainSpec, Schedule
 
 if TYPE_CHECKING:

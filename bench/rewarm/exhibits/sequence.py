@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, row
+from bench.exhibit import Claim, Exhibit, Member, Row, by_seed, row
 from bench.record import Record
 from bench.rewarm.grids import (
     CONSTANT,
@@ -26,7 +26,6 @@ from bench.rewarm.grids import (
     SAME,
     SLIMPAJAMA,
     RewarmSettings,
-    by_seed,
     curve_rows,
     curves_of,
     minus,

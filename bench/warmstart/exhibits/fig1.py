@@ -16,19 +16,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, row
+from bench.exhibit import Claim, Exhibit, Member, Row, by_seed, row
 from bench.record import Record
-from bench.warmstart.grids import (
-    NAMES,
-    RI,
-    WS,
-    WarmstartSettings,
-    by_seed,
-    first_phase,
-    random_init,
-    second_phase,
-    substitution,
-)
+from bench.warmstart.grids import NAMES, RI, WS, WarmstartSettings, first_phase, random_init, second_phase, substitution
 
 if TYPE_CHECKING:
     import pandas as pd

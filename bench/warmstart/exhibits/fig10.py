@@ -16,19 +16,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, field_validator
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member
+from bench.exhibit import Claim, Exhibit, Member, by_seed
 from bench.warmstart.appendix import distinct, second_from, two_phase_rows
-from bench.warmstart.grids import (
-    NAMES,
-    RI,
-    WS,
-    WarmstartSettings,
-    by_seed,
-    random_init,
-    samples_of,
-    second_phase,
-    substitution,
-)
+from bench.warmstart.grids import NAMES, RI, WS, WarmstartSettings, random_init, samples_of, second_phase, substitution
 
 if TYPE_CHECKING:
     import pandas as pd

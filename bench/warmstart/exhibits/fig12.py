@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, row
+from bench.exhibit import Claim, Exhibit, Member, Row, by_seed, row
 from bench.record import Record
-from bench.warmstart.grids import NAMES, SP, WarmstartSettings, by_seed, shrink_start, substitution
+from bench.warmstart.grids import NAMES, SP, WarmstartSettings, shrink_start, substitution
 from bench.warmstart.spec import FRESH, Round
 
 if TYPE_CHECKING:

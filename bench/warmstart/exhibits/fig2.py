@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row
+from bench.exhibit import Claim, Exhibit, Member, Row, by_seed
 from bench.record import Record
 from bench.warmstart.grids import (
     FRESH,
@@ -25,7 +25,6 @@ from bench.warmstart.grids import (
     RI,
     WS,
     WarmstartSettings,
-    by_seed,
     last_round,
     online_rounds,
     round_cost,

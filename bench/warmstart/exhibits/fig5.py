@@ -21,14 +21,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, row
+from bench.exhibit import Claim, Exhibit, Member, Row, by_seed, row
 from bench.record import Record
 from bench.warmstart.grids import (
     NAMES,
     SP,
     WS,
     WarmstartSettings,
-    by_seed,
     first_phase,
     second_phase,
     shrink_start,

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, row
+from bench.exhibit import Claim, Exhibit, Member, Row, by_seed, row
 from bench.record import Record
-from bench.warmstart.grids import WarmstartSettings, by_seed, random_init, substitution
+from bench.warmstart.grids import WarmstartSettings, random_init, substitution
 from bench.warmstart.spec import Network, Probe
 
 if TYPE_CHECKING:

@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row
+from bench.exhibit import Claim, Exhibit, Member, Row, by_seed
 from bench.record import Record
 from bench.warmstart.grids import (
     NAMES,
     RI,
     SP,
     WarmstartSettings,
-    by_seed,
     last_round,
     online_shrink,
     round_cost,

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, row
+from bench.exhibit import Claim, Exhibit, Member, Row, by_seed, row
 from bench.record import Record
-from bench.warmstart.grids import RI, SP, WS, WarmstartSettings, by_seed, online_shrink, substitution
+from bench.warmstart.grids import RI, SP, WS, WarmstartSettings, online_shrink, substitution
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,21 +17,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, model_validator
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, row
+from bench.exhibit import Claim, Exhibit, Member, Row, by_seed, row
 from bench.record import Record
 from bench.run import Frozen
-from bench.warmstart.grids import (
-    DATASETS,
-    NAMES,
-    RI,
-    SP,
-    WS,
-    Role,
-    WarmstartSettings,
-    by_seed,
-    shrink_start,
-    transfer,
-)
+from bench.warmstart.grids import DATASETS, NAMES, RI, SP, WS, Role, WarmstartSettings, shrink_start, transfer
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,7 +17,7 @@ from pydantic import Field, field_validator
 
 from bench import stats
 from bench.errors import UserError
-from bench.exhibit import Claim, Exhibit, Member
+from bench.exhibit import Claim, Exhibit, Member, by_seed
 from bench.warmstart import methods as known
 from bench.warmstart.appendix import Perturb, Shrink, gaps, two_phase_rows
 from bench.warmstart.grids import (
@@ -26,7 +26,6 @@ from bench.warmstart.grids import (
     SP,
     WS,
     WarmstartSettings,
-    by_seed,
     first_phase,
     random_init,
     second_phase,

@@ -18,22 +18,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, row
+from bench.exhibit import Claim, Exhibit, Member, Row, by_seed, row
 from bench.record import Record
 from bench.warmstart.appendix import Perturb, Shrink, distinct, gaps
-from bench.warmstart.grids import (
-    FRESH,
-    KEPT,
-    NAMES,
-    RI,
-    WS,
-    Role,
-    WarmstartSettings,
-    by_seed,
-    online,
-    shrink_start,
-    transfer,
-)
+from bench.warmstart.grids import FRESH, KEPT, NAMES, RI, WS, Role, WarmstartSettings, online, shrink_start, transfer
 from bench.warmstart.spec import Restart, Training
 
 if TYPE_CHECKING:

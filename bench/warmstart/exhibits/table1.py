@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member
+from bench.exhibit import Claim, Exhibit, Member, by_seed
 from bench.warmstart.grids import (
     DATASETS,
     MODELS,
@@ -24,7 +24,6 @@ from bench.warmstart.grids import (
     WS,
     Role,
     WarmstartSettings,
-    by_seed,
     final_rows,
     random_init,
     second_phase,

@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member
+from bench.exhibit import Claim, Exhibit, Member, by_seed
 from bench.warmstart.grids import (
     DATASETS,
     RI,
     WS,
     Role,
     WarmstartSettings,
-    by_seed,
     final_rows,
     first_phase,
     random_init,

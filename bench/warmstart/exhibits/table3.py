@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member
-from bench.warmstart.grids import RI, WS, WarmstartSettings, by_seed, final_rows, random_init, second_phase
+from bench.exhibit import Claim, Exhibit, Member, by_seed
+from bench.warmstart.grids import RI, WS, WarmstartSettings, final_rows, random_init, second_phase
 from bench.warmstart.spec import Optimizer, Penalty
 
 if TYPE_CHECKING:

@@ -17,18 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, row
+from bench.exhibit import Claim, Exhibit, Member, Row, by_seed, row
 from bench.record import Record
-from bench.warmstart.grids import (
-    RI,
-    WS,
-    WarmstartSettings,
-    accuracy_row,
-    by_seed,
-    noise_start,
-    random_init,
-    second_phase,
-)
+from bench.warmstart.grids import RI, WS, WarmstartSettings, accuracy_row, noise_start, random_init, second_phase
 from bench.warmstart.spec import Restart
 
 if TYPE_CHECKING:
