@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.rewarm.grids import PILE, SLIMPAJAMA, RewarmSettings
+from bench.rewarm.grids import PILE, SLIMPAJAMA, RewarmSettings, stand_ins
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 AXES = {
     PILE: "Pile val. loss (upstream)",
@@ -103,17 +104,14 @@ def later_curves(place: Axes, names: Mapping[str, str], *, label: bool = False) 
         place.fill_between(own["x"], low, high, color=look["color"], alpha=0.25, linewidth=0)
 
 
-def trade_off(place: Axes, frame: pd.DataFrame, settings: RewarmSettings, methods: Sequence[str]) -> Any:
-    """Pile perplexity against SlimPajama perplexity, coloured by tokens; start and end of warm-up stand out.
-
-    Returns:
-        what a colour bar needs.
-    """
+def trade_off(frame: pd.DataFrame, settings: RewarmSettings, methods: Sequence[str]) -> Figure:
+    """Pile perplexity against SlimPajama perplexity, coloured by tokens; start and end of warm-up stand out."""
     import numpy as np
 
     from bench.report import figure
 
-    unit, _ = settings.unit()
+    drawn, (place,) = figure.panels(1, 1, height=4.4)
+    unit, letter = settings.unit()
     chosen = frame[frame["metric"] == "val_loss"]
     shown = None
     latest = chosen["x"].max() * 1e9 / unit
@@ -137,10 +135,14 @@ def trade_off(place: Axes, frame: pd.DataFrame, settings: RewarmSettings, method
             at = int(np.abs(tokens - ends.iloc[0]).argmin())
             place.scatter(x[at : at + 1], y[at : at + 1], color=END_OF_WARMUP, **mark)
     place.set(xlabel="SlimPajama PPL (downstream)", ylabel="Pile PPL (upstream)")
-    return shown
+    _trade_off_legend(place, methods)
+    if shown is not None:
+        drawn.colorbar(shown, ax=place, label=f"tokens ({letter})")
+    drawn.suptitle(stand_ins(settings))
+    return drawn
 
 
-def trade_off_legend(place: Axes, methods: Sequence[str]) -> None:
+def _trade_off_legend(place: Axes, methods: Sequence[str]) -> None:
     """Names of the markers, and what the two large ones mean."""
     from matplotlib.lines import Line2D
 

@@ -26,7 +26,6 @@ from bench.rewarm.grids import (
     curves_of,
     members_of,
     perplexity_fit,
-    stand_ins,
 )
 
 if TYPE_CHECKING:
@@ -59,16 +58,9 @@ def along_a_line(frames: dict[str, Any]) -> stats.Outcome:
 
 
 def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: RewarmSettings) -> Figure:
-    from bench.report import figure
     from bench.rewarm import pictures
 
-    drawn, (place,) = figure.panels(1, 1, height=4.4)
-    shown = pictures.trade_off(place, frame, settings, list(SAME_DATA.values()))
-    pictures.trade_off_legend(place, list(SAME_DATA.values()))
-    if shown is not None:
-        drawn.colorbar(shown, ax=place, label=f"tokens ({settings.unit()[1]})")
-    drawn.suptitle(stand_ins(settings))
-    return drawn
+    return pictures.trade_off(frame, settings, list(SAME_DATA.values()))
 
 
 _UNCONVERGED = (
