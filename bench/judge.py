@@ -16,7 +16,7 @@ from bench.exhibit import Claim, Exhibit
 from bench.plan import Plan
 from bench.report import document, html_tables, page, verdicts
 from bench.report.verdicts import Entry
-from bench.training.context import duration
+from bench.wording import duration
 
 if TYPE_CHECKING:
     import pandas as pd

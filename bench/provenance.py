@@ -150,7 +150,17 @@ def dependencies(module: str) -> tuple[str, ...]:
 # key as data; that no default changes without a new version is kept by a test.
 NEUTRAL = frozenset(
     f"bench.{name}"
-    for name in ("checkpoint", "config", "errors", "paths", "provenance", "record", "run", "training.context")
+    for name in (
+        "checkpoint",
+        "config",
+        "errors",
+        "paths",
+        "provenance",
+        "record",
+        "run",
+        "training.context",
+        "wording",
+    )
 ) | {"bench"}
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import checkpoint, config, paths, reference, stats
+from bench import checkpoint, config, paths, reference, stats, wording
 from bench import plan as planning
 from bench.errors import UserError
 from bench.exhibit import PAPERS
@@ -148,8 +148,6 @@ def results(found: Sequence[Source]) -> str:
 
 def speed() -> str:
     """The committed speed tables: their headline rows side by side, then each kind of machine's whole table, folded."""
-    from bench.perf.table import number
-
     headlines: dict[tuple[str, str], dict[str, str]] = {}
     machines, whole = [], []
     for path in sorted((paths.PROJECT / "results" / "perf").glob("*.md")):
@@ -160,7 +158,7 @@ def speed() -> str:
         with path.with_suffix(".csv").open(newline="") as stream:
             for row in csv.DictReader(stream):
                 if _is_headline(row):
-                    ours, peer = (number(float(row[side])) for side in ("ours", "peer"))
+                    ours, peer = (wording.rate(float(row[side])) for side in ("ours", "peer"))
                     cell = f"**{float(row['ratio']):.2f}**: {ours} against {peer} {row['unit']}"
                     headlines.setdefault((row["path"], row["variant"]), {})[machines[-1]] = cell
         made = f"torch {facts['packages']['torch']}, {facts['measured'][:10]}, commit {facts['commit'][:12]}"

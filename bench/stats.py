@@ -16,7 +16,7 @@ Values = Mapping[int, float] | Sequence[float]
 LEVEL = 0.95
 
 SMALLEST = 1e-6
-"""Half an interval that is still written without an exponent."""
+"""Half an interval that still decides about digits."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,12 @@ def _paired(first: Values, second: Values) -> tuple[dict[int, float], list[int]]
 
 
 def shown(mean: float, low: float | None, high: float | None) -> str:
-    """A mean with its interval for people, to two digits of half the interval; to four of its own where it has none."""
-    if low is None or high is None or low == high:
-        return _plain(mean) if low is None or high is None else f"{_plain(mean)} [{_plain(low)}, {_plain(high)}]"
+    """A mean with its interval for people, to two digits of half the interval; to four of their own without a width."""
+    if low is None or high is None:
+        return _plain(mean)
     half = (high - low) / 2
     if not SMALLEST < half < math.inf:
-        return f"{mean:.4g} [{low:.4g}, {high:.4g}]"
+        return f"{_plain(mean)} [{_plain(low)}, {_plain(high)}]"
     places = 1 - math.floor(math.log10(half))
     # Adding zero takes the sign off a zero.
     texts = [f"{round(number, places) + 0.0:.{max(places, 0)}f}" for number in (mean, low, high)]

@@ -17,7 +17,8 @@ from filelock import FileLock, Timeout
 from bench import plan as planning
 from bench.errors import UserError
 from bench.plan import Plan, Planned
-from bench.training.context import duration, progress_text
+from bench.training.context import progress_text
+from bench.wording import duration
 
 RECENT = 10
 """Waiting runs that are listed."""

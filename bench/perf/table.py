@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench import checkpoint, paths, provenance
+from bench import checkpoint, paths, provenance, wording
 from bench.errors import UserError
 
 PATHS = ("warmstart", "certified", "rewarm", "workflow")
@@ -41,7 +41,7 @@ def measure(path: str | None) -> list[Row]:
         for row in module.rows(device=device, tell=tell):
             rows.append(row)
             ratio = "" if row["ratio"] is None else f", ratio {row['ratio']:.2f}"
-            tell(f"{row['path']} {row['variant']}: {number(row['ours'])} {row['unit']}{ratio}")
+            tell(f"{row['path']} {row['variant']}: {wording.rate(row['ours'])} {row['unit']}{ratio}")
     return rows
 
 
@@ -68,13 +68,6 @@ def vector_units() -> str:
     return f"{units} bf16" if has_bf16(torch.device("cpu")) else units
 
 
-def number(value: float | None) -> str:
-    """Three digits, or all before the point."""
-    if value is None:
-        return ""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
 def _ratio_at_peak(row: Row) -> str:
     """What the ratio would be if ours did nothing but its products, at the machine's peak: no step is faster than that."""
     return f"{row['ours'] / row['share'] / row['peer']:.2f}" if row.get("share") and row["peer"] else ""
@@ -90,7 +83,7 @@ def as_markdown(rows: list[Row]) -> str:
         if ratio and row.get("spread") is not None:
             ratio += f" ± {100 * row['spread']:.0f} %"
         share = "" if row.get("share") is None else f"{100 * row['share']:.0f} %"
-        rates = (number(row["ours"]), number(row["peer"]))
+        rates = ("" if row[side] is None else wording.rate(row[side]) for side in ("ours", "peer"))
         cells = (row["path"], row["variant"], row["unit"], *rates, ratio, share, _ratio_at_peak(row))
         lines.append(f"| {' | '.join(cells)} | {row.get('note', '')} |")
     return "\n".join(lines) + "\n"

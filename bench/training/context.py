@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bench import checkpoint
+from bench import checkpoint, wording
 from bench.errors import OutOfTime, UserError
 from bench.paths import Layout
 
@@ -19,21 +19,13 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 
-def duration(seconds: float) -> str:
-    """``45 s``, ``12 min``, ``3.5 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
-
-
 def progress_text(said: Mapping[str, Any]) -> str:
     """``120 of 350 epochs, 3.1 epochs/s, 74 s left, train 98.2``, from what `Context.progress` leaves."""
     unit = said["unit"]
     parts = [f"{float(said['done']):,.0f} of {float(said['total']):,.0f} {unit}"]
     if "rate" in said:
-        rate = float(said["rate"])
-        parts.append(f"{f'{rate:,.0f}' if rate >= 100 else f'{rate:.3g}'} {unit}/s")
-        parts.append(f"{duration(float(said['seconds_left']))} left")
+        parts.append(f"{wording.rate(float(said['rate']))} {unit}/s")
+        parts.append(f"{wording.duration(float(said['seconds_left']))} left")
     return ", ".join([*parts, *(f"{name} {value:.4g}" for name, value in said.get("values", {}).items())])
 
 

@@ -14,7 +14,8 @@ from bench import plan as planning
 from bench import record, status
 from bench.plan import Plan
 from bench.run import Outcome
-from bench.training.context import Context, duration, progress_text
+from bench.training.context import Context, progress_text
+from bench.wording import duration
 
 Made = Callable[..., Plan]
 
