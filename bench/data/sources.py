@@ -13,7 +13,6 @@ from bench.errors import UserError, closest
 from bench.run import Frozen
 
 CATALOGUE = Path(__file__).parent / "sources.yaml"
-CHUNK = 1 << 20
 
 Checksum = Annotated[str, StringConstraints(pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$")]
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -13,6 +14,18 @@ GROUPS = 8
 """Groups of GroupNorm where it replaces BatchNorm."""
 
 Norm = Callable[[int], nn.Module]
+
+
+class GroupNorm(nn.GroupNorm):
+    """torch's GroupNorm, which on a CPU gets its images channel by channel.
+
+    torch's own kernel for channels-last images takes four times as long as BatchNorm there.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.is_cuda or torch.compiler.is_compiling():
+            return super().forward(x)
+        return super().forward(x.contiguous())  # the next convolution lays it out as it likes
 
 
 class BasicBlock(nn.Module):
@@ -62,7 +75,7 @@ def thin_resnet18(
     norm: Literal["batch", "group"] = "batch",
 ) -> ResNet18:
     """The authors' network: 701,466 parameters for 10 classes, 713,076 for 100."""
-    normalise: Norm = nn.BatchNorm2d if norm == "batch" else partial(nn.GroupNorm, GROUPS)
+    normalise: Norm = nn.BatchNorm2d if norm == "batch" else partial(GroupNorm, GROUPS)
     return ResNet18(channels_in=in_shape[0], num_classes=num_classes, width=width, norm=normalise)
 
 
