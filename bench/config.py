@@ -30,7 +30,7 @@ class Suite(Frozen):
     )
     compile: Literal["auto", "never", "always"] = Field(
         "auto",
-        description="torch.compile: auto decides by the expected number of steps; never leaves the suite's kernels out too",
+        description="torch.compile: auto decides by the expected length of a run; never leaves the suite's kernels out too",
     )
     vector_units: Literal["all", "AVX2"] = Field(
         "all",

@@ -77,7 +77,7 @@ class Step:
         self.optimizer = torch.optim.Adam(self.parameters, lr=spec.lr, fused=True)
         self.size = spec.micro_batch or spec.batch_size
         self.bounded: Bounded | None = None
-        self.compiles = should_compile(compile, model, self.device, expected_steps)
+        self.compiles = should_compile(compile, model, self.device, steps=expected_steps, batch_size=spec.batch_size)
         self._forwards: dict[str, tuple[Forward, Forward]] = {}
         if spec.bound == "crown_ibp":
             example = torch.zeros(2, *spec.shape(), device=self.device)

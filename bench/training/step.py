@@ -13,8 +13,12 @@ from bench.training.precision import Precision, autocast
 
 Loss = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor]]
 
-COMPILE_STEPS = {"cpu": 6_000, "cuda": 2_000}
-"""Steps from which compiling pays: on two cores it costs 10 to 35 s and saves about 7 ms a step (thin ResNet-18)."""
+COMPILE_SAMPLES, COMPILE_STEPS = 500_000, 2_000
+"""Samples on a CPU, and steps on a GPU, from which compiling pays.
+
+One core takes 14 to 30 s to compile a thin ResNet-18, for 12 ms a step at width 16 and batch 128, 2 ms at 8 and 64, and 0.8
+ms at 8 and 16 or 32: for 300,000 to 900,000 samples, whatever the shape.
+"""
 
 
 def can_compile() -> bool:
@@ -23,16 +27,22 @@ def can_compile() -> bool:
 
 
 def should_compile(
-    mode: Literal["auto", "never", "always"], model: nn.Module, device: torch.device, expected_steps: float
+    mode: Literal["auto", "never", "always"],
+    model: nn.Module,
+    device: torch.device,
+    *,
+    steps: float,
+    batch_size: int,
 ) -> bool:
-    """Decides by configuration, compiler, kind of network and expected number of steps.
+    """Decides by configuration, compiler, kind of network and what the whole run is expected to do.
 
     Without convolutions there is little to fuse: a compiled MLP was a sixth slower than an eager one on a CPU.
     """
     if mode == "never" or not can_compile():
         return False
     convolves = any(isinstance(module, nn.Conv2d) for module in model.modules())
-    return mode == "always" or (convolves and expected_steps >= COMPILE_STEPS[device.type])
+    long = steps >= COMPILE_STEPS if device.type == "cuda" else steps * batch_size >= COMPILE_SAMPLES
+    return mode == "always" or (convolves and long)
 
 
 class TrainStep:
@@ -68,7 +78,7 @@ class TrainStep:
 
         self.batch_size = batch_size
         self.eager = self.full = forward
-        if should_compile(compile, model, device, expected_steps):
+        if should_compile(compile, model, device, steps=expected_steps, batch_size=batch_size):
             self.full = torch.compile(forward, dynamic=False)
 
     def __call__(self, images: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer) -> tuple[Tensor, Tensor]:

@@ -355,5 +355,5 @@ def _networks(model: nn.Module, count: int, specs: Sequence[Training], context: 
     batch = specs[0].optimizer.batch_size
     steps = sum(spec.work() for spec in specs) / batch / count
     # A stacked step took three times as long to compile as that of one network (96 s on two cores).
-    compiles = should_compile(context.compile, model, context.device, steps / 3)
+    compiles = should_compile(context.compile, model, context.device, steps=steps / 3, batch_size=batch)
     return Networks(model, count, specs[0].precision, compile_batch=batch if compiles else 0)

@@ -92,13 +92,17 @@ def test_compiling_is_chosen_by_length_kind_and_compiler(monkeypatch: pytest.Mon
     resnet = models.build("thin_resnet18", num_classes=10, in_shape=(3, 32, 32))
     mlp = models.build("mlp", num_classes=10, in_shape=(3, 32, 32))
     monkeypatch.setattr(steps, "can_compile", lambda: True)
-    assert should_compile("auto", resnet, CPU, 1e5)
-    assert not should_compile("auto", resnet, CPU, 100)
-    assert not should_compile("auto", mlp, CPU, 1e6)
-    assert not should_compile("never", resnet, CPU, 1e6)
-    assert should_compile("always", mlp, CPU, 1)
+    gpu = torch.device("cuda")
+    assert should_compile("auto", resnet, CPU, steps=1e5, batch_size=16)
+    assert not should_compile("auto", resnet, CPU, steps=1e4, batch_size=16)  # as many steps of larger batches pay
+    assert should_compile("auto", resnet, CPU, steps=1e4, batch_size=128)
+    assert should_compile("auto", resnet, gpu, steps=1e4, batch_size=16)
+    assert not should_compile("auto", resnet, gpu, steps=100, batch_size=128)
+    assert not should_compile("auto", mlp, CPU, steps=1e6, batch_size=128)
+    assert not should_compile("never", resnet, CPU, steps=1e6, batch_size=128)
+    assert should_compile("always", mlp, CPU, steps=1, batch_size=128)
     monkeypatch.setattr(steps, "can_compile", lambda: False)
-    assert not should_compile("always", resnet, CPU, 1e6)
+    assert not should_compile("always", resnet, CPU, steps=1e6, batch_size=128)
 
 
 def test_bf16_support_is_read_from_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
