@@ -78,7 +78,6 @@ class Claim:
         test: long frame -> outcome with an interval.
         beyond: scale -> why that scale cannot be expected to show it; the verdict stands, the reason is printed.
         also: further exhibits whose rows the test needs; it then gets ``{name: frame}``.
-        timed: whether it is about seconds, which differ from run to run; where they decide no longer, nothing was lost.
     """
 
     name: str
@@ -87,7 +86,6 @@ class Claim:
     test: Callable[[Any], Outcome]
     beyond: Mapping[str, str] = field(default_factory=dict)
     also: tuple[str, ...] = ()
-    timed: bool = False
 
 
 @dataclass(frozen=True)

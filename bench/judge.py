@@ -280,23 +280,14 @@ def beside_reference(plan: Plan, entries: list[Entry]) -> list[Entry]:
     ]
 
 
-def _lost(entries: list[Entry]) -> tuple[list[str], list[str]]:
-    """Claims that the reference reproduced and these results do not: regressions, and those that other work may explain.
-
-    A claim about seconds that is only undecided now is of the second kind: on a shared machine they vary too much.
-    """
-    regressions: list[str] = []
-    disturbed: list[str] = []
-    for entry in entries:
-        if entry.kind != "claim" or entry.reference != "reproduced" or entry.verdict == "reproduced":
-            continue
-        line = (
-            f"{entry.exhibit} {entry.name}: reproduced in the reference ({entry.reference_text}), "
-            f"now {entry.verdict} ({entry.outcome.detail})"
-        )
-        claim = next(one for one in exhibit.registry()[entry.exhibit].claims if one.name == entry.name)
-        (disturbed if claim.timed and entry.verdict == "undecided" else regressions).append(line)
-    return regressions, disturbed
+def _regressions(entries: list[Entry]) -> list[str]:
+    """Claims that the reference reproduced and these results do not."""
+    return [
+        f"{entry.exhibit} {entry.name}: reproduced in the reference ({entry.reference_text}), "
+        f"now {entry.verdict} ({entry.outcome.detail})"
+        for entry in entries
+        if entry.kind == "claim" and entry.reference == "reproduced" and entry.verdict != "reproduced"
+    ]
 
 
 def _strict(plan: Plan, entries: list[Entry]) -> int:
@@ -310,12 +301,11 @@ def _strict(plan: Plan, entries: list[Entry]) -> int:
     reference.check(plan.suite.scale)
     claimed = [entry for entry in entries if entry.kind == "claim"]
     held = [entry for entry in claimed if entry.reference == "reproduced"]
-    regressions, disturbed = _lost(entries)
+    lost = _regressions(entries)
     unknown = [
         f"{entry.exhibit} {entry.name}" for entry in claimed if entry.verdict != "not run" and not entry.reference
     ]
-    kept = len(held) - len(regressions) - len(disturbed)
-    print(f"reference: {len(held)} of {len(claimed)} claims are reproduced there, {kept} of them here")
+    print(f"reference: {len(held)} of {len(claimed)} claims are reproduced there, {len(held) - len(lost)} of them here")
     if unknown:
         shown = ", ".join(unknown[:5]) + (" …" if len(unknown) > 5 else "")
         print(
@@ -323,11 +313,9 @@ def _strict(plan: Plan, entries: list[Entry]) -> int:
             f"Renew it with `python -m bench reference --scale {plan.source or plan.suite.scale} --why REASON`",
             file=sys.stderr,
         )
-    for line in disturbed:
-        print(f"note: {line}; it is about seconds: measure again on a quiet machine, with RERUN=1", file=sys.stderr)
-    for line in regressions:
+    for line in lost:
         print(f"REGRESSION {line}", file=sys.stderr)
-    return 1 if regressions else 0
+    return 1 if lost else 0
 
 
 def judge(plan: Plan, *, strict: bool = False, tell: Callable[[str], None] = print) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench import collect, draw, exhibit, judge, record, reference, replicate
+from bench import collect, draw, judge, record, reference, replicate
 from bench import plan as planning
 from bench.errors import UserError
 from bench.plan import Plan
@@ -151,35 +151,6 @@ def test_a_lost_claim_is_a_regression(made: Made, committed: Path, capsys: pytes
     assert judge.judge(plan, strict=True, tell=quiet) == 1
     said = capsys.readouterr().err
     assert "REGRESSION invented/distance D1: reproduced in the reference" in said and "now not reproduced" in said
-
-
-@pytest.mark.parametrize(("timed", "now", "code"), [(False, "undecided", 1), (True, "undecided", 0), (True, "not", 1)])
-def test_seconds_that_no_longer_decide_are_no_regression(
-    made: Made,
-    committed: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    timed: bool,
-    now: str,
-    code: int,
-) -> None:
-    plan = made()
-    reference.replace(plan, why="first")
-    distance = exhibit.registry()["invented/distance"]
-    claims = tuple(replace(claim, timed=timed) for claim in distance.claims)
-    monkeypatch.setitem(exhibit.registry(), "invented/distance", replace(distance, claims=claims))
-    for number, member in enumerate(plan.members["invented/distance"]):
-        path = plan.layout.record(plan.key(member.spec))
-        one = record.read(path)
-        one.outcome.metrics["distance"] = 1.0 + (0.001 * one.seed if now == "not" else 0.1 * (number * 7 % 5))
-        record.write(path, one)
-    for name in plan.members:
-        collect.collect(plan, name)
-        draw.draw(plan, name)
-    assert judge.judge(plan, strict=True, tell=quiet) == code
-    said = capsys.readouterr().err
-    assert f"now {'not reproduced' if now == 'not' else 'undecided'}" in said
-    assert ("REGRESSION" in said) == bool(code) and ("it is about seconds" in said) != bool(code)
 
 
 def test_without_a_reference_there_is_nothing_to_compare(made: Made, committed: Path) -> None:

@@ -162,28 +162,24 @@ EXHIBIT = Exhibit(
             "At the target eps an epoch of each method costs the same (within 5 %).",
             "Table 3",
             final_phase_alike,
-            timed=True,
         ),
         Claim(
             "T3b",
             "At eps = 0 ours costs more than vanilla IBP, as its regularisers need bounds.",
             "Table 3",
             ours_bounds_at_zero,
-            timed=True,
         ),
         Claim(
             "T3c",
             "On the ramp an epoch of ours costs more than one of vanilla IBP and less than one of CROWN-IBP.",
             "Table 3",
             ramp_in_order,
-            timed=True,
         ),
         Claim(
             "T3d",
             "In all, ours costs more than vanilla IBP and less than CROWN-IBP.",
             "Table 3",
             totals_in_order,
-            timed=True,
         ),
     ),
 )
