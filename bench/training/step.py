@@ -17,7 +17,7 @@ COMPILE_SAMPLES, COMPILE_STEPS = 500_000, 2_000
 """Samples on a CPU, and steps on a GPU, from which compiling pays.
 
 One core takes 14 to 30 s to compile a thin ResNet-18, for 12 ms a step at width 16 and batch 128, 2 ms at 8 and 64, and 0.8
-ms at 8 and 16 or 32: 150,000 to 1,200,000 samples win that back, where steps would differ by twenty times.
+ms at 8 and 16 or 32: 150,000 to 1,200,000 samples win that back, while the steps that do differ by fifteen times.
 """
 
 
