@@ -48,10 +48,10 @@ class ExhibitSettings(Frozen):
 
     def departures(self) -> dict[str, tuple[Any, Any]]:
         """Field -> (the paper's value, the value here) for every field that differs."""
-        here = self.model_dump(mode="json", exclude_defaults=True)
+        here = self.model_dump(mode="json")
         return {
-            name: (type(self).model_fields[name].get_default(call_default_factory=True), value)
-            for name, value in here.items()
+            name: (type(self).model_fields[name].get_default(call_default_factory=True), here[name])
+            for name in self.model_dump(exclude_defaults=True)
         }
 
     def at_protocol(self) -> bool:

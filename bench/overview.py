@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 from bench import exhibit, plan
@@ -63,6 +64,24 @@ def _plain(value: Any) -> Any:
     return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
 
 
+def _departures(made: Plan) -> list[str]:
+    """A line for each reduction of a paper's grid, with the exhibits that share it."""
+    shared: dict[tuple[str, str], list[str]] = {}
+    for name, settings in made.settings.items():
+        paper, own = name.split("/")
+        for field, (published, here) in settings.departures().items():
+            shared.setdefault((paper, f"{field}: {_compact(published)} -> {_compact(here)}"), []).append(own)
+    of_paper = Counter(name.split("/")[0] for name in made.settings)
+    return [
+        f"  {paper} {change} ({'all' if len(names) == of_paper[paper] > 1 else ', '.join(names)})"
+        for (paper, change), names in sorted(shared.items(), key=lambda item: item[0][0])
+    ]
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, default=_plain).replace('"', "")
+
+
 def _amount(sums: dict[str, float]) -> str:
     parts = [f"{_count(sums[unit])} {unit}" for unit in ("samples", "tokens") if sums[unit]]
     return " + ".join(parts) or "nothing to train"
@@ -90,12 +109,13 @@ def as_text(made: Plan, *, every_run: bool = False) -> str:
             f"{name:26} {own:6} {len(runs) - own:8} {missing:8} {_hours(sums['hours_cpu']):>10}"
             f" {_hours(sums['hours_gpu']):>10}  {_amount(sums)}"
         )
-    lines += ["", "departures from the paper (field: paper's value -> here)"]
-    for name in made.members:
-        departures = made.settings[name].departures()
-        for field, (paper, here) in departures.items():
-            lines.append(f"  {name}.{field}: {_plain(paper)} -> {here}")
-    lines += ["", _summary(made, todo)]
+    lines += [
+        "",
+        "departures from the paper (setting: paper's value -> here)",
+        *_departures(made),
+        "",
+        _summary(made, todo),
+    ]
     reasons: dict[str, int] = {}
     for run in todo:
         reasons[run.why] = reasons.get(run.why, 0) + 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import config, execute, plan, provenance, record
+from bench import config, execute, overview, plan, provenance, record
 from bench.plan import Plan
 from bench.rules import workflow
 
@@ -183,3 +183,16 @@ def test_records_of_two_trainings_are_equal(invented: Path, tmp_path: Path, monk
         first, second = record.read(made.layout.record(key)), record.read(other.layout.record(key))
         assert first.results() == second.results()
         assert first.artefacts == second.artefacts
+
+
+def test_a_departure_that_exhibits_share_is_said_once(invented: Path) -> None:
+    shared = overview.as_text(make(invented, distance={"seeds": 4, "drifts": [0.1]}, curve={"seeds": 4}))
+    assert shared.count(" -> ") == 1 + 2  # the heading has one too
+    assert "  invented seeds: 5 -> 4 (all)" in shared
+    assert "  invented drifts: [0.1, 0.2] -> [0.1] (distance)" in shared
+
+
+def test_a_departure_within_a_setting_shows_all_of_it() -> None:
+    shown = overview.as_text(plan.make(config.load("ci"), ["rewarm/fig1"]))
+    assert "rewarm evaluation: {every: 100, dense_every: 50, dense_until: 0.02} -> " in shown
+    assert " -> {every: 64, dense_every: 5, dense_until: 0.02} (fig1)" in shown
