@@ -14,6 +14,7 @@ from typing import Any
 
 from bench import checkpoint, paths, provenance, wording
 from bench.errors import UserError
+from bench.execute import compile_for
 
 PATHS = ("warmstart", "certified", "rewarm", "workflow")
 COLUMNS = ("path", "variant", "unit", "ours", "peer", "ratio", "spread", "share", "note")
@@ -30,6 +31,7 @@ def measure(path: str | None) -> list[Row]:
     import torch
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    compile_for(torch.get_num_threads())  # what other work has compiled may be for another number
     rows: list[Row] = []
     started = time.monotonic()
 
