@@ -61,13 +61,17 @@ def machine() -> str:
 
 
 def vector_units() -> str:
-    """What torch's kernels use of the processor, and whether it has bfloat16: ratios depend on both."""
+    """What torch's kernels use of the processor, and whether it has bfloat16, and tiles of it: ratios depend on all."""
     import torch
 
     from bench.training.precision import has_bf16
 
-    units = provenance.machine()["vector_units"]
-    return f"{units} bf16" if has_bf16(torch.device("cpu")) else units
+    units = [provenance.machine()["vector_units"]]
+    if has_bf16(torch.device("cpu")):
+        units.append("bf16")
+    if "amx_bf16" in provenance.cpu_flags():
+        units.append("AMX")
+    return " ".join(units)
 
 
 def _ratio_at_peak(row: Row) -> str:
