@@ -45,13 +45,16 @@ def two_places(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_twenty_steps_agree_with_those_alone(
     toy: Toy, surroundings: Surround, monkeypatch: pytest.MonkeyPatch, kind: str, optimizer: str
 ) -> None:
-    """Losses within 1e-5; not bit for bit, since grouped and batched products sum in another order on a CPU."""
+    """Losses within 1e-5; not bit for bit, since grouped and batched products sum in another order on a CPU.
+
+    With three times the rates a ReLU whose input lies next to 0 made that 2e-5 on one processor.
+    """
     specs = [
         toy(
             seed=seed,
             dataset="synthetic",
             network=Network(name=kind, width=8),
-            optimizer=Optimizer(name=optimizer, lr=1e-4 * (seed + 1), batch_size=64),
+            optimizer=Optimizer(name=optimizer, lr=3e-5 * (seed + 1), batch_size=64),
             stop=Stop(epochs=20),
         )
         for seed in range(3)

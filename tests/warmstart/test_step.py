@@ -19,18 +19,18 @@ from bench.warmstart.spec import Network, Training
 
 CPU = torch.device("cpu")
 
-GOLDEN = {
-    "AVX2": [
+GOLDEN = [
+    [
         2.4157, 2.6683, 2.3843, 2.5553, 1.9866, 2.1569, 1.9136, 2.0439, 1.7067, 1.8206,
         1.6169, 1.7024, 1.4639, 1.5697, 1.4235, 1.4479, 1.2859, 1.3718, 1.2495, 1.2515,
     ],
-    "AVX512": [
+    [
         2.4157, 2.6683, 2.3843, 2.5553, 1.9866, 2.1569, 1.9136, 2.0439, 1.7067, 1.8206,
         1.6170, 1.7033, 1.4641, 1.5695, 1.4197, 1.4511, 1.2835, 1.3759, 1.2645, 1.2599,
     ],
-}  # fmt: skip
-"""Losses of 20 steps, float32, by vector units, whose order of summing twenty steps make visible; a change of them needs a
-reason in its commit."""
+]  # fmt: skip
+"""Losses of 20 steps, float32, in the orders of summing that processors have, which twenty steps make visible: AVX2 and an
+Intel Xeon with AVX-512; an AMD EPYC with AVX-512. A change of them needs a reason in its commit."""
 
 
 def losses(count: int = 20, **options: object) -> list[float]:
@@ -55,8 +55,9 @@ def losses(count: int = 20, **options: object) -> list[float]:
 
 
 def test_golden_losses() -> None:
-    golden = GOLDEN.get(torch.backends.cpu.get_cpu_capability(), GOLDEN["AVX2"])
-    assert losses() == pytest.approx(golden, rel=1e-2)
+    found = losses()
+    nearest = min(GOLDEN, key=lambda golden: abs(golden[-2] - found[-2]))
+    assert found == pytest.approx(nearest, rel=1e-2)
 
 
 def test_layout_and_fused_optimiser_change_nothing_but_rounding() -> None:
