@@ -20,8 +20,8 @@ from bench.warmstart.spec import Network, Training
 CPU = torch.device("cpu")
 
 GOLDEN = [2.4157, 2.6683, 2.3843, 2.5553, 1.9866, 2.1569, 1.9136, 2.0439, 1.7067, 1.8206]
-"""Losses of ten steps, float32, the same on processors of AMD and Intel with AVX2 and AVX-512: ten more steps make 1e-2 of the
-order in which they sum. A change of them needs a reason in its commit."""
+"""Losses of ten steps, float32, the same on processors of AMD and Intel with AVX2 and AVX-512: ten more steps make 1e-2 of
+the order in which they sum. A change of them needs a reason in its commit."""
 
 
 def losses(count: int = 20, **options: object) -> list[float]:
