@@ -58,8 +58,8 @@ from bench import execute
 if {keep}:
     execute.keep_freed()
 torch.set_num_threads(1)
-for number in range(42):
-    if number == 2:
+for number in range(45):
+    if number == 5:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     blocks = [torch.ones(2_500_000) for _ in range(8)]
     del blocks
@@ -74,4 +74,5 @@ def test_a_step_finds_the_memory_that_the_last_one_freed() -> None:
         command = [sys.executable, "-c", FAULTS.format(keep=keep)]
         return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
-    assert faults(keep=True) < faults(keep=False) / 10
+    # By default one process in six keeps the blocks as well: it depends on where its heap happens to lie.
+    assert max(faults(keep=True) for _ in range(4)) < max(faults(keep=False) for _ in range(4)) / 10
