@@ -22,6 +22,22 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def summing_order() -> str:
+    """By which goldens are told apart: the order in which this processor and its libraries sum, as far as orders were met.
+
+    An AMD EPYC has "avx2" with AVX2 and "avx512" with AVX-512, an Intel Xeon "avx2_intel" and "avx2".
+    """
+    import torch
+
+    from bench import provenance
+
+    wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    if "Intel" in provenance.processor():
+        return "avx2" if wide else "avx2_intel"
+    return "avx512" if wide else "avx2"
+
+
+@pytest.fixture
 def invented(results: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The invented paper, registered in this process and in those it starts; gives the path of its scale file."""
     from bench import exhibit

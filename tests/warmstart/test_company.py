@@ -41,20 +41,22 @@ def two_places(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(company, "places", lambda specs: 2)
 
 
-@pytest.mark.parametrize(("kind", "optimizer"), [("thin_resnet18", "sgd"), ("mlp", "sgd"), ("mlp", "adam")])
+@pytest.mark.parametrize(
+    ("kind", "optimizer", "rate"), [("thin_resnet18", "sgd", 3e-5), ("mlp", "sgd", 3e-3), ("mlp", "adam", 1e-4)]
+)
 def test_twenty_steps_agree_with_those_alone(
-    toy: Toy, surroundings: Surround, monkeypatch: pytest.MonkeyPatch, kind: str, optimizer: str
+    toy: Toy, surroundings: Surround, monkeypatch: pytest.MonkeyPatch, kind: str, optimizer: str, rate: float
 ) -> None:
     """Losses within 1e-5; not bit for bit, since grouped and batched products sum in another order on a CPU.
 
-    With three times the rates a ReLU whose input lies next to 0 made that 2e-5 on one processor.
+    With three times the rates a ReLU of the ResNet whose input lies next to 0 made that 2e-5 on an Intel Xeon.
     """
     specs = [
         toy(
             seed=seed,
             dataset="synthetic",
             network=Network(name=kind, width=8),
-            optimizer=Optimizer(name=optimizer, lr=3e-5 * (seed + 1), batch_size=64),
+            optimizer=Optimizer(name=optimizer, lr=rate * (seed + 1), batch_size=64),
             stop=Stop(epochs=20),
         )
         for seed in range(3)
@@ -85,6 +87,7 @@ def test_twenty_steps_agree_with_those_alone(
     monkeypatch.setattr(company.Networks, "step", spies)
     company.train_many(specs, [surroundings(spec) for spec in specs])
     assert [len(losses) for losses in expected] == [20, 20, 20]
+    assert all(losses[-1] < 0.999 * losses[0] for losses in expected)  # by a hundred times the tolerance
     assert [together[slot] for slot in range(3)] == [pytest.approx(losses, rel=1e-5) for losses in expected]
 
 
