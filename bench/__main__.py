@@ -122,7 +122,7 @@ def parser() -> argparse.ArgumentParser:
     perf.add_argument("--json", action="store_true")
     perf.add_argument("--check", action="store_true", help="exit 1 when a ratio has fallen against the committed table")
     add("schema", "write configs/schema.json and configs/README.md from the models")
-    add("readme", "write the results in README.md from the committed reference records")
+    add("readme", "write the results in README.md, and the pages they lead to, from the committed reference records")
 
     verify = add("verify", "verified error of a checkpoint with auto_LiRPA, and PGD error")
     verify.add_argument("checkpoint", metavar="CHECKPOINT")

@@ -1,4 +1,4 @@
-"""The parts of README.md that are generated: results from the committed reference records, never typed."""
+"""What is generated of README.md, and the pages that it leads to: results of the reference records, never typed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import checkpoint, config, paths, reference, stats, wording
@@ -30,6 +30,8 @@ HEADLINES = {
     "warmstart": (
         ("warmstart/table1", ("cifar10", "thin_resnet18", "sgd", "val_acc")),
         ("warmstart/table1", ("cifar10", "thin_resnet18", "adam", "val_acc")),
+        ("warmstart/table1", ("cifar10", "mlp", "sgd", "val_acc")),
+        ("warmstart/table1", ("cifar10", "logistic", "sgd", "val_acc")),
         ("warmstart/fig2", ("val_acc", "33333")),
     ),
     "rewarm": (("rewarm/fig1", ("max_val_loss",)),),
@@ -91,8 +93,18 @@ def _link(exhibit: str) -> str:
     return f"[{exhibit}]({path})" if (paths.PROJECT / path).exists() else exhibit
 
 
+def _relative(path: Path) -> Path:
+    """The path as README.md names it."""
+    return path.relative_to(paths.PROJECT) if path.is_relative_to(paths.PROJECT) else path
+
+
+def _page(scale: str) -> Path:
+    """Where every verdict of a scale's reference stands."""
+    return reference.folder(scale) / "verdicts.md"
+
+
 def _overview(found: Sequence[Source]) -> list[str]:
-    """How many claims of each paper came out how, at every scale."""
+    """How many claims of each paper came out how, at every scale, with links to all verdicts."""
     shown = stats.VERDICTS
     lines = [f"| paper | scale | machine | claims | {' | '.join(shown)} |", f"|---|---|---|---:|{'---:|' * len(shown)}"]
     for source in found:
@@ -103,74 +115,67 @@ def _overview(found: Sequence[Source]) -> list[str]:
             machine["processor"] if not machine["gpus"] else machine["gpus"][0] for machine in note["machines"]
         )
         cells = " | ".join(str(counted[verdict] or "") for verdict in shown)
-        lines.append(f"| {source.paper} | `{source.scale}` | {machines} | {len(claims)} | {cells} |")
+        scale = f"[`{source.scale}`]({_relative(_page(source.scale))})"
+        lines.append(f"| {source.paper} | {scale} | {machines} | {len(claims)} | {cells} |")
     return lines
 
 
 def _numbers(chosen: Iterable[Source]) -> list[str]:
-    """The best-known numbers, published beside reproduced; nothing where there are none."""
+    """The best-known numbers, published beside reproduced."""
     lines = [
         f"| {_link(entry.exhibit)} | {entry.name} | {entry.published_text()} {entry.unit} | {entry.ours_text()} "
         f"| `{source.scale}` | {entry.outcome.n} | {entry.verdict} |"
         for source in chosen
         for entry in headline_numbers(source)
     ]
-    head = ["| exhibit | number | published | here | scale | n | verdict |", "|---|---|---:|---:|---|---:|---|"]
-    return [*head, *lines, ""] if lines else []
-
-
-def _claims(source: Source) -> list[str]:
-    lines = ["| exhibit | claim | verdict | estimate, 95 % interval | n |", "|---|---|---|---:|---:|"]
-    for entry in verdicts.of_kind(source.entries, "claim"):
-        if entry.ran():
-            expected = " (not to be expected at this scale)" if entry.beyond else ""
-            lines.append(
-                f"| {_link(entry.exhibit)} | **{entry.name}** {entry.statement} | {entry.verdict}{expected} "
-                f"| {entry.ours_text()} | {entry.outcome.n} |".replace("\n", " ")
-            )
-    return lines
+    return ["| exhibit | number | published | here | scale | n | verdict |", "|---|---|---:|---:|---|---:|---|", *lines]
 
 
 def results(found: Sequence[Source]) -> str:
-    """Counts of claims, headline numbers of each paper's best scale, and all claims, folded; from the reference."""
+    """Counts of claims at every scale, and headline numbers of each paper's best; from the reference."""
     if not found:
         return "No reference records are committed yet; `make reproduce` makes results of your own.\n"
     best: dict[str, Source] = {}
     for source in found:
         best.setdefault(source.paper, source)
-    parts = [*_overview(found), "", *_numbers(best.values())]
-    for source in found:
-        numbers = [] if best[source.paper] is source else _numbers([source])
-        summary = f"<details><summary>{source.paper} at scale {source.scale}: all claims</summary>"
-        parts += [summary, "", *_claims(source), "", *numbers, "</details>", ""]
-    return "\n".join(parts)
+    return "\n".join([*_overview(found), "", *_numbers(best.values()), ""])
+
+
+def page(scale: str, entries: Sequence[Entry]) -> str:
+    """The verdicts of a scale's reference on all claims, and on the published numbers that it has, as Markdown.
+
+    Records of older code are not marked: the page would change with every edit of the code that trains.
+    """
+    shown = [replace(entry, older=False) for entry in entries if entry.kind == "claim" or entry.ran()]
+    made = ", ".join(f"[{paper}]({paper}.provenance.json)" for paper in reference.notes(scale))
+    about = [
+        f"Published numbers of which this scale has no record, {len(entries) - len(shown)} in all, are left out.",
+        f"When, from which commit, on what machine and why the records were made: {made}.",
+    ]
+    return "\n".join([verdicts.as_markdown(shown), *about, ""])
 
 
 def speed() -> str:
-    """The committed speed tables: their headline rows side by side, then each kind of machine's whole table, folded."""
+    """The headline rows of the committed speed tables side by side, with links to the whole of each."""
     headlines: dict[tuple[str, str], dict[str, str]] = {}
-    machines, whole = [], []
+    machines = []
     for path in sorted((paths.PROJECT / "results" / "perf").glob("*.md")):
-        table, _, rest = path.read_text().partition("```json\n")
-        facts = json.loads(rest.partition("```")[0])
+        facts = json.loads(path.read_text().partition("```json\n")[2].partition("```")[0])
         name = ", ".join(facts["gpus"]) or f"{facts['processor']} ({facts['vector_units']})"
-        machines.append(f"{name}, {facts['cores']} cores")
+        machines.append(f"[{name}, {facts['cores']} cores]({_relative(path)})")
         with path.with_suffix(".csv").open(newline="") as stream:
             for row in csv.DictReader(stream):
                 if _is_headline(row):
                     ours, peer = (wording.rate(float(row[side])) for side in ("ours", "peer"))
                     cell = f"**{float(row['ratio']):.2f}**: {ours} against {peer} {row['unit']}"
                     headlines.setdefault((row["path"], row["variant"]), {})[machines[-1]] = cell
-        made = f"torch {facts['packages']['torch']}, {facts['measured'][:10]}, commit {facts['commit'][:12]}"
-        summary = f"<details><summary>{machines[-1]}: all rows ({made})</summary>"
-        whole += [summary, "", table.strip(), "", "</details>", ""]
     if not machines:
         return "No table is committed yet; `make perf` makes one of your machine.\n"
     lines = [f"| path | variant | {' | '.join(machines)} |", f"|---|---|{'---|' * len(machines)}"]
     parts = list(dict.fromkeys(part for part, _ in headlines))
     for (part, variant), cells in sorted(headlines.items(), key=lambda item: parts.index(item[0][0])):
         lines.append(f"| {part} | {variant} | {' | '.join(cells.get(machine, '') for machine in machines)} |")
-    return "\n".join([*lines, "", *whole])
+    return "\n".join([*lines, ""])
 
 
 def _is_headline(row: Mapping[str, str]) -> bool:
@@ -205,8 +210,7 @@ def _picture(found: Sequence[Source], draw: bool) -> str:
                 from bench import exhibit
 
                 shown = exhibit.registry()[name]
-                relative = target.relative_to(paths.PROJECT) if target.is_relative_to(paths.PROJECT) else target
-                return f"![{shown.title}]({relative})\n\n*{shown.title}, scale `{source.scale}`: {shown.caption}*\n"
+                return f"![{shown.title}]({_relative(target)})\n\n*{shown.title}, scale `{source.scale}`: {shown.caption}*\n"
     return ""
 
 
@@ -218,15 +222,21 @@ def _draw(fed: Plan, name: str, target: Path) -> None:
     shutil.copyfile((fed.layout.exhibits / name).with_suffix(".png"), target)
 
 
-def rendered(text: str, *, draw: bool = False) -> str:
-    """README with its generated parts made anew from the reference."""
+def documents(*, draw: bool = False) -> dict[Path, str]:
+    """Path -> text of README.md and of each scale's page, made anew from the reference; draws the picture if told to."""
     found = sources()
+    text = README.read_text()
     parts = {"picture": _picture(found, draw), "results": results(found), "speed": speed()}
     for name, content in parts.items():
         text = put(text, name, content)
-    return text
+    made = {README: text}
+    for scale in dict.fromkeys(source.scale for source in found):
+        entries = [entry for source in found if source.scale == scale for entry in source.entries]
+        made[_page(scale)] = page(scale, entries)
+    return made
 
 
 def write() -> None:
-    """Writes README.md and its picture."""
-    checkpoint.write_text(README, rendered(README.read_text(), draw=True))
+    """Writes README.md, its picture, and the page of each scale."""
+    for path, text in documents(draw=True).items():
+        checkpoint.write_text(path, text)

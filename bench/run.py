@@ -26,7 +26,7 @@ class Cost:
         amount: samples (or tokens) that are trained on, each counted once per visit.
         flops: floating-point operations of training and evaluation.
         unit: what `amount` counts, "samples" or "tokens".
-        kind: names the measured throughput that turns flops into hours (see `bench.plan.THROUGHPUT`).
+        kind: names the measured throughput that turns flops into hours (see `bench.plan.throughput`).
         memory_mb: peak memory of the process, MiB.
     """
 
