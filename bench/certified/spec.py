@@ -300,7 +300,7 @@ class Certified(RunSpec):
         bounded = phase != "zero" or bool(self.regularizers)
         work = 9.0 if bounded else 3.0
         if phase == "ramp" and self.bound == "crown_ibp":
-            work += 3.0 * (self.classes() - 1)
+            work += 4.0 * (self.classes() - 1)
         if phase != "zero" and self.recipe.objective != "ibp":
             work += 2.0 * self.recipe.attack_steps + 3.0
         return work

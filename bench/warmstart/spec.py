@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -244,16 +244,28 @@ class Training(RunSpec):
         faster = (1e-3 / self.optimizer.lr) ** power * (self.optimizer.batch_size / 128) ** 0.5
         return min(self.stop.cap, max(2.0, typical * faster))
 
-    def work(self) -> float:
-        """Expected samples visited in training."""
-        total = 0.0
+    def _epochs_by_round(self) -> Iterator[tuple[Round, float]]:
+        """The rounds one by one, with the epochs that each is expected to take."""
         for index, one in enumerate(self.expanded()):
             warm = one.start.method != "fresh" and (index > 0 or self.parent is not None)
             # Kept weights take two fifths of the epochs of fresh ones; shrunk to three fifths they take as many.
             kept = one.start.shrink if one.start.method == "shrink_perturb" else 1.0
             sooner = min(1.0, 0.4 + 1.5 * (1 - kept)) if warm and self.stop.epochs is None else 1.0
-            epochs = one.epochs or self.epochs_expected() * sooner
-            total += epochs * one.samples
+            yield one, one.epochs or self.epochs_expected() * sooner
+
+    def work(self) -> float:
+        """Expected samples visited in training."""
+        return sum(epochs * one.samples for one, epochs in self._epochs_by_round())
+
+    def evaluated(self) -> float:
+        """Expected samples that pass forward alone: accuracies, and BatchNorm's statistics of the population."""
+        held_out = self.train_samples() - self.fit_samples() if self.report == "val_third" else SHAPES[self.dataset][3]
+        total = 0.0
+        for one, epochs in self._epochs_by_round():
+            once = min(held_out, self.report_samples or held_out)
+            once += one.samples if self.bn_statistics == "population" else 0
+            total += once * (1 + epochs * (self.evaluate == "epochs"))
+            total += one.samples * epochs * (self.stop.signal == "clean_eval")
         return total
 
     def cost(self) -> Cost:
@@ -261,14 +273,15 @@ class Training(RunSpec):
         macs = self.network.macs(self.shape(), self.classes())
         extra = {"none": 1.0, "gradients": 2.5, "shrinking": 1.0, "correlation": 1.0}[self.probe.kind]
         extra *= 2.0 if self.penalty.kind == "adversarial" else 1.0
-        # Forward and backward are three passes of two operations for each multiply-accumulate.
         if self.network.name in ("mlp", "logistic"):
             kind = "warmstart_mlp"
         elif macs < TINY_MACS:
             kind = "warmstart_tiny"
         else:
             kind = "warmstart_narrow" if macs < NARROW_MACS else f"warmstart_{self.precision}"
-        return Cost(samples, 6 * macs * samples * extra, "samples", kind, 2_500)
+        # Forward and backward are three passes of two operations for each multiply-accumulate.
+        flops = 2 * macs * (3 * samples * extra + self.evaluated())
+        return Cost(samples, flops, "samples", kind, 2_500)
 
     def parameters(self) -> float:
         return self.network.parameters(self.shape(), self.classes())

@@ -17,6 +17,7 @@ from bench.data import images
 from bench.errors import FailedRun, OutOfTime, UserError
 from bench.run import Outcome
 from bench.training.context import Context
+from bench.training.samples import Pool
 from bench.warmstart import rounds, stopping
 from bench.warmstart.spec import (
     FRESH,
@@ -279,6 +280,28 @@ def test_estimated_samples_are_those_that_are_trained_on(toy: Toy, trained: Trai
     assert spec.cost().amount == outcome.costs["samples"] == 3 * (24 + 44 + 64) + 10
     assert outcome.series["rounds"]["n_samples"] == [24, 44, 64, 10]
     assert outcome.series["rounds"]["samples"] == [72, 132, 192, 10]
+
+
+@pytest.mark.parametrize("evaluate", ["rounds", "epochs"])
+@pytest.mark.parametrize("statistics", ["running", "population"])
+@pytest.mark.parametrize("signal", ["running", "clean_eval"])
+def test_estimated_evaluation_is_what_passes_forward_alone(
+    toy: Toy, trained: Train, monkeypatch: pytest.MonkeyPatch, evaluate: str, statistics: str, signal: str
+) -> None:
+    seen = 0
+    take = Pool.take
+
+    def counted(pool: Pool, index: Tensor) -> tuple[Tensor, Tensor]:
+        nonlocal seen
+        seen += 0 if torch.is_grad_enabled() else len(index)
+        return take(pool, index)
+
+    lots = (Round(samples=24, start=FRESH), Round(samples=44, grows=20, repeats=2))
+    spec = toy(rounds=lots, evaluate=evaluate, bn_statistics=statistics, report_samples=16)
+    spec = spec.model_copy(update={"stop": spec.stop.model_copy(update={"signal": signal})})
+    monkeypatch.setattr(Pool, "take", counted)
+    trained(spec)
+    assert seen == spec.evaluated()
 
 
 def test_long_trainings_are_thinned_and_keep_their_end() -> None:
