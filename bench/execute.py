@@ -78,15 +78,22 @@ def prepare_torch(threads: int) -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def compile_for(threads: int) -> None:
-    """Lets `torch.compile` make code for so many threads, and find only such code among what it has kept.
+VECTOR_BITS = {"AVX2": 256, "AVX512": 512}
+"""By what torch says of the processor, as it may use it."""
 
-    Up to torch 2.12 it keeps loops without saying for how many threads (pytorch#160812): what a job of one thread had
-    compiled, one of two threads ran on one core as well, in bf16 with half as much time again for a step.
+
+def compile_for(threads: int) -> None:
+    """Lets `torch.compile` make code for so many threads, and find only code for these and for this process's vectors.
+
+    It keeps loops without saying for how many threads (pytorch#160812, up to torch 2.12): what a job of one thread had
+    compiled, one of two threads ran on one core as well, in bf16 with half as much time again for a step. Nor does it say
+    how wide their vectors are: loops made for AVX-512 and built anew for AVX2 crash a process that `limit_vectors` limits.
     """
+    import torch
     import torch._inductor.config as inductor
 
     inductor.cpp.threads = threads
+    inductor.cpp.simdlen = VECTOR_BITS.get(torch.backends.cpu.get_cpu_capability())
 
 
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench import models
+from bench import execute, models
 from bench.models import winograd
 
 pytestmark = pytest.mark.skipif(winograd.kernel() is None, reason="no g++, or no AVX2")
@@ -164,6 +164,7 @@ def test_compiled_networks_use_it() -> None:
     ours = nn.Sequential(layer(), nn.ReLU(), layer(16, 8))
     plain = copy.deepcopy(ours)
     images, gradient = drawn(2, 16, 8, 8), drawn(2, 8, 8, 8)
+    execute.compile_for(torch.get_num_threads())
     compiled = torch.compile(ours, fullgraph=True)
     compiled(images).backward(gradient)
     plain(images).backward(gradient)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 import torch
 
-from bench import models, seeds
+from bench import execute, models, seeds
 from bench.models import winograd
 from bench.training import step as steps
 from bench.training.precision import has_bf16
@@ -37,17 +37,17 @@ GOLDEN = {
 its commit."""
 
 
-def losses(count: int = 20, **options: object) -> list[float]:
+def losses(count: int = 20, dtype: torch.dtype = torch.float32, **options: object) -> list[float]:
     """SGD steps of a narrow thin ResNet-18 on random images, all in one memory format."""
     model = models.build_seeded("thin_resnet18", 0, num_classes=10, in_shape=(3, 16, 16), width=8)
     layout = torch.channels_last if options.pop("channels_last", True) else torch.contiguous_format
-    model = model.to(memory_format=layout).train()
+    model = model.to(dtype=dtype, memory_format=layout).train()
     if options.pop("kernel", False):
         winograd.use(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, fused=bool(options.pop("fused", True)))
     step = TrainStep(model, loss=cross_entropy, batch_size=32, **options)
     draw = seeds.generator("golden")
-    images = torch.randn(128, 3, 16, 16, generator=draw)
+    images = torch.randn(128, 3, 16, 16, generator=draw).to(dtype)
     labels = torch.randint(0, 10, (128,), generator=draw)
     found = []
     for index in range(count):
@@ -58,12 +58,18 @@ def losses(count: int = 20, **options: object) -> list[float]:
     return found
 
 
+def assert_losses_stay(**options: object) -> None:
+    """In float32 for four steps: with more, a ReLU whose input lies next to 0 may change a loss by 4e-3. The loss is float32."""
+    for count, dtype, rounding in ((10, torch.float64, 1e-6), (4, torch.float32, 1e-4)):
+        assert losses(count, dtype, **options) == pytest.approx(losses(count, dtype), rel=rounding)
+
+
 def test_golden_losses(summing_order: str) -> None:
     assert losses() == pytest.approx(GOLDEN[summing_order], rel=1e-2)
 
 
 def test_layout_and_fused_optimiser_change_nothing_but_rounding() -> None:
-    assert losses(10, channels_last=False, fused=False) == pytest.approx(losses(10), rel=1e-4)
+    assert_losses_stay(channels_last=False, fused=False)
 
 
 @pytest.mark.skipif(winograd.kernel() is None, reason="no g++, or no AVX2")
@@ -81,7 +87,8 @@ def test_bf16_stays_near_float32() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not steps.can_compile(), reason="no C++ compiler")
 def test_compiled_equals_eager_and_other_batch_sizes_stay_eager() -> None:
-    assert losses(10, compile="always") == pytest.approx(losses(10), rel=1e-3)
+    execute.compile_for(torch.get_num_threads())
+    assert_losses_stay(compile="always")
     model = models.build_seeded("thin_resnet18", 0, num_classes=10, in_shape=(3, 16, 16), width=8)
     step = TrainStep(model, loss=cross_entropy, batch_size=32, compile="always")
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
