@@ -59,7 +59,10 @@ def losses(count: int = 20, dtype: torch.dtype = torch.float32, **options: objec
 
 
 def assert_losses_stay(**options: object) -> None:
-    """In float32 for four steps: with more, a ReLU whose input lies next to 0 may change a loss by 4e-3. The loss is float32."""
+    """In float32 for four steps: with more, a ReLU whose input lies next to 0 may change a loss by 4e-3.
+
+    Losses are float32 in either.
+    """
     for count, dtype, rounding in ((10, torch.float64, 1e-6), (4, torch.float32, 1e-4)):
         assert losses(count, dtype, **options) == pytest.approx(losses(count, dtype), rel=rounding)
 
