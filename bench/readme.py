@@ -121,14 +121,15 @@ def _overview(found: Sequence[Source]) -> list[str]:
 
 
 def _numbers(chosen: Iterable[Source]) -> list[str]:
-    """The best-known numbers, published beside reproduced."""
+    """The best-known numbers, published beside reproduced; nothing where there are none."""
     lines = [
         f"| {_link(entry.exhibit)} | {entry.name} | {entry.published_text()} {entry.unit} | {entry.ours_text()} "
         f"| `{source.scale}` | {entry.outcome.n} | {entry.verdict} |"
         for source in chosen
         for entry in headline_numbers(source)
     ]
-    return ["| exhibit | number | published | here | scale | n | verdict |", "|---|---|---:|---:|---|---:|---|", *lines]
+    head = ["| exhibit | number | published | here | scale | n | verdict |", "|---|---|---:|---:|---|---:|---|"]
+    return ["", *head, *lines] if lines else []
 
 
 def results(found: Sequence[Source]) -> str:
@@ -138,7 +139,7 @@ def results(found: Sequence[Source]) -> str:
     best: dict[str, Source] = {}
     for source in found:
         best.setdefault(source.paper, source)
-    return "\n".join([*_overview(found), "", *_numbers(best.values()), ""])
+    return "\n".join([*_overview(found), *_numbers(best.values()), ""])
 
 
 def page(scale: str, entries: Sequence[Entry]) -> str:

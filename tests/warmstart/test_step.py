@@ -58,21 +58,23 @@ def losses(count: int = 20, dtype: torch.dtype = torch.float32, **options: objec
     return found
 
 
-def assert_losses_stay(**options: object) -> None:
-    """In float32 for four steps: with more, a ReLU whose input lies next to 0 may change a loss by 4e-3.
+def assert_losses_stay(order: str, rounding: float, **options: object) -> None:
+    """Losses are float32 in either arithmetic.
 
-    Losses are float32 in either.
+    A Xeon limited to AVX2 keeps four steps in float32 alone: then a ReLU whose input lies next to 0 changes one by 4e-3.
     """
-    for count, dtype, rounding in ((10, torch.float64, 1e-6), (4, torch.float32, 1e-4)):
-        assert losses(count, dtype, **options) == pytest.approx(losses(count, dtype), rel=rounding)
+    checks = [(10, torch.float64, 1e-6), (4, torch.float32, 1e-4)]
+    checks += [(10, torch.float32, rounding)] if order != "avx2_intel" else []
+    for count, dtype, within in checks:
+        assert losses(count, dtype, **options) == pytest.approx(losses(count, dtype), rel=within)
 
 
 def test_golden_losses(summing_order: str) -> None:
     assert losses() == pytest.approx(GOLDEN[summing_order], rel=1e-2)
 
 
-def test_layout_and_fused_optimiser_change_nothing_but_rounding() -> None:
-    assert_losses_stay(channels_last=False, fused=False)
+def test_layout_and_fused_optimiser_change_nothing_but_rounding(summing_order: str) -> None:
+    assert_losses_stay(summing_order, 1e-4, channels_last=False, fused=False)
 
 
 @pytest.mark.skipif(winograd.kernel() is None, reason="no g++, or no AVX2")
@@ -89,9 +91,9 @@ def test_bf16_stays_near_float32() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not steps.can_compile(), reason="no C++ compiler")
-def test_compiled_equals_eager_and_other_batch_sizes_stay_eager() -> None:
+def test_compiled_equals_eager_and_other_batch_sizes_stay_eager(summing_order: str) -> None:
     execute.compile_for(torch.get_num_threads())
-    assert_losses_stay(compile="always")
+    assert_losses_stay(summing_order, 1e-3, compile="always")
     model = models.build_seeded("thin_resnet18", 0, num_classes=10, in_shape=(3, 16, 16), width=8)
     step = TrainStep(model, loss=cross_entropy, batch_size=32, compile="always")
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
