@@ -314,17 +314,12 @@ def _relu(one: Instruction, x: Streams) -> Streams:
     return Streams(clean, *fused.relu(x.centre, x.radius))
 
 
-def _each(x: Streams, change: Callable[[Tensor], Tensor]) -> Streams:
-    return Streams(None if x.clean is None else change(x.clean), change(x.centre), change(x.radius))
-
-
-def _flatten(one: Instruction, x: Streams) -> Streams:
-    return _each(x, lambda tensor: tensor.flatten(1))
-
-
-def _pool(one: Instruction, x: Streams) -> Streams:
-    assert one.pool is not None
-    return _each(x, one.pool)
+def _each(one: Instruction, x: Streams) -> Streams:
+    assert one.change is not None
+    made = Streams(None if x.clean is None else one.change(x.clean), one.change(x.centre), one.change(x.radius))
+    if len(made.centre) != len(x.centre):
+        raise UserError(f"'{one.place}' makes {len(made.centre)} samples of {len(x.centre)}; bounds are of each sample")
+    return made
 
 
 def _add(one: Instruction, a: Streams, b: Streams) -> Streams:
@@ -341,8 +336,7 @@ _APPLY: dict[str, Callable[..., Streams]] = {
     "linear": _linear,
     "norm": _norm,
     "relu": _relu,
-    "flatten": _flatten,
-    "pool": _pool,
+    "each": _each,
     "add": _add,
     "same": _same,
 }

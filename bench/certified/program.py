@@ -16,8 +16,11 @@ from bench.errors import UserError
 
 KNOWN = "Conv2d, Linear, BatchNorm1d/2d, ReLU, Flatten, average pooling and additions"
 
+# Tensor methods that leave every entry as it is.
+ARRANGING = ("flatten", "view", "reshape", "squeeze", "contiguous")
+
 Norm = nn.BatchNorm1d | nn.BatchNorm2d
-Pool = Callable[[torch.Tensor], torch.Tensor]
+Change = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass
@@ -25,12 +28,12 @@ class Instruction:
     """One operation.
 
     Attributes:
-        kind: conv, linear, norm, relu, flatten, pool, add or same.
+        kind: conv, linear, norm, relu, each, add or same.
         place: where it stands in the module, for people.
         inputs: indices of the values that it reads; 0 is the module's input, k the result of instruction k - 1.
         module: the layer with the weights.
         norm: BatchNorm that follows a convolution and nothing else does: both are applied as one.
-        pool: of kind pool.
+        change: of kind each: averages or arranges entries anew, so centre and radius alike.
         frees: values that are not read afterwards.
     """
 
@@ -39,7 +42,7 @@ class Instruction:
     inputs: tuple[int, ...]
     module: nn.Module | None = None
     norm: Norm | None = None
-    pool: Pool | None = None
+    change: Change | None = None
     frees: list[int] = field(default_factory=list)
 
 
@@ -85,7 +88,7 @@ def _trace(model: nn.Module) -> Program:
     alone = not list(model.children()) and type(model).__module__.startswith("torch.nn")
     try:
         graph = fx.symbolic_trace(nn.Sequential(model) if alone else model).graph
-    except (fx.proxy.TraceError, TypeError) as error:
+    except (fx.proxy.TraceError, TypeError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"{type(model).__name__}: torch.fx cannot trace it ({reason}); bounds need {KNOWN}") from error
     root = nn.Sequential(model) if alone else model
@@ -123,14 +126,18 @@ def _is_size(node: fx.Node) -> bool:
 
 
 def _instruction(root: nn.Module, node: fx.Node, numbers: dict[fx.Node, int]) -> Instruction:
+    if "input" in node.kwargs and not node.args:
+        node.args = (node.kwargs["input"],)
+        node.kwargs = {key: value for key, value in node.kwargs.items() if key != "input"}
     inputs = tuple(numbers[arg] for arg in node.args if isinstance(arg, fx.Node) and arg in numbers)
     if node.op == "call_module":
         place = str(node.target)
-        return _of_module(root.get_submodule(place), place, inputs)
-    kind, pool = _of_function(node)
-    if kind == "add" and len(inputs) != 2:
-        raise UserError(f"'{node.name}' ({_name(node)}) adds a constant; bounds know {KNOWN}")
-    return Instruction(kind, node.name, inputs, pool=pool)
+        made = _of_module(root.get_submodule(place), place, inputs)
+    else:
+        made = _of_function(node, inputs)
+    if len(inputs) != (2 if made.kind == "add" else 1):
+        raise UserError(f"'{node.name}' is {_call(node)} and takes a constant for a value; bounds know {KNOWN}")
+    return made
 
 
 def _of_module(module: nn.Module, place: str, inputs: tuple[int, ...]) -> Instruction:
@@ -142,37 +149,69 @@ def _of_module(module: nn.Module, place: str, inputs: tuple[int, ...]) -> Instru
         return Instruction("norm", place, inputs, module)
     if isinstance(module, nn.ReLU):
         return Instruction("relu", place, inputs)
-    if isinstance(module, nn.Flatten) and module.start_dim == 1 and module.end_dim == -1:
-        return Instruction("flatten", place, inputs)
-    if isinstance(module, nn.AvgPool2d | nn.AdaptiveAvgPool2d):
-        return Instruction("pool", place, inputs, pool=module)
+    if isinstance(module, nn.Flatten | nn.AvgPool2d | nn.AdaptiveAvgPool2d):
+        return Instruction("each", place, inputs, change=module)
     if isinstance(module, nn.Identity):
         return Instruction("same", place, inputs)
     raise UserError(f"layer '{place}' is {module}; bounds know {KNOWN}")
 
 
-def _name(node: fx.Node) -> str:
-    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+def _call(node: fx.Node) -> str:
+    """What the node calls, for people."""
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+    given = [*map(str, node.args[1:]), *(f"{key}={value}" for key, value in node.kwargs.items())]
+    return f"{name}({', '.join(given)})"
 
 
-def _of_function(node: fx.Node) -> tuple[str, Pool | None]:
-    """Kind of a function or tensor method, and how it pools."""
+def _of_function(node: fx.Node, inputs: tuple[int, ...]) -> Instruction:
+    """A function or a tensor method."""
     target: Any = node.target
-    name, args, kwargs = _name(node), node.args[1:], node.kwargs
-    method = name if node.op == "call_method" else None
+    method = target if node.op == "call_method" else None
     if target in (F.relu, torch.relu, torch.relu_) or method in ("relu", "relu_"):
-        return "relu", None
-    if (target in (operator.add, operator.iadd, torch.add) or method in ("add", "add_")) and not kwargs:
-        return "add", None
-    if (target is torch.flatten or method == "flatten") and (*args, *kwargs.values()) in ((1,), (1, -1)):
-        return "flatten", None
-    if method in ("view", "reshape") and len(args) == 2 and args[1] == -1:
-        return "flatten", None
+        return Instruction("relu", node.name, inputs)
+    if (target in (operator.add, operator.iadd, torch.add) or method in ("add", "add_")) and not node.kwargs:
+        return Instruction("add", node.name, inputs)
+    if change := _change(node, method):
+        return Instruction("each", node.name, inputs, change=change)
+    raise UserError(f"'{node.name}' is {_call(node)}; bounds know {KNOWN}")
+
+
+def _change(node: fx.Node, method: str | None) -> Change | None:
+    """What an average or a new arrangement of the entries does to each stream alike; ``None`` if it is neither."""
+    target: Any = node.target
+    args: tuple[Any, ...] = node.args[1:]
+    kwargs: dict[str, Any] = node.kwargs
     if target in (F.avg_pool2d, F.adaptive_avg_pool2d):
-        return "pool", lambda x: target(x, *args, **kwargs)
-    if method == "mean" and args in (((2, 3),), ((-1, -2),), ((-2, -1),)):
-        return "pool", lambda x: x.mean((2, 3), **kwargs)
-    raise UserError(f"'{node.name}' is {name}{args}; bounds know {KNOWN}")
+        return _again(node)
+    if (target is torch.mean or method == "mean") and _averages_places(*args, **kwargs):
+        return _again(node)
+    if target in (torch.flatten, torch.reshape, torch.squeeze) or method in ARRANGING:
+        shape = args[0] if len(args) == 1 and isinstance(args[0], tuple | list) else args
+        if len(shape) == 2 and _is_batch(shape[0]) and isinstance(shape[1], int):
+            return lambda x: x.flatten(1)
+        if all(isinstance(value, int) for value in (*shape, *kwargs.values())):
+            return _again(node)
+    return None
+
+
+def _again(node: fx.Node) -> Change:
+    """The same call on another tensor."""
+    target: Any = node.target
+    args, kwargs = node.args[1:], dict(node.kwargs)
+    if node.op == "call_method":
+        return lambda x: getattr(x, target)(*args, **kwargs)
+    return lambda x: target(x, *args, **kwargs)
+
+
+def _averages_places(dim: Any = None, keepdim: bool = False, **others: Any) -> bool:
+    """Whether a mean is over height, width or both of [B, C, H, W]."""
+    dims = set(dim) if isinstance(dim, tuple | list) else {dim}
+    return bool(dims) and dims <= {2, 3, -1, -2} and not others
+
+
+def _is_batch(value: Any) -> bool:
+    """Whether a size is that of the batch: ``x.size(0)``, ``x.size()[0]`` or ``x.shape[0]``."""
+    return isinstance(value, fx.Node) and _is_size(value) and value.args[1:] == (0,)
 
 
 def _fused(made: list[Instruction]) -> list[Instruction]:

@@ -192,6 +192,45 @@ def test_functions_and_methods_are_followed_like_modules(kind: Any) -> None:
     torch.testing.assert_close(interval.bounds(model, x, x)[0], model(x))
 
 
+def flattened(x: Tensor) -> Tensor:
+    return x.flatten(1)
+
+
+def averaged(x: Tensor) -> Tensor:
+    return x.mean((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        pytest.param(lambda x: x.mean(dim=(2, 3)), averaged, id="mean dim="),
+        pytest.param(lambda x: x.mean([-1, -2], True).flatten(start_dim=1), averaged, id="mean keepdim"),
+        pytest.param(lambda x: torch.mean(x, dim=3).mean(2), averaged, id="mean twice"),
+        pytest.param(lambda x: F.adaptive_avg_pool2d(x, 1).squeeze(3).squeeze(-1), averaged, id="squeeze"),
+        pytest.param(lambda x: x.view(x.size()[0], -1), flattened, id="view"),
+        pytest.param(lambda x: x.contiguous().view(-1, 4 * 16), flattened, id="view features"),
+        pytest.param(lambda x: x.reshape((x.shape[0], 4 * 16)), flattened, id="reshape tuple"),
+        pytest.param(lambda x: torch.reshape(x, (x.size(0), -1)), flattened, id="reshape function"),
+        pytest.param(lambda x: torch.flatten(input=x, start_dim=1), flattened, id="flatten input="),
+        pytest.param(nn.Flatten(1, 3), flattened, id="Flatten to 3"),
+    ],
+)
+def test_one_meaning_has_one_bound_however_it_is_written(written: Any, meant: Any) -> None:
+    class Network(nn.Module):
+        def __init__(self, end: Any) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.conv, self.norm, self.end = nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4), end
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.end(F.relu(self.norm(self.conv(x))))
+
+    x = torch.rand(3, 2, 4, 4)
+    found = interval.bounds(Network(written), x - 0.1, x + 0.1, clean=x)
+    expected = interval.bounds(Network(meant), x - 0.1, x + 0.1, clean=x)
+    torch.testing.assert_close(found, expected)
+
+
 def test_a_box_is_clipped_to_the_range_of_images() -> None:
     images = torch.tensor([0.0, 0.5, 0.95]).reshape(3, 1, 1, 1)
     one = torch.ones(1, 1, 1, 1)
@@ -218,19 +257,36 @@ def test_bad_input_is_one_clear_line() -> None:
     with pytest.raises(UserError, match="shape"):
         interval.bounds(model, x, x[:2])
 
-    class Product(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return x * x
 
-    with pytest.raises(UserError, match="'mul' is mul"):
-        interval.bounds(Product(), x, x)
+class Of(nn.Module):
+    """A network of one function."""
 
-    class Branch(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return x if x.sum() > 0 else -x
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
 
-    with pytest.raises(UserError, match=r"torch\.fx cannot trace it"):
-        interval.bounds(Branch(), x, x)
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        pytest.param(lambda x: x * x, r"'mul' is mul\(x\); bounds know Conv2d, Linear", id="product"),
+        pytest.param(lambda x: x + 1.0, r"'add' is add\(1\.0\) and takes a constant", id="constant"),
+        pytest.param(lambda x: x.mean(dim=0), r"'mean' is mean\(dim=0\)", id="mean over samples"),
+        pytest.param(lambda x: x.view(torch.int32), r"'view' is view\(torch\.int32\)", id="view of bits"),
+        pytest.param(lambda x: x.view(-1, 8), r"'view' makes 10 samples of 5", id="samples torn apart"),
+        pytest.param(lambda x: x.view(len(x), -1), r"torch\.fx cannot trace it \('len' is not supported", id="len"),
+        pytest.param(lambda x: x if x.sum() > 0 else -x, r"torch\.fx cannot trace it", id="branch"),
+        pytest.param(lambda x: (x, x), "does not return one tensor", id="two outputs"),
+    ],
+)
+def test_a_function_without_bounds_is_one_clear_line(function: Any, words: str) -> None:
+    x = torch.rand(5, 1, 4, 4)
+    with pytest.raises(UserError, match=words) as raised:
+        interval.bounds(Of(function), x, x)
+    assert "\n" not in str(raised.value)
 
 
 def test_bounds_that_are_not_finite_name_the_first_layer() -> None:
