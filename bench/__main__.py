@@ -25,13 +25,17 @@ def _exhibits(parser: argparse.ArgumentParser) -> None:
     )
 
 
+OWN_ARGUMENTS = (["verify"], ["tokenize"])
+"""Commands that read their arguments themselves, so that only they import what these need."""
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole command line; commands import what they need when they are called."""
     top = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def add(name: str, help_text: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=help_text, description=help_text)
+    def add(name: str, help_text: str, *, own: bool = False) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=help_text, description=help_text, add_help=not own)
 
     plan = add("plan", "print runs, what would be trained and why, departures from the papers, and the cost")
     _scale(plan)
@@ -124,17 +128,16 @@ def parser() -> argparse.ArgumentParser:
     add("schema", "write configs/schema.json and configs/README.md from the models")
     add("readme", "write the results in README.md, and the pages they lead to, from the committed reference records")
 
-    verify = add("verify", "verified error of a checkpoint with auto_LiRPA, and PGD error")
-    verify.add_argument("checkpoint", metavar="CHECKPOINT")
-    verify.add_argument("arguments", nargs=argparse.REMAINDER)
-    tokenize = add("tokenize", "text to token shards")
-    tokenize.add_argument("arguments", nargs=argparse.REMAINDER)
+    add("verify", "verified error of a checkpoint with auto_LiRPA, and PGD error", own=True)
+    add("tokenize", "text to token shards", own=True)
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; user errors are lines on stderr and exit code 2, failed runs exit code 1."""
-    chosen = parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    read = 1 if given[:1] in OWN_ARGUMENTS else len(given)
+    chosen = parser().parse_args(given[:read], argparse.Namespace(arguments=given[read:]))
     from bench import commands
 
     try:

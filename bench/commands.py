@@ -222,7 +222,7 @@ def do_readme(arguments: argparse.Namespace) -> int:
 def do_verify(arguments: argparse.Namespace) -> int:
     from bench.certified import command
 
-    return command.main(arguments.checkpoint, arguments.arguments)
+    return command.main(arguments.arguments)
 
 
 def do_tokenize(arguments: argparse.Namespace) -> int:

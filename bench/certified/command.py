@@ -39,12 +39,13 @@ def radius(text: str) -> float:
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
-        prog="python -m bench verify CHECKPOINT",
+        prog="python -m bench verify",
         description=(
             "Verified error with auto_LiRPA and error under attack (PGD). For weights that a run left, network, data and "
             "eps come from its record; for a plain state dict they are given."
         ),
     )
+    top.add_argument("checkpoint", metavar="CHECKPOINT", help="weights that a run left (.safetensors), or a state dict")
     top.add_argument("--dataset", choices=[*SHAPES], help="test set (of the record)")
     top.add_argument("--network", choices=["cnn7", "wide_resnet8", "resnext"], help="architecture (of the record)")
     top.add_argument(
@@ -177,14 +178,14 @@ def lines(tally: Tally, steps: int, eps: float) -> list[str]:
     return made
 
 
-def main(path: str, rest: Sequence[str]) -> int:
+def main(given: Sequence[str]) -> int:
     """Verifies a checkpoint; interrupted and called again it goes on.
 
     Raises:
         UserError: the checkpoint is not readable or of another architecture, data are missing, memory does not suffice.
     """
-    arguments = parser().parse_args(list(rest))
-    where = Path(path)
+    arguments = parser().parse_args(given)
+    where = Path(arguments.checkpoint)
     tensors = tensors_of(where)
     spec = chosen_spec(where, arguments)
     eps = spec.target if arguments.eps is None else arguments.eps

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bench import config, exhibit
+from bench.__main__ import main
 from bench.errors import UserError
 
 
@@ -86,6 +87,14 @@ def test_command_line_prints_one_line_and_exits_2(bench) -> None:
     answer = bench("plan", "--scale", "ci", "--exhibits", "warmstart/tabel1")
     assert answer.returncode == 2
     assert "did you mean 'warmstart/table1'" in answer.stderr
+
+
+@pytest.mark.parametrize(("command", "option"), [("plan", "--json"), ("verify", "--eps E"), ("tokenize", "--workers")])
+def test_help_lists_what_a_command_takes(command: str, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert option in capsys.readouterr().out
 
 
 def test_settings_take_paper_wide_then_own_values(invented: Path, tmp_path: Path) -> None:
