@@ -197,10 +197,11 @@ def main(given: Sequence[str]) -> int:
     from bench import models
     from bench.certified.split import make_split
     from bench.certified.verify import Options, Tally, Verifier, load_weights
-    from bench.execute import device_of, prepare_torch
+    from bench.execute import device_of, keep_freed, prepare_torch
     from bench.training.context import Context
 
     prepare_torch(torch.get_num_threads())
+    keep_freed()
     device = device_of(arguments.device)
     model = models.build(spec.network.name, num_classes=spec.classes(), in_shape=spec.shape(), **spec.network.options())
     try:
