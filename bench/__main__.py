@@ -25,7 +25,7 @@ def _exhibits(parser: argparse.ArgumentParser) -> None:
     )
 
 
-OWN_ARGUMENTS = (["verify"], ["tokenize"])
+OWN_ARGUMENTS = ("verify", "tokenize")
 """Commands that read their arguments themselves, so that only they import what these need."""
 
 
@@ -34,8 +34,8 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def add(name: str, help_text: str, *, own: bool = False) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=help_text, description=help_text, add_help=not own)
+    def add(name: str, help_text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=help_text, description=help_text, add_help=name not in OWN_ARGUMENTS)
 
     plan = add("plan", "print runs, what would be trained and why, departures from the papers, and the cost")
     _scale(plan)
@@ -128,15 +128,15 @@ def parser() -> argparse.ArgumentParser:
     add("schema", "write configs/schema.json and configs/README.md from the models")
     add("readme", "write the results in README.md, and the pages they lead to, from the committed reference records")
 
-    add("verify", "verified error of a checkpoint with auto_LiRPA, and PGD error", own=True)
-    add("tokenize", "text to token shards", own=True)
+    add("verify", "verified error of a checkpoint with auto_LiRPA, and PGD error")
+    add("tokenize", "text to token shards")
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; user errors are lines on stderr and exit code 2, failed runs exit code 1."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    read = 1 if given[:1] in OWN_ARGUMENTS else len(given)
+    read = 1 if given and given[0] in OWN_ARGUMENTS else len(given)
     chosen = parser().parse_args(given[:read], argparse.Namespace(arguments=given[read:]))
     from bench import commands
 

@@ -221,7 +221,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _fail(plan: Plan, run: Planned, error: BaseException, tally: Tally) -> None:
-    why = _reason(error)
+    why = _reason(error).removeprefix(f"{run.spec.label()}: ")
     tally.failed[run.key] = why
     if not isinstance(error, FailedRun | UserError):
         traceback.print_exception(error)

@@ -317,8 +317,9 @@ def _relu(one: Instruction, x: Streams) -> Streams:
 def _each(one: Instruction, x: Streams) -> Streams:
     assert one.change is not None
     made = Streams(None if x.clean is None else one.change(x.clean), one.change(x.centre), one.change(x.radius))
-    if len(made.centre) != len(x.centre):
-        raise UserError(f"'{one.place}' makes {len(made.centre)} samples of {len(x.centre)}; bounds are of each sample")
+    before, after = tuple(x.centre.shape), tuple(made.centre.shape)
+    if after[:1] != before[:1]:
+        raise UserError(f"'{one.place}' makes {after} of {before}; bounds are of each sample, by the first dimension")
     return made
 
 

@@ -276,7 +276,8 @@ class Of(nn.Module):
         pytest.param(lambda x: x + 1.0, r"'add' is add\(1\.0\) and takes a constant", id="constant"),
         pytest.param(lambda x: x.mean(dim=0), r"'mean' is mean\(dim=0\)", id="mean over samples"),
         pytest.param(lambda x: x.view(torch.int32), r"'view' is view\(torch\.int32\)", id="view of bits"),
-        pytest.param(lambda x: x.view(-1, 8), r"'view' makes 10 samples of 5", id="samples torn apart"),
+        pytest.param(lambda x: x.view(-1, 8), r"'view' makes \(10, 8\) of \(5, 1, 4, 4\)", id="samples torn apart"),
+        pytest.param(lambda x: F.avg_pool2d(x[0:0], 4), r"'getitem' is getitem\(", id="part of the samples"),
         pytest.param(lambda x: x.view(len(x), -1), r"torch\.fx cannot trace it \('len' is not supported", id="len"),
         pytest.param(lambda x: x if x.sum() > 0 else -x, r"torch\.fx cannot trace it", id="branch"),
         pytest.param(lambda x: (x, x), "does not return one tensor", id="two outputs"),
@@ -287,6 +288,12 @@ def test_a_function_without_bounds_is_one_clear_line(function: Any, words: str) 
     with pytest.raises(UserError, match=words) as raised:
         interval.bounds(Of(function), x, x)
     assert "\n" not in str(raised.value)
+
+
+def test_a_single_sample_is_not_squeezed_away() -> None:
+    x = torch.rand(1, 1, 4, 4)
+    with pytest.raises(UserError, match=r"'squeeze' makes \(\) of \(1, 1, 1, 1\)"):
+        interval.bounds(Of(lambda x: F.avg_pool2d(x, 4).squeeze()), x, x)
 
 
 def test_bounds_that_are_not_finite_name_the_first_layer() -> None:

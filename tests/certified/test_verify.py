@@ -175,7 +175,9 @@ def test_optimised_slopes_take_memory_of_their_own() -> None:
     """For each neuron of a layer there is a slope of each neuron before it: 2 samples of this network took 11 GB."""
     model = models.build_seeded("cnn7", 3, num_classes=10, in_shape=(3, 32, 32), width=4, units=16).eval()
     images = torch.zeros(1, 3, 32, 32)
-    assert verify.batch_size(model, images, ("ibp", "crown_ibp", "crown"), 10) > 10
+    assert verify.batch_size(model, images, ("ibp", "crown_ibp"), 10) > 50
+    # Between: the blocks of full CROWN stay with the process, so that it does not wait for pages to be cleared.
+    assert 10 < verify.batch_size(model, images, ("ibp", "crown_ibp", "crown"), 10) < 50
     assert verify.batch_size(model, images, ("alpha_crown",), 10) == 1
 
 

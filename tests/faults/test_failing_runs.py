@@ -50,6 +50,8 @@ def _out_of_memory() -> BaseException:
     return torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
 
 
+LABEL = "walk of 20 drift 0.2 seed 1"
+
 CASES = {
     "NaN in a metric": (lambda: Outcome({"position": math.nan}), "position is nan"),
     "infinity in a metric": (lambda: Outcome({"position": math.inf}), "position is inf"),
@@ -57,7 +59,7 @@ CASES = {
         lambda: Outcome({"position": 1.0}, {"path": {"position": [1.0, math.nan]}}),
         "path.position is nan in row 1",
     ),
-    "the trainer's own alarm": (raising(FailedRun("walk", 7, "the loss is nan")), "walk: failed at step 7: the loss"),
+    "the trainer's own alarm": (raising(FailedRun(LABEL, 7, "the loss is nan")), "failed at step 7: the loss is nan"),
     "out of memory on the GPU": (None, "out of memory (CUDA out of memory. Tried to allocate 2.00 GiB.)"),
     "out of memory on the CPU": (raising(MemoryError()), "out of memory (no detail); smaller batches"),
     "an error in the code": (raising(ZeroDivisionError("division by zero")), "ZeroDivisionError: division by zero"),
@@ -75,7 +77,8 @@ def test_it_fails_by_name_and_others_go_on(case: str, broken, capsys, injected) 
     (why,) = [why for key, why in tally.failed.items() if type(made.runs[key].spec).__name__ == "Walk"]
     assert expected in why and len(why.splitlines()) == 1
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("FAILED ")]
-    assert len(lines) == 2 and lines[0] == f"FAILED walk of 20 drift 0.2 seed 1: {why}"
+    assert len(lines) == 2 and lines[0] == f"FAILED {LABEL}: {why}"
+    assert LABEL not in why, "the line names its run once"
     for key in tally.failed:
         assert not made.layout.record(key).exists()
         assert json.loads(made.layout.failure(key).read_text())["why"] == tally.failed[key]
