@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,9 @@ from bench.run import Cost, RunSpec
 MOST_JOBS = 500
 """Longer jobs are made where there would be more: Snakemake takes milliseconds for each, and few machines have as many
 cores."""
+FEW_JOBS = 10
+"""For each core; with more, the last jobs to end matter little."""
+LONGER = (1.05, 1.1, 1.15, 1.2, 1.25)
 DONE, MISSING, OLDER = "done", "missing", "older code"
 
 
@@ -231,11 +235,30 @@ def gpus_for(specs: Iterable[RunSpec], suite: Suite, offered: int) -> int:
     return 0 if machine_kind(suite) == "cpu" else max((spec.gpus(offered) for spec in specs), default=0)
 
 
-def batches(plan: Plan) -> list[Batch]:
-    """Joins runs into jobs of about ``batch_minutes``, or longer ones where these are too many.
+def batches(plan: Plan, *, cores: int | None = None) -> list[Batch]:
+    """Joins runs into jobs of about ``batch_minutes``, or longer ones where these are too many; the longest first.
 
-    A family of parents and children stays together if it fits.
+    A family of parents and children stays together if it fits. Jobs on the CPU are up to a quarter longer where that
+    lets the `cores` (of this machine, unless given) end together: three equal jobs leave one of two cores idle.
     """
+    if machine_kind(plan.suite) == "gpu":
+        return _batches(plan, plan.suite.batch_minutes)
+    places = max(1, (cores or os.cpu_count() or 1) // plan.suite.threads)
+    made = _batches(plan, plan.suite.batch_minutes)
+    for longer in LONGER if len(made) <= FEW_JOBS * places else ():
+        made = min(made, _batches(plan, plan.suite.batch_minutes * longer), key=lambda jobs: _end(jobs, places))
+    return made
+
+
+def _end(jobs: list[Batch], places: int) -> float:
+    """Minutes until all jobs are done, in their order, as if none waited for another."""
+    busy = [0.0] * places
+    for job in jobs:
+        busy[busy.index(min(busy))] += job.minutes
+    return max(busy)
+
+
+def _batches(plan: Plan, limit: float) -> list[Batch]:
     machine = machine_kind(plan.suite)
     todo = {run.key: run for run in plan.to_train()}
     minutes = {key: 60 * hours(run.cost, machine) for key, run in todo.items()}
@@ -246,7 +269,7 @@ def batches(plan: Plan) -> list[Batch]:
         above = None if parent is None else plan.key(parent)
         root[key] = root[above] if above in todo and above is not None else key
         families.setdefault(root[key], []).append(key)
-    limit, most = plan.suite.batch_minutes, sum(minutes.values())
+    most = sum(minutes.values())
     while len(jobs := _joined(plan, todo, families.values(), minutes, limit)) > MOST_JOBS and limit < most:
         limit *= 4
     names = {key: hashlib.sha256(" ".join(job).encode()).hexdigest()[:12] for job in jobs for key in job}
@@ -260,7 +283,6 @@ def batches(plan: Plan) -> list[Batch]:
         spent = sum(minutes[key] for key in job)
         whole = any(todo[key].spec.whole_machine for key in job)
         made.append(Batch(own, tuple(job), tuple(sorted(before - {own})), spent, memory, gpus, whole))
-    # The longest first, so that the last jobs to end are short.
     return sorted(made, key=lambda batch: -batch.minutes)
 
 

@@ -16,6 +16,7 @@ rule collect:
         PLAN.path("benchmarks", "collect", "{exhibit}.tsv")
     wildcard_constraints:
         exhibit=PLAN.constraint(),
+    priority: bench.AT_ONCE
     localrule: True
     threads: 1
     resources:
@@ -50,6 +51,7 @@ rule draw_figure:
         PLAN.path("benchmarks", "draw", "{exhibit}.tsv")
     wildcard_constraints:
         exhibit=PLAN.constraint("figure"),
+    priority: bench.AT_ONCE
     localrule: True
     threads: 1
     resources:
@@ -88,6 +90,7 @@ rule draw_table:
         PLAN.path("benchmarks", "draw", "{exhibit}.tsv")
     wildcard_constraints:
         exhibit=PLAN.constraint("table"),
+    priority: bench.AT_ONCE
     localrule: True
     threads: 1
     resources:

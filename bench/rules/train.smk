@@ -34,6 +34,7 @@ rule run:
         PLAN.path("logs", "run", "{batch}.log"),
     benchmark:
         PLAN.path("benchmarks", "run-{batch}.tsv")
+    priority: lambda wildcards: PLAN.priority(wildcards.batch)
     threads: PLAN.content["threads"]
     resources:
         runtime=lambda wildcards, attempt: PLAN.runtime(wildcards.batch, attempt),

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from bench.paths import Layout
 
 WHOLE_MACHINE = 1000
 """Amount of the resource `machine` that there is on one machine; a job that may have company takes 1."""
+AT_ONCE = 1_000_000
+"""Priority over all training, in minutes: exhibits are drawn while others are still trained."""
 SUFFIXES = {"figure": ("csv", "pdf", "png"), "table": ("csv", "tex", "md")}
 
 
@@ -125,6 +128,20 @@ class Frozen:
     def share(self, batch: str) -> int:
         """Of the resource `machine`: all of it for a batch that no other job may run beside."""
         return WHOLE_MACHINE if self._batches[batch]["whole_machine"] else 1
+
+    def priority(self, batch: str) -> float:
+        """Minutes until all that waits for the batch could be done. Snakemake starts the highest first, so that the last
+        jobs to end are short."""
+        return self._chains[batch]
+
+    @cached_property
+    def _chains(self) -> dict[str, float]:
+        after = {name: batch["after"] for name, batch in self._batches.items()}
+        chains = {name: batch["minutes"] for name, batch in self._batches.items()}
+        for name in reversed([*TopologicalSorter(after).static_order()]):
+            for parent in after[name]:
+                chains[parent] = max(chains[parent], self._batches[parent]["minutes"] + chains[name])
+        return chains
 
     def runtime(self, batch: str, attempt: int) -> int:
         """Minutes to ask for: three times the estimate and a start, doubled with each attempt."""

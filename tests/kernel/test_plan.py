@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import config, execute, overview, plan, provenance, record
+from bench import config, execute, exhibit, overview, plan, provenance, record
 from bench.plan import Plan
 from bench.rules import workflow
 
@@ -109,6 +109,31 @@ def test_long_families_are_split_and_wait_for_their_parents(invented: Path) -> N
     assert len(batches) == 15
     assert sorted(len(batch.after) for batch in batches.values()) == [0] * 3 + [1] * 12
     assert all(name in batches for batch in batches.values() for name in batch.after)
+
+
+@pytest.mark.parametrize("cores", [2, 4])
+@pytest.mark.parametrize("exhibits", [["rewarm"], ["warmstart/table1", "warmstart/fig1", "warmstart/fig2"], None])
+def test_jobs_are_made_so_that_all_cores_end_together(
+    exhibits: list[str] | None, cores: int, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = config.load("ci")
+    names = [name for name in exhibit.registry() if not exhibits or {name, name.split("/")[0]} & {*exhibits}]
+    made = plan.make(suite, names)
+
+    def end(jobs: list[plan.Batch]) -> float:
+        busy = [0.0] * cores
+        for job in sorted(jobs, key=lambda job: job.minutes, reverse=True):
+            busy.sort()
+            busy[0] += job.minutes
+        return max(busy)
+
+    chosen = plan.batches(made, cores=cores)
+    monkeypatch.setattr(plan, "LONGER", ())
+    as_set = plan.batches(made, cores=cores)
+    assert sorted(key for job in chosen for key in job.keys) == sorted(key for job in as_set for key in job.keys)
+    assert end(chosen) <= end(as_set)
+    if cores == 2:
+        assert end(chosen) < 1.07 * sum(job.minutes for job in chosen) / cores
 
 
 def test_jobs_grow_where_there_would_be_too_many(invented: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from bench import record
+from bench.rules import workflow
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 Call = Callable[..., subprocess.CompletedProcess[str]]
@@ -148,8 +149,6 @@ def test_a_killed_workflow_goes_on(bench: Call, scale: Path, results: Path, tmp_
         job.wait()
     answer = reproduce(bench, scale)
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    from bench import record
-
     names = sorted(path.name for path in (results / "toy" / "runs").glob("*.json"))
     assert names == sorted(path.name for path in (tmp_path / "whole" / "toy" / "runs").glob("*.json"))
     for name in names:
@@ -184,6 +183,33 @@ def test_a_job_that_has_finished_costs_snakemake_nothing_more(
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert len(rules(answer)) >= 5
     assert int(seen.read_text()) == 0
+
+
+def test_the_longest_chain_of_jobs_starts_first(bench: Call, scale: Path, results: Path) -> None:
+    scale.write_text(scale.read_text().replace("batch_minutes: 60", "batch_minutes: 1.0e-9"))
+    assert bench("plan", "--scale", str(scale), "--freeze").returncode == 0
+    path = results / "toy" / "plan.json"
+    plan = json.loads(path.read_text())
+    roots = [batch for batch in plan["batches"] if not batch["after"]]
+    for batch in plan["batches"]:
+        batch["minutes"] = 1.0
+    # One is short, but what waits for it takes the longest of all.
+    for batch, minutes in zip(roots, (1, 3, 0.5), strict=True):
+        batch["minutes"] = minutes
+    next(batch for batch in plan["batches"] if batch["after"] == [roots[2]["name"]])["minutes"] = 9.0
+    path.write_text(json.dumps(plan))
+    expected = [roots[index]["name"] for index in (2, 1, 0)]
+    markers = [workflow.Frozen.read(str(path)).marker(name) for name in sorted(expected)]
+    call = [sys.executable, "-m", "snakemake", "--profile", "configs/profiles/local", *markers]
+    answer = subprocess.run(
+        [*call, "--config", f"plan={path}", "--cores", "1"],
+        cwd=ROOT,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert [Path(name).stem for name in sorted(markers, key=os.path.getmtime)] == expected
 
 
 @pytest.mark.slow
