@@ -172,12 +172,11 @@ class Input:
 
 
 def _jsonl(path: Path) -> Iterator[tuple[int, Any]]:
-    with path.open("rb") as raw:
-        import zstandard
+    import pyarrow
 
-        stream: Any = raw
-        if path.suffix == ".zst":
-            stream = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
+    with path.open("rb") as raw:
+        # Arrow's reader notices a file that ends too early, which zstandard's takes for its end.
+        stream: Any = pyarrow.CompressedInputStream(raw, "zstd") if path.suffix == ".zst" else raw
         lines = iter(io.TextIOWrapper(stream, encoding="utf-8"))
         for line in itertools.count(1):
             try:
@@ -185,7 +184,9 @@ def _jsonl(path: Path) -> Iterator[tuple[int, Any]]:
                 found = json.loads(content) if content.strip() else None
             except StopIteration:
                 return
-            except (zstandard.ZstdError, UnicodeDecodeError) as error:
+            except OSError as error:
+                raise UserError(f"{path}: damaged or cut short ({error}); fetch the file again") from error
+            except UnicodeDecodeError as error:
                 raise UserError(f"{path}:{line}: damaged or no UTF-8 text ({error}); fetch the file again") from error
             except ValueError as error:
                 raise UserError(
@@ -380,6 +381,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--tokenizer", default="neox", help="neox, or bpe-N trained on the upstream text")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes, a file each")
     chosen = parser.parse_args(arguments)
+    if chosen.workers < 1:
+        raise UserError(f"--workers {chosen.workers}: expected at least 1")
     for name in chosen.corpora:
         tokenize(name, chosen.tokenizer, data_root(), workers=chosen.workers)
         checkpoint.write_text(data_root() / "tokens" / chosen.tokenizer / name / "complete", "")

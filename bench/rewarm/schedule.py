@@ -43,10 +43,15 @@ def learning_rate(
         shape: one of the above.
 
     Raises:
-        UserError: unknown shape, a warm-up that is longer than the schedule, or a floor above the peak.
+        UserError: unknown shape, a step below 0, a schedule without steps, a warm-up that is longer than the schedule, or a
+            floor above the peak.
     """
     if shape not in SHAPES:
         raise UserError(f"learning-rate shape '{shape}' does not exist{closest(shape, SHAPES)}")
+    if not step >= 0:
+        raise UserError(f"learning rate: step {step:g} must be 0, before the first update, or more")
+    if shape != "constant" and not total_steps > 0:
+        raise UserError(f"learning rate: a schedule of {total_steps:g} steps; raise total_steps above 0")
     if not 0 <= warmup_steps <= total_steps:
         raise UserError(
             f"learning rate: the warm-up of {warmup_steps:g} steps must lie between 0 and the schedule's "

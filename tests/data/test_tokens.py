@@ -43,6 +43,9 @@ WORDS = [
     "that",
 ]
 
+FRAME = zstandard.ZstdCompressor().compress(b'{"text": "a"}\n{"text": "b"}\n')
+"""Two documents."""
+
 
 def documents(name: str, count: int) -> list[dict[str, Any]]:
     """Documents of growing length that name their file; the first has characters of several bytes."""
@@ -256,7 +259,10 @@ def test_text_that_cannot_be_used(corpora: Path, rows: list[Any], said: str) -> 
             b'{"text": "a"}\n{"text": "ab\\ud800c"}\n',
             r"train\.jsonl:2: '\\ud800' at character 2 .* half of",
         ),
-        ("train.jsonl.zst", b"no zstandard frame", r"train\.jsonl\.zst:1: damaged"),
+        ("train.jsonl.zst", b"no zstandard frame", r"train\.jsonl\.zst: damaged"),
+        # Cut short within the second frame: what the first one holds reads like the whole file.
+        ("train.jsonl.zst", FRAME + FRAME[:-1], r"train\.jsonl\.zst: .*cut short .*; fetch the file again"),
+        ("train.jsonl.zst", FRAME[:5], r"train\.jsonl\.zst: .*cut short"),
     ],
 )
 def test_damaged_files(corpora: Path, name: str, content: bytes, said: str) -> None:
@@ -265,6 +271,20 @@ def test_damaged_files(corpora: Path, name: str, content: bytes, said: str) -> N
     (corpora / "raw/up" / name).write_bytes(content)
     with pytest.raises(UserError, match=said):
         tokenize.tokenize("one", "bpe-300", corpora)
+
+
+def test_frames_one_after_another_are_one_file(corpora: Path) -> None:
+    documents = []
+    for frames in (1, 3):
+        (corpora / "raw/up/train.jsonl.zst").write_bytes(frames * FRAME)
+        made = tokenize.tokenize("one", "bpe-300", corpora)
+        documents += [index.documents for name in made if "train" in name for index in made[name].values()]
+    assert documents == [2, 6]
+
+
+def test_no_workers() -> None:
+    with pytest.raises(UserError, match="--workers 0: expected at least 1"):
+        tokenize.main(["text-upstream", "--workers", "0"])
 
 
 def test_a_document_without_its_source(corpora: Path) -> None:

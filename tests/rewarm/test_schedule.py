@@ -81,6 +81,9 @@ def test_wsd_and_infinite_hold_their_rate() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        ({"step": -1}, "step -1 must be 0, before the first update, or more"),
+        ({"step": float("nan")}, "step nan"),
+        ({"total_steps": 0, "warmup_steps": 0}, "a schedule of 0 steps"),
         ({"warmup_steps": 1001}, "warm-up of 1001 steps"),
         ({"warmup_steps": -1}, "warm-up of -1 steps"),
         ({"min_lr": 2.0}, "floor 2"),
@@ -88,6 +91,6 @@ def test_wsd_and_infinite_hold_their_rate() -> None:
     ],
 )
 def test_impossible_schedules_are_named(change: dict, said: str) -> None:
-    settings = {"max_lr": 1.0, "min_lr": 0.1, "total_steps": 1000, "warmup_steps": 10, "shape": "cosine"}
+    settings = {"step": 5, "max_lr": 1, "min_lr": 0.1, "total_steps": 1000, "warmup_steps": 10, "shape": "cosine"}
     with pytest.raises(UserError, match=said):
-        learning_rate(5, **(settings | change))
+        learning_rate(**(settings | change))
