@@ -77,10 +77,9 @@ def _train(made: plan.Plan, runs: list[plan.Planned], arguments: argparse.Namesp
         for key in tally.left[:10]:
             print(f"  {made.runs[key].spec.label()}")
     if tally.failed:
-        print(
-            f"{len(tally.failed)} of {len(runs)} runs failed; each is named above and in {made.layout.runs}/*.failed",
-            file=sys.stderr,
-        )
+        blocked = f", {len(tally.blocked)} of them since what they start from did" if tally.blocked else ""
+        named = f"each is named in {made.layout.runs}/*.failed"
+        print(f"{len(tally.failed)} of {len(runs)} runs failed{blocked}; {named}", file=sys.stderr)
         return 1
     return 0
 

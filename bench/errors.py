@@ -10,6 +10,10 @@ class UserError(Exception):
     """Bad input: the command line prints it without a traceback and exits with 2."""
 
 
+class ParentFailed(UserError):
+    """A run cannot start, since the one that it starts from failed; that one's line says why."""
+
+
 class FailedRun(Exception):
     """A run that must not become a result: NaN, an exploding loss, out of memory.
 

@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench import checkpoint, paths, provenance, record
-from bench.errors import FailedRun, OutOfTime, UserError
+from bench.errors import FailedRun, OutOfTime, ParentFailed, UserError
 from bench.plan import DONE, MISSING, Plan, Planned
 from bench.provenance import cpu_flags
 from bench.run import Outcome
@@ -32,12 +32,19 @@ if TYPE_CHECKING:
 
 @dataclass
 class Tally:
-    """What happened to the runs of one call."""
+    """What happened to the runs of one call.
+
+    Attributes:
+        trained, present, left: keys.
+        failed: key -> why.
+        blocked: keys of those that failed only since what they start from did.
+    """
 
     trained: list[str] = field(default_factory=list)
     present: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    blocked: list[str] = field(default_factory=list)
 
 
 def device_of(wanted: str) -> torch.device:
@@ -225,23 +232,29 @@ def _fail(plan: Plan, run: Planned, error: BaseException, tally: Tally) -> None:
     tally.failed[run.key] = why
     if not isinstance(error, FailedRun | UserError):
         traceback.print_exception(error)
-    print(f"FAILED {run.spec.label()}: {why}", file=sys.stderr, flush=True)
-    content = {"label": run.spec.label(), "spec": run.spec.description(), "why": why}
+    blocked = isinstance(error, ParentFailed)
+    if blocked:  # a hundred runs may start from one
+        tally.blocked.append(run.key)
+    else:
+        print(f"FAILED {run.spec.label()}: {why}", file=sys.stderr, flush=True)
+    content = {"label": run.spec.label(), "spec": run.spec.description(), "why": why, "blocked": blocked}
     try:
         checkpoint.write_text(plan.layout.failure(run.key), json.dumps(content) + "\n")
     except (OSError, UserError) as trouble:  # a full disk, most likely: the line above is all that is lost
         print(f"{plan.layout.failure(run.key)}: {trouble}", file=sys.stderr, flush=True)
 
 
-def _blocked(plan: Plan, run: Planned, tally: Tally) -> str | None:
+def _blocked(plan: Plan, run: Planned, tally: Tally) -> UserError | None:
     """Why a run cannot start now: its parent has failed or is not done."""
     parent = run.spec.parent_spec
     if parent is None:
         return None
     above = plan.runs[plan.key(parent)]
     if above.key in tally.failed:
-        return f"its parent {parent.label()} failed"
-    return None if plan.layout.record(above.used).exists() else f"its parent {parent.label()} is not there"
+        return ParentFailed(f"its parent {parent.label()} failed")
+    if plan.layout.record(above.used).exists():
+        return None
+    return UserError(f"its parent {parent.label()} is not there")
 
 
 def _together(runs: Sequence[Planned], device: str) -> Iterator[list[Planned]]:
@@ -373,7 +386,7 @@ def _ready(
         if not mine[run.key]:
             tally.left.append(run.key)
         elif why := _blocked(plan, run, tally):
-            _fail(plan, run, UserError(why), tally)
+            _fail(plan, run, why, tally)
         elif _recorded(plan, run):
             tally.present.append(run.key)
         elif peers.world() > 1 and not getattr(importlib.import_module(run.spec.trainer), "DISTRIBUTED", False):

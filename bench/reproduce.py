@@ -19,6 +19,8 @@ from bench.errors import UserError
 from bench.rules import workflow
 
 PROFILES = config.CONFIGS / "profiles"
+MOST_LINES = 10
+"""Of failed runs, and of errors, that are named at the end."""
 
 
 def _profile(name: str) -> tuple[Path, str]:
@@ -197,7 +199,7 @@ def _errors(logs: Path, since: float) -> list[str]:
     """The lines by which steps of this call explained themselves; Snakemake's own output says only that they failed."""
     recent = (path for path in sorted(logs.rglob("*.log")) if path.stat().st_mtime >= since)
     lines = [line for path in recent for line in path.read_text(errors="replace").splitlines()]
-    return list(dict.fromkeys(line for line in lines if line.startswith("error: ")))[:10]
+    return list(dict.fromkeys(line for line in lines if line.startswith("error: ")))[:MOST_LINES]
 
 
 def _after_failure(scale: str, names: Sequence[str], made: plan.Plan, started: float) -> int:
@@ -208,12 +210,16 @@ def _after_failure(scale: str, names: Sequence[str], made: plan.Plan, started: f
         subprocess.run([sys.executable, "-m", "bench", step, "--scale", scale, *_named(names)])
     import json
 
-    for path in failures:
-        content = json.loads(path.read_text())
+    causes = [content for path in failures if not (content := json.loads(path.read_text())).get("blocked")]
+    for content in causes[:MOST_LINES]:
         print(f"FAILED {content['label']}: {content['why']}", file=sys.stderr)
+    if len(causes) > MOST_LINES:
+        print(f"and {len(causes) - MOST_LINES} more, in {made.layout.runs}/*.failed", file=sys.stderr)
     for line in errors:
         print(line, file=sys.stderr)
-    what = f"{len(failures)} runs failed" if failures else "a step failed"
+    blocked = len(failures) - len(causes)
+    more = f", {blocked} of them since what they start from did" if blocked else ""
+    what = f"{len(failures)} runs failed{more}" if failures else "a step failed"
     print(
         f"{what}; what is there was drawn with gaps. The same command tries again; logs: {made.layout.logs}",
         file=sys.stderr,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import config, execute, plan
+from bench import config, execute, plan, reproduce
 from bench.errors import FailedRun, UserError
 from bench.run import Outcome
 
@@ -77,7 +77,8 @@ def test_it_fails_by_name_and_others_go_on(case: str, broken, capsys, injected) 
     (why,) = [why for key, why in tally.failed.items() if type(made.runs[key].spec).__name__ == "Walk"]
     assert expected in why and len(why.splitlines()) == 1
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("FAILED ")]
-    assert len(lines) == 2 and lines[0] == f"FAILED {LABEL}: {why}"
+    assert lines == [f"FAILED {LABEL}: {why}"], "and no line for what would have started from it"
+    assert [type(made.runs[key].spec).__name__ for key in tally.blocked] == ["Measure"]
     assert LABEL not in why, "the line names its run once"
     for key in tally.failed:
         assert not made.layout.record(key).exists()
@@ -158,3 +159,20 @@ def test_an_exploding_pre_training_names_the_step(tmp_path: Path, injected) -> N
     with pytest.raises(FailedRun, match=r"failed at step \d+: .*loss is"):
         pretrain.train(spec, context)
     injected("a diverging loss", "a rewarm run", ALONE)
+
+
+def test_the_end_of_a_call_names_causes_and_not_what_waited_for_them(
+    invented: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = plan.make(config.load(str(invented)))
+    monkeypatch.setattr(reproduce.subprocess, "run", lambda *arguments, **named: None)
+    monkeypatch.setattr(reproduce, "MOST_LINES", 2)
+    made.layout.runs.mkdir(parents=True)
+    for number, run in enumerate(made.runs.values()):
+        content = {"label": run.spec.label(), "why": "the loss is nan", "blocked": number >= 3}
+        made.layout.failure(run.key).write_text(json.dumps(content))
+    assert reproduce._after_failure("toy", [], made, 0.0) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4 and all(line.startswith("FAILED ") and "the loss is nan" in line for line in lines[:2])
+    assert lines[2] == f"and 1 more, in {made.layout.runs}/*.failed"
+    assert lines[3].startswith("15 runs failed, 12 of them since what they start from did; what is there was drawn")
