@@ -95,7 +95,9 @@ def lines_of(
             names = (known or {}).get(".".join(str(part) for part in item["loc"][:-1]), [])
             lines.append(f"{where}: unknown key '{key}'{closest(str(item['loc'][-1]), names) if names else ''}")
         else:
-            lines.append(f"{where}: {key or 'value'}: {item['msg']} (found {item['input']!r:.80})")
+            lines.append(
+                f"{where}: {key or 'value'}: {item['msg'].removeprefix('Value error, ')} (found {item['input']!r:.80})"
+            )
     if (more := len(error.errors()) - MOST_ERRORS) > 0:
         lines.append(f"{section}: and {more} more")
     return "\n".join(lines)

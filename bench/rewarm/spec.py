@@ -11,8 +11,9 @@ import math
 from collections.abc import Hashable
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from bench.errors import UserError
 from bench.models import pythia
 from bench.rewarm.schedule import Shape, learning_rate
 from bench.run import Cost, Frozen, RunSpec
@@ -51,6 +52,17 @@ class Text(Frozen):
     validation_tokens: int = Field(
         2_000_000, ge=1, description="fixed validation tokens of each source, the first of its validation file"
     )
+
+    @field_validator("upstream", "downstream")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        from bench.data import text
+
+        try:
+            text.corpus(name)
+        except UserError as error:
+            raise ValueError(str(error)) from error
+        return name
 
 
 Data = Annotated[Generated | Text, Field(discriminator="kind")]

@@ -53,6 +53,7 @@ def test_kept_steps_are_shares_of_the_run(toy: Make) -> None:
         ({"batch": 6, "micro_batch": 4}, "batch 6 is no multiple of micro_batch 4"),
         ({"vocabulary": 8}, "vocabulary 8 is smaller than the language's 16"),
         ({"sources": (("a", 100.0),)}, "sources are of text corpora"),
+        ({"corpora": {"kind": "text", "upstream": "pil"}}, "corpus 'pil' does not exist; did you mean 'pile'?"),
         ({"keep": (0.001,)}, "expected shares of the run"),
         ({"keep": (1.5,)}, "expected shares of the run"),
     ],
