@@ -29,6 +29,7 @@ cores."""
 FEW_JOBS = 10
 """For each core; with more, the last jobs to end matter little."""
 LONGER = (1.05, 1.1, 1.15, 1.2, 1.25)
+"""Times ``batch_minutes``: lengths of jobs to choose from."""
 DONE, MISSING, OLDER = "done", "missing", "older code"
 
 
@@ -241,24 +242,6 @@ def batches(plan: Plan, *, cores: int | None = None) -> list[Batch]:
     A family of parents and children stays together if it fits. Jobs on the CPU are up to a quarter longer where that
     lets the `cores` (of this machine, unless given) end together: three equal jobs leave one of two cores idle.
     """
-    if machine_kind(plan.suite) == "gpu":
-        return _batches(plan, plan.suite.batch_minutes)
-    places = max(1, (cores or os.cpu_count() or 1) // plan.suite.threads)
-    made = _batches(plan, plan.suite.batch_minutes)
-    for longer in LONGER if len(made) <= FEW_JOBS * places else ():
-        made = min(made, _batches(plan, plan.suite.batch_minutes * longer), key=lambda jobs: _end(jobs, places))
-    return made
-
-
-def _end(jobs: list[Batch], places: int) -> float:
-    """Minutes until all jobs are done, in their order, as if none waited for another."""
-    busy = [0.0] * places
-    for job in jobs:
-        busy[busy.index(min(busy))] += job.minutes
-    return max(busy)
-
-
-def _batches(plan: Plan, limit: float) -> list[Batch]:
     machine = machine_kind(plan.suite)
     todo = {run.key: run for run in plan.to_train()}
     minutes = {key: 60 * hours(run.cost, machine) for key, run in todo.items()}
@@ -269,9 +252,17 @@ def _batches(plan: Plan, limit: float) -> list[Batch]:
         above = None if parent is None else plan.key(parent)
         root[key] = root[above] if above in todo and above is not None else key
         families.setdefault(root[key], []).append(key)
-    most = sum(minutes.values())
-    while len(jobs := _joined(plan, todo, families.values(), minutes, limit)) > MOST_JOBS and limit < most:
+
+    def joined(limit: float) -> list[list[str]]:
+        return _joined(plan, todo, families.values(), minutes, limit)
+
+    limit, most = plan.suite.batch_minutes, sum(minutes.values())
+    while len(jobs := joined(limit)) > MOST_JOBS and limit < most:
         limit *= 4
+    places = max(1, (cores or os.cpu_count() or 1) // plan.suite.threads)
+    if machine == "cpu" and len(jobs) <= FEW_JOBS * places:
+        choices = [jobs, *(joined(limit * longer) for longer in LONGER)]
+        jobs = min(choices, key=lambda jobs: _end([sum(minutes[key] for key in job) for job in jobs], places))
     names = {key: hashlib.sha256(" ".join(job).encode()).hexdigest()[:12] for job in jobs for key in job}
     made = []
     for job in jobs:
@@ -284,6 +275,14 @@ def _batches(plan: Plan, limit: float) -> list[Batch]:
         whole = any(todo[key].spec.whole_machine for key in job)
         made.append(Batch(own, tuple(job), tuple(sorted(before - {own})), spent, memory, gpus, whole))
     return sorted(made, key=lambda batch: -batch.minutes)
+
+
+def _end(lengths: Iterable[float], places: int) -> float:
+    """When all jobs are done, the longest first, as if none waited for another."""
+    busy = [0.0] * places
+    for length in sorted(lengths, reverse=True):
+        busy[busy.index(min(busy))] += length
+    return max(busy)
 
 
 def _joined(

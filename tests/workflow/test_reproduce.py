@@ -41,6 +41,17 @@ def reproduce(bench: Call, scale: Path, *more: str) -> subprocess.CompletedProce
     return bench("reproduce", "--scale", str(scale), *more)
 
 
+def snakemake(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Snakemake itself, on a plan that is frozen already."""
+    return subprocess.run(
+        [sys.executable, "-m", "snakemake", "--profile", "configs/profiles/local", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+
+
 def rules(answer: subprocess.CompletedProcess[str]) -> list[str]:
     """Rules of the jobs that ran, in order."""
     return re.findall(r"Finished jobid: \d+ \(Rule: (\w+)\)", answer.stderr + answer.stdout)
@@ -172,14 +183,7 @@ def test_a_job_that_has_finished_costs_snakemake_nothing_more(
     )
     assert bench("plan", "--scale", str(scale), "--freeze").returncode == 0
     plan = results / "toy" / "plan.json"
-    call = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--profile", "configs/profiles/local"]
-    answer = subprocess.run(
-        [*call, "all", "--config", f"plan={plan}"],
-        cwd=ROOT,
-        env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-    )
+    answer = snakemake("all", "--snakefile", str(snakefile), "--config", f"plan={plan}")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert len(rules(answer)) >= 5
     assert int(seen.read_text()) == 0
@@ -200,14 +204,7 @@ def test_the_longest_chain_of_jobs_starts_first(bench: Call, scale: Path, result
     path.write_text(json.dumps(plan))
     expected = [roots[index]["name"] for index in (2, 1, 0)]
     markers = [workflow.Frozen.read(str(path)).marker(name) for name in sorted(expected)]
-    call = [sys.executable, "-m", "snakemake", "--profile", "configs/profiles/local", *markers]
-    answer = subprocess.run(
-        [*call, "--config", f"plan={path}", "--cores", "1"],
-        cwd=ROOT,
-        env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-    )
+    answer = snakemake(*markers, "--config", f"plan={path}", "--cores", "1")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert [Path(name).stem for name in sorted(markers, key=os.path.getmtime)] == expected
 
