@@ -480,8 +480,9 @@ def test_figures_can_be_drawn_when_runs_are_missing() -> None:
         frame = frame_of(name, World())
         first = frame["method"].iloc[0]
         settings = chosen.settings.model_validate({**TRAINED, "seeds": 3})
-        chosen.draw(frame[frame["method"] != first], published.of_exhibit(chosen), settings)
-        chosen.draw(frame[frame["seed"] < 0], published.of_exhibit(chosen), settings)
+        for left in (frame[frame["method"] != first], frame[frame["seed"] < 0]):
+            drawn = chosen.draw(left, published.of_exhibit(chosen), settings)
+            assert drawn.axes and all(axes.get_xlabel() or axes.get_ylabel() for axes in drawn.axes), name
 
 
 # Table 1.
