@@ -11,8 +11,10 @@ from bench import checkpoint, stats
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 STYLE = Path(__file__).with_name("style.mplstyle")
 
@@ -180,10 +182,47 @@ def legend(axes: Axes, *, published: bool, rescaled: bool = False, below: int | 
         axes.legend(list(once.values()), list(once), **options)
 
 
+def _covers(axes: Axes, box: Bbox) -> bool:
+    """Whether a box in pixels lies on curves or markers of the panel; upright lines are rules, not curves."""
+    for line in axes.get_lines():
+        path = line.get_path().transformed(line.get_transform())
+        upright = path.get_extents().width == 0
+        if line.get_linestyle() != "None" and not upright and path.intersects_bbox(box, filled=False):
+            return True
+        if line.get_marker() != "None" and box.count_contains(path.vertices):
+            return True
+    return False
+
+
+def uncover(drawn: Figure) -> None:
+    """Moves the legends of all panels to one below them, if one has no free corner and lies on curves.
+
+    The figure becomes higher by the legend, so that panels keep their size.
+    """
+    drawn.draw_without_rendering()
+    own = {axes: inside for axes in drawn.axes if (inside := axes.get_legend()) is not None}
+    if not any(_covers(axes, inside.get_window_extent()) for axes, inside in own.items()):
+        return
+    once: dict[str, Artist] = {}
+    for inside in own.values():
+        names = [text.get_text() for text in inside.get_texts()]
+        once |= dict(zip(names, filter(None, inside.legend_handles), strict=True))
+        inside.remove()
+    for columns in range(len(once), 0, -1):
+        below = drawn.legend(list(once.values()), list(once), loc="outside lower center", ncols=columns)
+        drawn.draw_without_rendering()
+        box = below.get_window_extent()
+        if box.width <= drawn.bbox.width or columns == 1:
+            drawn.set_figheight(drawn.get_figheight() + box.height / drawn.dpi)
+            return
+        below.remove()
+
+
 def save(drawn: Figure, stem: Path, *, missing: Sequence[str] = ()) -> None:
     """Writes ``stem.pdf`` and ``stem.png``; equal input gives equal bytes. Missing runs are named on the figure."""
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+    uncover(drawn)
     if missing:
         count = f"{len(missing)} runs missing" if len(missing) > 1 else f"run missing: {missing[0]}"
         # A line of its own below the axes' labels.

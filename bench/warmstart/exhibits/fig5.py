@@ -157,7 +157,7 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Fi
     stretch /= 13_675
     paper = published[published["provenance"] == "digitised"].assign(x=lambda rows: 1000 * rows["x"] * stretch)
     for place, shrink in zip(axes, settings.shrinks, strict=False):
-        for name, label in (("all", NAMES[WS]), (panel(shrink), f"λ = {shrink:g}")):
+        for name, label in (("all", NAMES[WS]), (panel(shrink), NAMES[SP])):
             for age in ("old", "new"):
                 metric = f"grad_l2_{age}"
                 own = frame[(frame["panel"] == name) & (frame["metric"] == metric) & (frame["x_name"] == "log_line")]
