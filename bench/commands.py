@@ -57,6 +57,8 @@ def do_run(arguments: argparse.Namespace) -> int:
             raise UserError(f"{made.layout.plan}: is of other code or settings (run {unknown[0]}); make the plan again")
         wanted = {run.key for run in runs}
         runs = [made.runs[key] for key in keys if key in wanted]
+    if not runs:
+        print("nothing to train: each run has its record, or is not needed")
     # A job of the workflow takes what the plan gave it; a call for everything trains run by run, on one GPU.
     offered = made.suite.gpus_per_job if arguments.batch else 1
     needed = plan.gpus_for([run.spec for run in runs], made.suite, min(offered, max(1, len(gpus.visible()))))

@@ -88,7 +88,12 @@ def lines_of(
         elsewhere: key -> the section that it comes from, where that is another.
     """
     section, lines = where, []
-    for item in error.errors()[:MOST_ERRORS]:
+    found = error.errors()
+    # A list whose item is wrong is besides too short without it: that says nothing new.
+    inner = {item["loc"][:length] for item in found for length in range(len(item["loc"]))}
+    found = [item for item in found if item["loc"] not in inner]
+    told = found if len(found) <= MOST_ERRORS else found[: MOST_ERRORS - 1]
+    for item in told:
         key = ".".join(str(part) for part in item["loc"])
         where = (elsewhere or {}).get(key.partition(".")[0], section)
         if item["type"] == "extra_forbidden":
@@ -98,7 +103,7 @@ def lines_of(
             lines.append(
                 f"{where}: {key or 'value'}: {item['msg'].removeprefix('Value error, ')} (found {item['input']!r:.80})"
             )
-    if (more := len(error.errors()) - MOST_ERRORS) > 0:
+    if (more := len(found) - len(told)) > 0:
         lines.append(f"{section}: and {more} more")
     return "\n".join(lines)
 

@@ -186,7 +186,8 @@ def select(suite: Suite, names: Sequence[str] = ()) -> list[Exhibit]:
     for name in names or suite.only or tuple(known):
         members = [known[name]] if name in known else [e for e in known.values() if e.paper == name]
         if not members:
-            raise UserError(f"exhibit '{name}' does not exist{closest(name, known)}")
+            allowed = {*known, *(exhibit.paper for exhibit in known.values())}
+            raise UserError(f"exhibit '{name}' does not exist{closest(name, allowed)}")
         chosen += [exhibit for exhibit in members if exhibit not in chosen]
     return chosen
 

@@ -47,8 +47,8 @@ def test_at_most_ten_lines(tmp_path: Path) -> None:
     path = write(tmp_path, "scale: x\n" + "".join(f"wrong{n}: 1\n" for n in range(30)))
     with pytest.raises(UserError) as caught:
         config.load(path)
-    assert len(str(caught.value).splitlines()) == 11
-    assert "and 20 more" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 10
+    assert "and 21 more" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +87,19 @@ def test_command_line_prints_one_line_and_exits_2(bench) -> None:
     answer = bench("plan", "--scale", "ci", "--exhibits", "warmstart/tabel1")
     assert answer.returncode == 2
     assert "did you mean 'warmstart/table1'" in answer.stderr
+
+
+def test_a_paper_that_does_not_exist_names_the_closest() -> None:
+    with pytest.raises(UserError, match="'warmstrt' does not exist; did you mean 'warmstart'"):
+        exhibit.select(config.load("ci"), ["warmstrt"])
+
+
+def test_a_wrong_item_of_a_list_is_told_once(tmp_path: Path) -> None:
+    text = "scale: x\nexhibits: {warmstart/architecture: {networks: [thinn]}}\n"
+    with pytest.raises(UserError) as caught:
+        exhibit.check(config.load(write(tmp_path, text)))
+    (line,) = str(caught.value).splitlines()
+    assert "networks.0: Input should be 'thin', 'wide' or 'group_norm' (found 'thinn')" in line
 
 
 @pytest.mark.parametrize(("command", "option"), [("plan", "--json"), ("verify", "--eps E"), ("tokenize", "--workers")])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench import config, execute, exhibit, overview, plan, provenance, record
+from bench.__main__ import main
 from bench.plan import Plan
 from bench.rules import workflow
 
@@ -55,6 +56,13 @@ def test_nothing_to_do_when_all_is_there(invented: Path) -> None:
     first = train(make(invented))
     assert len(first.trained) == 15
     assert make(invented).to_train() == []
+
+
+def test_a_call_with_nothing_to_train_says_so(invented: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--scale", str(invented)]) == 0
+    assert "nothing to train" not in capsys.readouterr().out
+    assert main(["run", "--scale", str(invented)]) == 0
+    assert capsys.readouterr().out.startswith("nothing to train")
 
 
 def test_missing_parent_weights_are_made_again(invented: Path) -> None:
