@@ -121,6 +121,19 @@ def path_of(scale: str) -> Path:
     return path
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that stands twice, as YAML 1.2 does: the first one's settings would be lost without a word."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.composer.ComposerError(None, None, f"key '{key.value}' stands twice", key.start_mark)
+            seen.add(key.value)
+        return node
+
+
 def load(scale: str) -> Suite:
     """Reads and validates a scale file; the settings of each exhibit are validated by `bench.exhibit`.
 
@@ -129,7 +142,7 @@ def load(scale: str) -> Suite:
     """
     path = path_of(scale)
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.load(path.read_text(), _UniqueKeys)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f":{mark.line + 1}"

@@ -27,6 +27,8 @@ def write(folder: Path, text: str) -> str:
         ("scale: ../up\n", "scale: String should match pattern"),
         ("scale: [\n", "not YAML"),
         ("just text\n", "expected keys and values"),
+        ("scale: x\nexhibits: {}\nseeds: 1\nexhibits: {}\n", ":4: not YAML: key 'exhibits' stands twice"),
+        ("scale: x\nexhibits:\n  a: {b: 1}\n  a:\n", ":4: not YAML: key 'a' stands twice"),
     ],
 )
 def test_wrong_scale_file_names_file_and_key(tmp_path: Path, text: str, expected: str) -> None:
