@@ -147,6 +147,8 @@ def load(scale: str) -> Suite:
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f":{mark.line + 1}"
         raise UserError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not text in UTF-8 (byte {error.start}); save it as such") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected keys and values, found {type(content).__name__}")
     try:

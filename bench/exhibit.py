@@ -232,8 +232,14 @@ def check(suite: Suite) -> None:
     """
     known = registry()
     lines = []
-    for name in (*suite.exhibits, *suite.only):
-        if name not in known and name not in PAPERS:
+    absent = [name for name in suite.exhibits if name not in known]
+    absent += [name for name in suite.only if name not in known and name not in PAPERS]
+    for name in absent:
+        if name in PAPERS:
+            lines.append(
+                f"scale {suite.scale}: exhibits: '{name}' is a paper; what its exhibits share goes below `common`"
+            )
+        else:
             lines.append(f"scale {suite.scale}: exhibit '{name}' does not exist{closest(name, known)}")
     for paper, common in suite.common.items():
         exhibits = [exhibit for exhibit in known.values() if exhibit.paper == paper]

@@ -40,6 +40,13 @@ def test_wrong_scale_file_names_file_and_key(tmp_path: Path, text: str, expected
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_a_scale_file_in_another_encoding_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_bytes("scale: x\nabout: für mich\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"mine\.yaml: not text in UTF-8 \(byte 17\)"):
+        config.load(str(path))
+
+
 def test_missing_scale_file_names_the_closest() -> None:
     with pytest.raises(UserError, match="did you mean 'small'"):
         config.load("smal")
@@ -63,6 +70,7 @@ def test_at_most_ten_lines(tmp_path: Path) -> None:
         ("exhibits: {invented/distance: {drift: [1]}}", "unknown key 'drift'; did you mean 'drifts'?"),
         ("common: {invented: {sed: 1}}", "common.invented: unknown key 'sed'; did you mean 'seeds'?"),
         ("common: {inventet: {}}", "unknown paper 'inventet'"),
+        ("exhibits: {warmstart: {seeds: 1}}", "'warmstart' is a paper; what its exhibits share goes below `common`"),
         ("exhibits: {invented/curve: {steps: 0}}", "steps: Input should be greater than or equal to 1"),
     ],
 )
