@@ -44,6 +44,8 @@ def do_run(arguments: argparse.Namespace) -> int:
 
     if arguments.minutes is not None and arguments.minutes <= 0:
         raise UserError(f"--minutes {arguments.minutes:g}: expected more than 0")
+    if arguments.limit is not None and arguments.limit < 1:
+        raise UserError(f"--limit {arguments.limit}: expected at least 1")
     made = _plan(arguments)
     runs = made.to_train()
     if arguments.batch:

@@ -62,6 +62,8 @@ def unpack(layout: Layout, origin: Path) -> int:
     manifest = origin / f"{layout.scale}.parts.json"
     try:
         parts: dict[str, str] = json.loads(manifest.read_text())["parts"]
+    except FileNotFoundError as error:
+        raise UserError(f"{manifest}: no such file; name the folder that `bench pack` wrote this scale into") from error
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{manifest}: not the list of parts of scale {layout.scale} ({error})") from error
     layout.root.mkdir(parents=True, exist_ok=True)

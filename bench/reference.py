@@ -106,7 +106,7 @@ def replace(made: Plan, *, why: str) -> int:
     the latest first; a paper whose records stay the same keeps its notes.
 
     Raises:
-        UserError: no record of the plan is there, or no reason is given.
+        UserError: no record of the plan is there, one is not that the reference has, or no reason is given.
     """
     if not why.strip():
         raise UserError("--why: expected a reason; it is written beside the records")
@@ -120,6 +120,7 @@ def replace(made: Plan, *, why: str) -> int:
             lines.setdefault(paper, {})[run.spec.identity] = path.read_text().rstrip("\n")
     if not lines:
         raise UserError(f"{made.layout.runs}: has no record of these exhibits; train them first")
+    _check_nothing_goes(made, {identity for fresh in lines.values() for identity in fresh})
     kept = _still_needed(made, set(made.key_by_identity))
     tree = provenance.commit()  # before what is written here changes it
     for paper, fresh in lines.items():
@@ -134,6 +135,18 @@ def replace(made: Plan, *, why: str) -> int:
         _note(path.with_suffix(".provenance.json"), found[paper], tree, exhibits, why)
         print(f"{path}: {len(whole)} records, {len(set(whole) - before)} of them new")
     return 0
+
+
+def _check_nothing_goes(made: Plan, fresh: set[str]) -> None:
+    """Raises `UserError` when the reference has records of the plan's runs that are not there anew."""
+    scale = made.suite.scale
+    present = {key.split("-")[0] for _, key, _ in _records(scale)} if exists(scale) else set()
+    if gone := (present & set(made.key_by_identity)) - fresh:
+        label = made.runs[made.key_by_identity[min(gone)]].spec.label()
+        raise UserError(
+            f"{made.layout.runs}: lacks {len(gone)} of the runs that {folder(scale)} has (one is {label}), whose records "
+            f"would be lost; train them first, or name with --exhibits those that are there"
+        )
 
 
 def _still_needed(made: Plan, replaced: set[str]) -> dict[str, list[str]]:

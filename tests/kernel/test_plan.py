@@ -65,6 +65,11 @@ def test_a_call_with_nothing_to_train_says_so(invented: Path, capsys: pytest.Cap
     assert capsys.readouterr().out.startswith("nothing to train")
 
 
+def test_a_limit_below_one_run_is_refused(invented: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--scale", str(invented), "--limit", "-3"]) == 2
+    assert capsys.readouterr().err == "error: --limit -3: expected at least 1\n"
+
+
 def test_missing_parent_weights_are_made_again(invented: Path) -> None:
     made = make(invented)
     train(made)

@@ -123,6 +123,8 @@ def test_an_altered_or_missing_part_is_refused(invented: Path, results: Path, tm
     parts[0].unlink()
     with pytest.raises(UserError, match="part is missing"):
         pack.unpack(made.layout, tmp_path / "carried")
+    with pytest.raises(UserError, match=r"toy\.parts\.json: no such file; name the folder that"):
+        pack.unpack(made.layout, tmp_path / "nowhere")
 
 
 def test_a_damaged_state_says_what_to_do(invented: Path, results: Path) -> None:

@@ -187,6 +187,22 @@ def test_a_part_of_the_reference_is_replaced_and_the_rest_stays(made: Made, comm
     assert first["machines"][0]["records"] == 15 and first["commit"]
 
 
+def test_a_half_filled_results_folder_takes_nothing_from_the_reference(made: Made, committed: Path) -> None:
+    plan = made()
+    reference.replace(plan, why="first")
+    path = committed / "toy" / "invented.jsonl"
+    before = path.read_text()
+    gone = plan.key(plan.members["invented/distance"][0].spec)
+    plan.layout.record(gone).unlink()
+    with pytest.raises(
+        UserError, match=r"lacks 1 of the runs that .* has .* train them first, or name with --exhibits"
+    ):
+        reference.replace(plan, why="second")
+    assert path.read_text() == before
+    reference.replace(planning.make(plan.suite, ["invented/curve"], source=plan.source), why="what is there")
+    assert path.read_text() == before
+
+
 def test_a_reason_is_asked_for(made: Made, committed: Path) -> None:
     with pytest.raises(UserError, match="expected a reason"):
         reference.replace(made(), why=" ")
