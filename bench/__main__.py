@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -133,6 +134,10 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+UNUSABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
+"""What the system says of a path that a user has given and that is of another kind or belongs to others."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; user errors are lines on stderr and exit code 2, failed runs exit code 1."""
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -151,10 +156,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if error.errno not in checkpoint.FULL:
-            raise
         where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}no space left; free some and call again, it goes on", file=sys.stderr)
+        if error.errno in checkpoint.FULL:
+            print(f"error: {where}no space left; free some and call again, it goes on", file=sys.stderr)
+        elif error.errno in UNUSABLE and where:
+            print(
+                f"error: {where}{error.strerror}; expected a folder or file of yours that can be used", file=sys.stderr
+            )
+        else:
+            raise
         return 2
     except KeyboardInterrupt:
         print("interrupted; everything finished is kept, the same command goes on", file=sys.stderr)

@@ -166,12 +166,24 @@ def _extra() -> Iterable[str]:
 
 @lru_cache(maxsize=1)
 def registry() -> dict[str, Exhibit]:
-    """All exhibits by name."""
+    """All exhibits by name.
+
+    Raises:
+        UserError: what a file calls EXHIBIT is none, or has the name of another.
+    """
     found: dict[str, Exhibit] = {}
+    files: dict[str, str | None] = {}
     for name in (*_modules(), *_extra()):
-        exhibit = getattr(importlib.import_module(name), "EXHIBIT", None)
-        if isinstance(exhibit, Exhibit):
-            found[exhibit.name] = exhibit
+        module = importlib.import_module(name)
+        exhibit = getattr(module, "EXHIBIT", None)
+        if exhibit is None:
+            continue
+        if not isinstance(exhibit, Exhibit):
+            kind = type(exhibit).__name__
+            raise UserError(f"{module.__file__}: EXHIBIT is of type {kind}; expected a bench.exhibit.Exhibit")
+        if exhibit.name in found:
+            raise UserError(f"{module.__file__}: {files[exhibit.name]} has an exhibit '{exhibit.name}' too; rename one")
+        found[exhibit.name], files[exhibit.name] = exhibit, module.__file__
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -176,3 +178,33 @@ def test_a_wrong_value_of_any_setting_is_a_line_of_text() -> None:
                     refused += 1
                     assert str(error).startswith("scale ci, ")
     assert refused > 500
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("EXHIBIT = 3\n", "mine.py: EXHIBIT is of type int; expected a bench.exhibit.Exhibit"),
+        (
+            "from bench.warmstart.exhibits.fig1 import EXHIBIT\n",
+            "fig1.py has an exhibit 'warmstart/fig1' too; rename one",
+        ),
+    ],
+)
+def test_a_users_file_without_an_exhibit_of_its_own_is_refused(
+    tmp_path: Path, bench: Callable[..., subprocess.CompletedProcess[str]], text: str, expected: str
+) -> None:
+    (tmp_path / "mine.py").write_text(text)
+    answer = bench("plan", "--scale", "ci", BENCH_EXTRA=str(tmp_path))
+    assert answer.returncode == 2
+    (line,) = answer.stderr.splitlines()
+    assert expected in line
+
+
+def test_a_results_folder_that_is_a_file_is_named(
+    tmp_path: Path, bench: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    (tmp_path / "taken").write_text("")
+    answer = bench("plan", "--scale", "ci", "--freeze", BENCH_RESULTS=str(tmp_path / "taken"))
+    assert answer.returncode == 2
+    (line,) = answer.stderr.splitlines()
+    assert line.startswith(f"error: {tmp_path / 'taken'}") and "expected a folder or file of yours" in line
