@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from bench import checkpoint
+from bench.arguments import Parser, count
 from bench.errors import UserError
 
 
@@ -32,10 +33,10 @@ OWN_ARGUMENTS = ("verify", "tokenize")
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line; commands import what they need when they are called."""
-    top = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    top = Parser(prog="python -m bench", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def add(name: str, help_text: str) -> argparse.ArgumentParser:
+    def add(name: str, help_text: str) -> Parser:
         return commands.add_parser(name, help=help_text, description=help_text, add_help=name not in OWN_ARGUMENTS)
 
     plan = add("plan", "print runs, what would be trained and why, departures from the papers, and the cost")
@@ -53,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     _exhibits(run)
     run.add_argument("--batch", metavar="B", help="one batch of the frozen plan")
     run.add_argument("--minutes", type=float, metavar="M", help="stop at a checkpoint before this time is over")
-    run.add_argument("--limit", type=int, metavar="N", help="train at most N runs")
+    run.add_argument("--limit", type=count, metavar="N", help="train at most N runs")
 
     fetch = add("fetch", "fetch and check the data sets that the exhibits need")
     _scale(fetch)
@@ -142,10 +143,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; user errors are lines on stderr and exit code 2, failed runs exit code 1."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     read = 1 if given and given[0] in OWN_ARGUMENTS else len(given)
-    chosen = parser().parse_args(given[:read], argparse.Namespace(arguments=given[read:]))
     from bench import commands
 
     try:
+        chosen = parser().parse_args(given[:read], argparse.Namespace(arguments=given[read:]))
         return commands.dispatch(chosen)
     except UserError as error:
         for line in str(error).splitlines():

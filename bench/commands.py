@@ -44,8 +44,6 @@ def do_run(arguments: argparse.Namespace) -> int:
 
     if arguments.minutes is not None and arguments.minutes <= 0:
         raise UserError(f"--minutes {arguments.minutes:g}: expected more than 0")
-    if arguments.limit is not None and arguments.limit < 1:
-        raise UserError(f"--limit {arguments.limit}: expected at least 1")
     made = _plan(arguments)
     runs = made.to_train()
     if arguments.batch:
@@ -229,9 +227,9 @@ def do_verify(arguments: argparse.Namespace) -> int:
 
 
 def do_tokenize(arguments: argparse.Namespace) -> int:
-    from bench.data import tokenize
+    from bench.data import command
 
-    return tokenize.main(arguments.arguments)
+    return command.main(arguments.arguments)
 
 
 def dispatch(arguments: argparse.Namespace) -> int:

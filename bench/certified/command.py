@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from bench import checkpoint, paths
+from bench.arguments import Parser, count
 from bench.certified.spec import EPS, SHAPES, Certified, Network
 from bench.errors import FailedRun, UserError
 
@@ -34,11 +35,13 @@ def radius(text: str) -> float:
         raise argparse.ArgumentTypeError(f"'{text}' is no number; expected e.g. 8/255 or 0.4") from None
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is negative; a radius is 0 or more")
+    if value > 1:
+        raise argparse.ArgumentTypeError(f"{text} is above 1; pixels lie between 0 and 1, so that 8 of 255 is 8/255")
     return value
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="python -m bench verify",
         description=(
             "Verified error with auto_LiRPA and error under attack (PGD). For weights that a run left, network, data and "
@@ -51,8 +54,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "--norm", choices=["full", "convs", "partial", "none"], default=None, help="where BatchNorm stands"
     )
-    top.add_argument("--width", type=int, metavar="W", help="first width, if not the paper's")
-    top.add_argument("--units", type=int, metavar="U", help="units of the hidden layer, if not 512")
+    top.add_argument("--width", type=count, metavar="W", help="first width, if not the paper's")
+    top.add_argument("--units", type=count, metavar="U", help="units of the hidden layer, if not 512")
     top.add_argument("--eps", type=radius, metavar="E", help="radius in pixel units of 0 to 1, e.g. 8/255")
     top.add_argument(
         "--methods",
@@ -62,11 +65,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="M",
         help=f"any of {', '.join(METHODS)}",
     )
-    top.add_argument("--samples", type=int, metavar="N", help="the first N test samples (all)")
-    top.add_argument("--batch", type=int, metavar="B", help="samples at once (by memory)")
-    top.add_argument("--pgd-steps", type=int, default=40, metavar="S", help="steps of the attack (40)")
-    top.add_argument("--pgd-restarts", type=int, default=1, metavar="R", help="random starts of the attack (1)")
-    top.add_argument("--alpha-iterations", type=int, default=20, metavar="I", help="iterations of alpha-CROWN (20)")
+    top.add_argument("--samples", type=count, metavar="N", help="the first N test samples (all)")
+    top.add_argument("--batch", type=count, metavar="B", help="samples at once (by memory)")
+    top.add_argument("--pgd-steps", type=count, default=40, metavar="S", help="steps of the attack (40)")
+    top.add_argument("--pgd-restarts", type=count, default=1, metavar="R", help="random starts of the attack (1)")
+    top.add_argument("--alpha-iterations", type=count, default=20, metavar="I", help="iterations of alpha-CROWN (20)")
     top.add_argument("--dtype", choices=["float32", "float64"], default="float32", help="arithmetic, never TF32")
     top.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     top.add_argument("--json", action="store_true", help="machine-readable")
@@ -189,8 +192,6 @@ def main(given: Sequence[str]) -> int:
     tensors = tensors_of(where)
     spec = chosen_spec(where, arguments)
     eps = spec.target if arguments.eps is None else arguments.eps
-    if arguments.samples is not None and arguments.samples < 1:
-        raise UserError(f"--samples {arguments.samples}: expected 1 or more")
     import torch
     from tqdm import tqdm
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import io
 import itertools
 import json
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -172,11 +170,13 @@ class Input:
 
 
 def _jsonl(path: Path) -> Iterator[tuple[int, Any]]:
-    import pyarrow
-
     with path.open("rb") as raw:
-        # Arrow's reader notices a file that ends too early, which zstandard's takes for its end.
-        stream: Any = pyarrow.CompressedInputStream(raw, "zstd") if path.suffix == ".zst" else raw
+        stream: Any = raw
+        if path.suffix == ".zst":
+            import pyarrow
+
+            # Arrow's reader notices a file that ends too early, which zstandard's takes for its end.
+            stream = pyarrow.CompressedInputStream(raw, "zstd")
         lines = iter(io.TextIOWrapper(stream, encoding="utf-8"))
         for line in itertools.count(1):
             try:
@@ -370,23 +370,3 @@ def ensure(name: str, tokenizer: str, data_root: Path, *, workers: int = 1) -> V
                 tokenize(name, tokenizer, data_root, workers=workers)
                 checkpoint.write_text(done, "")
     return vocabulary(tokenizer, data_root)
-
-
-def main(arguments: Sequence[str]) -> int:
-    """``python -m bench tokenize text-upstream text-downstream --tokenizer bpe-4096``."""
-    from bench.paths import data_root
-
-    parser = argparse.ArgumentParser(prog="python -m bench tokenize", description="Text to token shards.")
-    parser.add_argument("corpora", nargs="+", metavar="corpus", help=f"one of {', '.join(text.CORPORA)}")
-    parser.add_argument("--tokenizer", default="neox", help="neox, or bpe-N trained on the upstream text")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes, a file each")
-    chosen = parser.parse_args(arguments)
-    if chosen.workers < 1:
-        raise UserError(f"--workers {chosen.workers}: expected at least 1")
-    for name in chosen.corpora:
-        tokenize(name, chosen.tokenizer, data_root(), workers=chosen.workers)
-        checkpoint.write_text(data_root() / "tokens" / chosen.tokenizer / name / "complete", "")
-        for source, counts in text.token_counts(data_root(), chosen.tokenizer, name).items():
-            shown = ", ".join(f"{split} {counts.get(split, 0):,}" for split in text.SPLITS)
-            print(f"{name} {source}: {shown} tokens")
-    return 0

@@ -224,9 +224,10 @@ def test_command_reads_plain_state_dicts_and_refuses_others(
     (tmp_path / "text.pt").write_text("no tensors")
     assert main(["verify", str(tmp_path / "text.pt"), *known]) == 2
     assert "not a state dict of tensors alone" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        main(["verify", str(path), *known, "--eps=-0.1"])
-    assert "negative" in capsys.readouterr().err
+    for wrong, why in (("--eps=-0.1", "negative"), ("--eps=8", "8/255"), ("--pgd-steps=-1", "from 1 on")):
+        assert main(["verify", str(path), *known, wrong]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: argument {wrong.partition('=')[0]}: ") and why in line
 
 
 def test_loading_the_package_warns_of_nothing() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import zstandard
 
-from bench.data import shards, text, tokenize
+from bench.data import command, shards, text, tokenize
 from bench.data.text import Corpus, Files
 from bench.errors import UserError
 
@@ -283,8 +283,8 @@ def test_frames_one_after_another_are_one_file(corpora: Path) -> None:
 
 
 def test_no_workers() -> None:
-    with pytest.raises(UserError, match="--workers 0: expected at least 1"):
-        tokenize.main(["text-upstream", "--workers", "0"])
+    with pytest.raises(UserError, match="--workers: 0: expected a whole number from 1 on"):
+        command.main(["text-upstream", "--workers", "0"])
 
 
 def test_a_document_without_its_source(corpora: Path) -> None:
