@@ -286,9 +286,10 @@ def by_seed(frame: Any, metric: str, **labels: Any) -> dict[int, float]:
     Raises:
         KeyError: there is no such row, naming what was asked for.
     """
-    chosen = frame[frame["metric"] == metric]
+    chosen = frame["metric"] == metric
     for name, value in labels.items():
-        chosen = chosen[chosen[name] == value]
-    if chosen.empty:
+        chosen &= frame[name] == value
+    found = frame.loc[chosen, ["seed", "value"]]
+    if found.empty:
         raise KeyError(f"{metric} {labels}")
-    return dict(zip(chosen["seed"].tolist(), chosen["value"].tolist(), strict=False))
+    return dict(zip(found["seed"].tolist(), found["value"].tolist(), strict=False))

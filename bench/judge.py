@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from bench import collect, config, exhibit, published, stats
@@ -83,8 +83,9 @@ class Subject:
     @cached_property
     def cost_at_protocol(self) -> str:
         """What the exhibit would take as the paper made it."""
-        whole = planning.make(config.load("paper"), [self.name])
-        return f"{_hours(whole.runs.values())} for the whole exhibit at scale paper"
+        whole = _at_protocol(tuple(self.plan.members))
+        runs = [run for run in whole.runs.values() if self.name in run.exhibits]
+        return f"{_hours(runs)} for the whole exhibit at scale paper"
 
     def entry(self, kind: str, name: str, outcome: stats.Outcome, **fields: Any) -> Entry:
         """An entry with the surroundings that all of the exhibit's entries have."""
@@ -108,6 +109,12 @@ class Subject:
             older=self.facts.older > 0 and outcome.n > 0,  # a number that nothing stands beside is not of older code
             **{**shared, **fields},
         )
+
+
+@lru_cache(maxsize=1)
+def _at_protocol(names: tuple[str, ...]) -> Plan:
+    """Exhibits as their papers made them."""
+    return planning.make(config.load("paper"), names)
 
 
 def _hours(runs: Any) -> str:
@@ -252,9 +259,13 @@ def further(plan: Plan) -> list[Entry]:
     return found
 
 
+def _frames(plan: Plan) -> Frames:
+    return {name: collect.read(plan, name) for name in document.in_order(plan.members)}
+
+
 def entries_of(plan: Plan) -> list[Entry]:
     """All entries of the plan's exhibits, in their order."""
-    read = {name: collect.read(plan, name) for name in document.in_order(plan.members)}
+    read = _frames(plan)
     found: list[Entry] = []
     for name, (frame, facts) in read.items():
         subject = Subject(plan, name, frame, facts)
@@ -263,15 +274,19 @@ def entries_of(plan: Plan) -> list[Entry]:
     return found + further(plan)
 
 
+def claims_of(plan: Plan) -> list[Entry]:
+    """The claims among `entries_of`."""
+    read = _frames(plan)
+    return [entry for name, facts in read.items() for entry in claims(Subject(plan, name, *facts), read)]
+
+
 def beside_reference(plan: Plan, entries: list[Entry]) -> list[Entry]:
     """The entries with what the committed reference says about each claim; unchanged where a scale has none."""
     from bench import reference
 
     if not reference.exists(plan.suite.scale):
         return entries
-    before = {
-        (entry.exhibit, entry.name): entry for entry in reference.entries(plan) if entry.kind == "claim" and entry.ran()
-    }
+    before = {(entry.exhibit, entry.name): entry for entry in claims_of(reference.as_results(plan)) if entry.ran()}
     return [
         replace(entry, reference=known.verdict, reference_text=known.ours_text())
         if entry.kind == "claim" and (known := before.get((entry.exhibit, entry.name)))
@@ -386,7 +401,7 @@ def report(plan: Plan) -> None:
 
 def _protocol_hours(names: list[str]) -> dict[str, str]:
     """Exhibit -> hours on one GPU at the paper's own protocol, parents included."""
-    whole = planning.make(config.load("paper"), names)
+    whole = _at_protocol(tuple(names))
     return {
         name: f"{planning.total(run for run in whole.runs.values() if name in run.exhibits)['hours_gpu']:,.1f}"
         for name in names

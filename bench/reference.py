@@ -16,7 +16,7 @@ from bench.paths import Layout
 from bench.plan import Plan
 
 if TYPE_CHECKING:
-    from bench.report.verdicts import Entry
+    pass
 
 
 def folder(scale: str) -> Path:
@@ -89,13 +89,6 @@ def as_results(made: Plan) -> Plan:
     for name in fed.members:
         collect.collect(fed, name)
     return fed
-
-
-def entries(made: Plan) -> list[Entry]:
-    """The verdicts of the reference records on the plan's exhibits."""
-    from bench import judge
-
-    return judge.entries_of(as_results(made))
 
 
 def replace(made: Plan, *, why: str) -> int:

@@ -41,7 +41,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Entry]:
     """The claims by the committed reference."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BENCH_RESULTS", str(tmp_path_factory.mktemp("results")))
-        return claims(reference.entries(planning.make(config.load("ci"), source="ci")))
+        return claims(judge.claims_of(reference.as_results(planning.make(config.load("ci"), source="ci"))))
 
 
 def test_every_claim_has_a_verdict(first: dict[str, Entry]) -> None:
