@@ -7,16 +7,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace as with_fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench import checkpoint, collect, config, paths, provenance, record
 from bench import plan as planning
 from bench.errors import UserError
 from bench.paths import Layout
 from bench.plan import Plan
-
-if TYPE_CHECKING:
-    pass
 
 
 def folder(scale: str) -> Path:
