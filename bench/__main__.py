@@ -31,7 +31,7 @@ OWN_ARGUMENTS = ("verify", "tokenize")
 """Commands that read their arguments themselves, so that only they import what these need."""
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The whole command line; commands import what they need when they are called."""
     top = Parser(prog="python -m bench", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -136,7 +136,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 UNUSABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
-"""What the system says of a path that a user has given and that is of another kind or belongs to others."""
+"""What the system says of a path that is of another kind or belongs to others."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -161,9 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno in checkpoint.FULL:
             print(f"error: {where}no space left; free some and call again, it goes on", file=sys.stderr)
         elif error.errno in UNUSABLE and where:
-            print(
-                f"error: {where}{error.strerror}; expected a folder or file of yours that can be used", file=sys.stderr
-            )
+            print(f"error: {where}{error.strerror}; give a path that is yours to write", file=sys.stderr)
         else:
             raise
         return 2

@@ -130,7 +130,7 @@ def replace(made: Plan, *, why: str) -> int:
 def _check_nothing_goes(made: Plan, fresh: set[str]) -> None:
     """Raises `UserError` when the reference has records of the plan's runs that are not there anew."""
     scale = made.suite.scale
-    present = {key.split("-")[0] for _, key, _ in _records(scale)} if exists(scale) else set()
+    present = {key.split("-")[0] for _, key, _ in _records(scale)}
     if gone := (present & set(made.key_by_identity)) - fresh:
         label = made.runs[made.key_by_identity[min(gone)]].spec.label()
         raise UserError(

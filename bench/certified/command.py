@@ -40,7 +40,7 @@ def radius(text: str) -> float:
     return value
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     top = Parser(
         prog="python -m bench verify",
         description=(

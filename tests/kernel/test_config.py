@@ -207,4 +207,4 @@ def test_a_results_folder_that_is_a_file_is_named(
     answer = bench("plan", "--scale", "ci", "--freeze", BENCH_RESULTS=str(tmp_path / "taken"))
     assert answer.returncode == 2
     (line,) = answer.stderr.splitlines()
-    assert line.startswith(f"error: {tmp_path / 'taken'}") and "expected a folder or file of yours" in line
+    assert line.startswith(f"error: {tmp_path / 'taken'}") and line.endswith("; give a path that is yours to write")
