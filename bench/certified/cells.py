@@ -32,10 +32,11 @@ def values_of(frame: pd.DataFrame, metric: str, **labels: Any) -> dict[int, floa
 
 
 def heading(settings: CertifiedSettings, course: Course, model: Model | None = None) -> dict[str, str]:
-    """Data set with its radius, schedule (with this scale's behind an arrow), network."""
+    """Data set with its classes, where some are left out, and radius; schedule (this scale's behind an arrow), network."""
     role = BLOCKS[course].role
+    chosen = f" ({settings.classes[role]} classes)" if role in settings.classes else ""
     cells = {
-        "data set": f"{DATASETS[role]}, eps {radius_text(settings.target(role))}",
+        "data set": f"{DATASETS[role]}{chosen}, eps {radius_text(settings.target(role))}",
         "schedule": departure(settings, course),
     }
     return cells if model is None else {**cells, "model": MODELS[model]}

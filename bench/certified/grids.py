@@ -167,6 +167,9 @@ class CertifiedSettings(DataSettings):
     test_images: dict[Role, int] = Field(
         default_factory=dict, description="test images at most; the whole set where nothing is said"
     )
+    classes: dict[Role, int] = Field(
+        default_factory=dict, description="the first so many classes alone; all where nothing is said"
+    )
     batch: dict[Role, int] = Field(
         default_factory=dict, description="samples of a step; the paper's where nothing is said"
     )
@@ -226,6 +229,7 @@ class CertifiedSettings(DataSettings):
             "holdout": self.holdout,
             "bn_statistics": self.bn_statistics,
             "precision": self.precision,
+            "first_classes": self.classes.get(role),
             "population": self.population.get(role),
             "report_samples": self.test_images.get(role),
         }
@@ -301,7 +305,7 @@ def at_protocol(member: Member) -> bool:
         and spec.schedule == paper.schedule
         and abs(spec.target - member.labels["x"]) < 1e-4
         and (spec.network.width, spec.network.units) == (None, 512)
-        and spec.population is spec.report_samples is None
+        and spec.first_classes is spec.population is spec.report_samples is None
     )
 
 
@@ -356,6 +360,8 @@ def substitution(
     texts = [DATASETS[role] if actual == _DATA[role] else f"{DATASETS[role]} (generated images)"]
     if radius:
         texts.append(f"eps {radius_text(own)}")
+    if role in settings.classes:
+        texts.append(f"{settings.classes[role]} classes")
     if role in settings.population:
         texts.append(f"{min(settings.population[role], SHAPES[actual][2]):,} images")
     if schedule:

@@ -228,12 +228,17 @@ class Certified(RunSpec):
         "last", description="epoch that is reported and kept; best_on_test is optimistic"
     )
     holdout: int = Field(0, ge=0, description="training samples held out for the choice of an epoch")
+    first_classes: int | None = Field(
+        None, ge=2, description="use the first so many classes alone; None is all of them"
+    )
     population: int | None = Field(None, ge=4, description="use so many training samples in all; None is the whole set")
     report_samples: int | None = Field(None, ge=1, description="test on so many samples; None is the whole set")
     generated: int | None = Field(None, ge=2, description="train on so many generated samples of the true shape")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
+        if (self.first_classes or 0) > SHAPES[self.dataset][1]:
+            raise ValueError(f"{self.dataset} has {SHAPES[self.dataset][1]} classes, not {self.first_classes}")
         if self.report == "best_on_val" and not self.holdout:
             raise ValueError("report best_on_val needs a holdout, e.g. 5000")
         if self.fit_samples() < 2:
@@ -267,18 +272,22 @@ class Certified(RunSpec):
         return SHAPES[self.dataset][0]
 
     def classes(self) -> int:
-        return SHAPES[self.dataset][1]
+        return self.first_classes or SHAPES[self.dataset][1]
+
+    def _of_classes(self, samples: int) -> int:
+        """How many of all samples belong to the classes that are used; MNIST's are not quite equally many."""
+        return samples * self.classes() // SHAPES[self.dataset][1]
 
     def train_samples(self) -> int:
         """Training samples that are used, the held-out ones included; fewer where the copy at hand has fewer."""
-        available = self.generated or SHAPES[self.dataset][2]
+        available = self.generated or self._of_classes(SHAPES[self.dataset][2])
         return min(available, self.population or available)
 
     def fit_samples(self) -> int:
         return self.train_samples() - self.holdout
 
     def test_samples(self) -> int:
-        available = self.batch_size if self.generated else SHAPES[self.dataset][3]
+        available = self.batch_size if self.generated else self._of_classes(SHAPES[self.dataset][3])
         return min(available, self.report_samples or available)
 
     def steps_per_epoch(self) -> int:

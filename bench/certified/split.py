@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -60,6 +60,19 @@ def load(dataset: str, context: Context) -> images.Images:
     return data
 
 
+def first_classes(data: images.Images, number: int) -> images.Images:
+    """The samples of the first so many classes, in their order."""
+    fit, test = data.train_labels < number, data.test_labels < number
+    return replace(
+        data,
+        train=data.train[fit],
+        train_labels=data.train_labels[fit],
+        test=data.test[test],
+        test_labels=data.test_labels[test],
+        num_classes=number,
+    )
+
+
 def prefers_channels_last(model: nn.Module, device: torch.device) -> bool:
     """Whether the network's convolutions may run in channels-last memory, which is faster.
 
@@ -81,6 +94,8 @@ def make_split(spec: Certified, context: Context, *, channels_last: bool = False
         data = images.generated(spec.shape(), spec.classes(), train=spec.generated, test=spec.batch_size)
     else:
         data = load(spec.dataset, context)
+        if spec.first_classes is not None:
+            data = first_classes(data, spec.first_classes)
     available = len(data.train)
     used = min(available, spec.train_samples())
     order = torch.arange(available)

@@ -226,6 +226,27 @@ def test_a_data_set_of_other_classes_is_refused(make_context: MakeContext, monke
         split.load("synthetic_certified", make_context(tiny()))
 
 
+def test_the_first_classes_alone(make_context: MakeContext) -> None:
+    from bench.certified import split
+
+    spec = tiny(first_classes=3, population=None, report_samples=None)
+    whole = split.load("synthetic_certified", make_context(spec))
+    made = split.make_split(spec, make_context(spec))
+    for pool, images, labels in (
+        (made.fit, whole.train, whole.train_labels),
+        (made.test, whole.test, whole.test_labels),
+    ):
+        assert torch.equal(pool.labels, labels[labels < 3])
+        torch.testing.assert_close(pool.images, images[labels < 3] / 255 - 0.5)
+    assert (spec.fit_samples(), spec.test_samples()) == (len(made.fit), len(made.test))
+    trainer = train.Trainer(spec, make_context(spec))
+    assert trainer.model(trainer.split.test.take(torch.arange(2))[0]).shape == (2, 3)
+    fewer = train.Trainer(tiny(first_classes=3), make_context(spec))
+    assert len(fewer.split.fit) == 70 and int(fewer.split.fit.labels.max()) == 2
+    with pytest.raises(ValueError, match="synthetic_certified has 5 classes, not 6"):
+        tiny(first_classes=6)
+
+
 @pytest.mark.parametrize("name", ["cnn7", "wide_resnet8", "resnext"])
 def test_smoke_keeps_the_true_shape(name: str) -> None:
     spec = Certified(seed=3, network=Network(name=name), regularizers=("relu",))
