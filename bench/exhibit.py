@@ -47,12 +47,9 @@ class ExhibitSettings(Frozen):
         return range(self.first_seed, self.first_seed + self.seeds)
 
     def departures(self) -> dict[str, tuple[Any, Any]]:
-        """Field -> (the paper's value, the value here) for every field that differs."""
-        here = self.model_dump(mode="json")
-        return {
-            name: (type(self).model_fields[name].get_default(call_default_factory=True), here[name])
-            for name in self.model_dump(exclude_defaults=True)
-        }
+        """Field -> (the paper's value, the value here) for every field that differs, as plain data."""
+        paper, here = type(self)().model_dump(mode="json"), self.model_dump(mode="json")
+        return {name: (paper[name], here[name]) for name in self.model_dump(exclude_defaults=True)}
 
     def at_protocol(self) -> bool:
         """Whether numbers can be held against the published ones."""

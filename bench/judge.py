@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
-from bench import collect, config, exhibit, published, stats
+from bench import collect, config, exhibit, published, stats, wording
 from bench import plan as planning
 from bench.errors import UserError
 from bench.exhibit import Claim, Exhibit
 from bench.plan import Plan
 from bench.report import document, html_tables, page, verdicts
 from bench.report.verdicts import Entry
-from bench.wording import duration
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,7 +117,8 @@ def _at_protocol(names: tuple[str, ...]) -> Plan:
 
 def _hours(runs: Any) -> str:
     sums = planning.total(runs)
-    return f"about {duration(3600 * sums['hours_cpu'])} on 2 cores or {duration(3600 * sums['hours_gpu'])} on one GPU"
+    cores, gpu = (wording.duration(3600 * sums[f"hours_{device}"]) for device in ("cpu", "gpu"))
+    return f"about {cores} on 2 cores or {gpu} on one GPU"
 
 
 def _about(row: Mapping[str, Any]) -> str:
@@ -368,15 +367,15 @@ def exhibits_of(plan: Plan) -> list[document.Shown]:
                 commits=facts.commits,
                 older=facts.older,
                 code=chosen.file,
+                settings=tuple(type(plan.settings[name]).model_fields),
             )
         )
     return shown
 
 
 def _short(value: Any) -> str:
-    plain = value.model_dump(mode="json", exclude_defaults=True) if hasattr(value, "model_dump") else value
-    text = plain if isinstance(plain, str) else json.dumps(plain, default=str)
-    return text if len(text) <= 80 else f"{text[:77]}…"
+    text = wording.setting(value)
+    return text if len(text) <= 200 else f"{text[:197]}…"
 
 
 def report(plan: Plan) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import Any
 
-from bench import exhibit, plan
+from bench import exhibit, plan, wording
 from bench.plan import Plan, Planned
 
 
@@ -35,7 +34,7 @@ def as_json(made: Plan) -> str:
             "with_parents": len(fed[name]),
             "cost": _cost(fed[name]),
             "departures": {
-                field: {"paper": _plain(paper), "here": here}
+                field: {"paper": paper, "here": here}
                 for field, (paper, here) in made.settings[name].departures().items()
             },
         }
@@ -60,26 +59,20 @@ def as_json(made: Plan) -> str:
     return json.dumps(content, indent=1, default=str)
 
 
-def _plain(value: Any) -> Any:
-    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
-
-
 def _departures(made: Plan) -> list[str]:
     """A line for each reduction of a paper's grid, with the exhibits that share it."""
     shared: dict[tuple[str, str], list[str]] = {}
     for name, settings in made.settings.items():
         paper, own = name.split("/")
         for field, (published, here) in settings.departures().items():
-            shared.setdefault((paper, f"{field}: {_compact(published)} -> {_compact(here)}"), []).append(own)
+            shared.setdefault((paper, f"{field}: {wording.setting(published)} -> {wording.setting(here)}"), []).append(
+                own
+            )
     of_paper = Counter(name.split("/")[0] for name in made.settings)
     return [
         f"  {paper} {change} ({'all' if len(names) == of_paper[paper] > 1 else ', '.join(names)})"
         for (paper, change), names in sorted(shared.items(), key=lambda item: item[0][0])
     ]
-
-
-def _compact(value: Any) -> str:
-    return json.dumps(value, default=_plain).replace('"', "")
 
 
 def _amount(sums: dict[str, float]) -> str:

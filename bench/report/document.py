@@ -39,6 +39,7 @@ class Shown:
         commits: of the records.
         older: number of records of older code.
         code: file that declares it.
+        settings: names of all its settings.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Shown:
     commits: list[str]
     older: int = 0
     code: str = ""
+    settings: tuple[str, ...] = ()
 
     @property
     def paper(self) -> str:
@@ -150,14 +152,14 @@ def content(
 
 
 def shared_departures(shown: Sequence[Shown]) -> dict[str, str]:
-    """Departures that all exhibits of a paper have alike; none where there is a single exhibit."""
-    if len(shown) < 2:
-        return {}
-    return {
-        name: change
-        for name, change in shown[0].departures.items()
-        if all(item.departures.get(name) == change for item in shown)
-    }
+    """Departures that all exhibits of a paper with such a setting have alike, where those are two and at least half."""
+    found: dict[str, str] = {}
+    for name in dict.fromkeys(name for item in shown for name in item.departures):
+        having = [item for item in shown if name in item.settings]
+        changes = {item.departures.get(name) for item in having}
+        if len(changes) == 1 and len(having) >= max(2, len(shown) / 2):
+            found[name] = str(changes.pop())
+    return found
 
 
 def _changes(departures: Mapping[str, str]) -> list[str]:

@@ -24,6 +24,7 @@ def shown(root: Path, name: str, kind: str, **changes: object) -> Shown:
         "title": f"Title of {name}", "caption": "What it shows.", "kind": kind, "files": root / name,
         "departures": {"seeds": "5 → 3"}, "missing": [], "runs": 6, "seconds": 90.0, "machines": ["a machine"],
         "commits": ["0123456789abcdef"], "older": 0, "code": "bench/warmstart/exhibits/table1.py",
+        "settings": ("seeds", "own"),
     }  # fmt: skip
     return Shown(name, **{**facts, **changes})  # type: ignore[arg-type]
 
@@ -125,6 +126,12 @@ def test_shared_departures_are_said_once(report: Path) -> None:
     said = document.content([], both, scale="ci", protocol={})
     assert said["shared"]["warmstart"] == ["seeds: 5 → 3"]
     assert [item["departures"] for item in said["papers"]["warmstart"]] == [["own: 7"], ["own: 12"]]
+    without = shown(root, "warmstart/fig1", "figure", departures={}, settings=("own",))
+    assert document.shared_departures([*both, without]) == {"seeds": "5 → 3"}, "it has no such setting"
+    unchanged = shown(root, "warmstart/fig1", "figure", departures={})
+    assert document.shared_departures([*both, unchanged]) == {}, "its setting is the paper's"
+    few = [shown(root, f"warmstart/fig{k}", "figure", departures={}, settings=()) for k in range(3)]
+    assert document.shared_departures([*both, *few]) == {}, "two of five are no rule"
 
 
 def test_exhibits_come_in_the_papers_order() -> None:
