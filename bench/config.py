@@ -100,9 +100,9 @@ def lines_of(
             names = (known or {}).get(".".join(str(part) for part in item["loc"][:-1]), [])
             lines.append(f"{where}: unknown key '{key}'{closest(str(item['loc'][-1]), names) if names else ''}")
         else:
-            lines.append(
-                f"{where}: {key or 'value'}: {item['msg'].removeprefix('Value error, ')} (found {item['input']!r:.80})"
-            )
+            what = item["msg"].removeprefix("Value error, ")
+            # What is said of a whole section names the values itself.
+            lines.append(f"{where}: {key}: {what} (found {item['input']!r:.80})" if key else f"{where}: {what}")
     if (more := len(found) - len(told)) > 0:
         lines.append(f"{section}: and {more} more")
     return "\n".join(lines)

@@ -162,6 +162,14 @@ def wrong(value: Any) -> list[Any]:
     return [[-1], [0]] if isinstance(value, tuple) else []
 
 
+def test_what_only_the_runs_make_impossible_is_said_without_their_specification(tmp_path: Path) -> None:
+    suite = config.load(write(tmp_path, "scale: x\ncommon:\n  certified: {classes: {mnist: 12}}\n"))
+    one = exhibit.registry()["certified/table1"]
+    with pytest.raises(UserError) as caught:
+        exhibit.members_of(suite, one, exhibit.settings_of(suite, one))
+    assert str(caught.value) == "scale x, certified/table1: mnist has 10 classes, not 12"
+
+
 def test_a_wrong_value_of_any_setting_is_a_line_of_text() -> None:
     """Also where only the runs that it makes are impossible, and not the setting by itself."""
     suite = config.load("ci")
