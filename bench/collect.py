@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +33,7 @@ class Facts:
         machines: processors or GPUs that trained them.
         seconds: training time of the exhibit's own runs, summed.
         commits: git commits of the records.
+        read: digest of the names of the records that were read.
     """
 
     missing: list[str]
@@ -39,6 +42,7 @@ class Facts:
     machines: list[str]
     seconds: float
     commits: list[str]
+    read: str = ""
 
 
 def frame_of(plan: Plan, name: str) -> tuple[pd.DataFrame, Facts]:
@@ -83,8 +87,20 @@ def frame_of(plan: Plan, name: str) -> tuple[pd.DataFrame, Facts]:
     if chosen.derive is not None and rows:
         derived = [{**row, "key": "", "older": bool(older)} for row in chosen.derive(frame)]
         frame = _long([*rows, *derived])
-    facts = Facts(missing, older, len(plan.members[name]), sorted(machines), round(seconds, 1), sorted(commits))
+    facts = Facts(
+        missing,
+        older,
+        len(plan.members[name]),
+        sorted(machines),
+        round(seconds, 1),
+        sorted(commits),
+        _digest(read),
+    )
     return frame, facts
+
+
+def _digest(names: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()[:16]
 
 
 def _long(rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -144,3 +160,14 @@ def read(plan: Plan, name: str) -> tuple[pd.DataFrame, Facts]:
         raise UserError(
             f"{path}: not collected; run `python -m bench collect --scale {plan.suite.scale} --exhibits {name}`"
         ) from None
+
+
+def outdated(plan: Plan) -> list[str]:
+    """Exhibits whose table was made from other records than the plan finds now, as after an edit or more training."""
+    found = []
+    for name in plan.members:
+        used = {plan.runs[key].used for key in plan.keys_of(name)}
+        there = (key for key in used if plan.layout.record(key).exists())
+        if read(plan, name)[1].read != _digest(there):
+            found.append(name)
+    return found

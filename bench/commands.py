@@ -6,7 +6,7 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench import config, plan
@@ -110,10 +110,25 @@ def _fed(arguments: argparse.Namespace) -> plan.Plan:
     """The plan with the results of this folder, or with the committed records in their place."""
     made = _plan(arguments)
     if arguments.origin == "results":
+        _tell_outdated(made, arguments.exhibits)
         return made
     from bench import reference
 
     return reference.as_results(made)
+
+
+def _tell_outdated(made: plan.Plan, names: Sequence[str]) -> None:
+    """Says which tables the next step reads although other records are there now."""
+    from bench import collect
+
+    if outdated := collect.outdated(made):
+        others = f" and {len(outdated) - 1} more" if len(outdated) > 1 else ""
+        named = f" --exhibits {' '.join(names)}" if names else ""
+        print(
+            f"note: {outdated[0]}{others} collected from other records than are there now; "
+            f"`python -m bench collect --scale {made.source or made.suite.scale}{named}` reads these",
+            file=sys.stderr,
+        )
 
 
 def do_draw(arguments: argparse.Namespace) -> int:

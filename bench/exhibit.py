@@ -288,5 +288,5 @@ def by_seed(frame: Any, metric: str, **labels: Any) -> dict[int, float]:
         chosen &= frame[name] == value
     found = frame.loc[chosen, ["seed", "value"]]
     if found.empty:
-        raise KeyError(f"{metric} {labels}")
+        raise KeyError(", ".join([metric, *(f"{name} {value}" for name, value in labels.items())]))
     return dict(zip(found["seed"].tolist(), found["value"].tolist(), strict=False))

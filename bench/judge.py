@@ -194,7 +194,7 @@ def _tested(claim: Claim, name: str, read: Frames) -> stats.Outcome:
     """The claim's own verdict, undecided where runs that it may need are missing."""
     needed = (name, *claim.also)
     if absent := [other for other in needed if other not in read or len(read[other][1].missing) >= read[other][1].runs]:
-        return stats.not_run(f"needs {', '.join(absent)}")
+        return stats.not_run(f"no run of {', '.join(absent)} is there")
     given = {other: read[other][0] for other in needed} if claim.also else read[name][0]
     gaps = {other: read[other][1] for other in needed if read[other][1].missing}
     empty = any(read[other][0].empty for other in needed)  # of runs that are there: the test says what they lack

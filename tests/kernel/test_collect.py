@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import subprocess
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,3 +49,20 @@ def test_nothing_is_derived_from_nothing(invented: Path, monkeypatch: pytest.Mon
     monkeypatch.setitem(exhibit.registry(), name, replace(exhibit.registry()[name], derive=never))
     frame, facts = collect.frame_of(made, name)
     assert frame.empty and len(facts.missing) == 6
+
+
+def test_a_table_of_other_records_is_noticed(
+    invented: Path, results: Path, bench: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    made = plan.make(config.load(str(invented)))
+    execute.run_all(made, made.to_train(), tell=lambda text: None)
+    name = "invented/distance"
+    bench("collect", "--scale", str(invented))
+    assert bench("draw", "--scale", str(invented)).stderr == ""
+    made.layout.record(made.keys_of(name)[0]).unlink()
+    assert collect.outdated(made) == [name]
+    done = bench("judge", "--scale", str(invented), "--exhibits", name)
+    assert f"note: {name} collected from other records" in done.stderr
+    assert f"--scale {invented} --exhibits {name}` reads these" in done.stderr
+    collect.collect(made, name)
+    assert collect.outdated(made) == []
