@@ -36,5 +36,5 @@ class OutOfTime(Exception):
 def closest(name: str, known: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` or a list of what is allowed, to end an error about an unknown name."""
     known = sorted(known)
-    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    near = get_close_matches(name, known, n=1)
     return f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}"

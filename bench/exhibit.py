@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from bench import paths
 from bench.config import Suite, lines_of
@@ -34,6 +34,14 @@ LABELS = ("panel", "dataset", "model", "method", "optimizer", "x_name", "x")
 """Columns that the published numbers and ours share; together with ``metric`` they name a number."""
 
 
+def _holds_switch(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_holds_switch, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_holds_switch, value))
+    return isinstance(value, bool)
+
+
 class ExhibitSettings(Frozen):
     """Settings of an exhibit; defaults are the paper's values."""
 
@@ -42,6 +50,15 @@ class ExhibitSettings(Frozen):
 
     seeds: int = Field(5, ge=1, le=1000, description="repetitions of each configuration")
     first_seed: int = Field(0, ge=0, description="seed of the first repetition")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        # YAML's `yes` is true, and pydantic takes true for 1.
+        expected = cls.model_fields[str(info.field_name)].annotation
+        if bool not in (expected, *get_args(expected)) and _holds_switch(value):
+            raise ValueError("Input should not be yes or no")
+        return value
 
     def seed_range(self) -> range:
         return range(self.first_seed, self.first_seed + self.seeds)

@@ -25,6 +25,7 @@ def write(folder: Path, text: str) -> str:
     [
         ("scale: x\nthread: 2\n", "unknown key 'thread'; did you mean 'threads'?"),
         ("scale: x\nthreads: many\n", "threads: Input should be a valid integer"),
+        ("scale: x\nthreads: yes\n", "threads: Input should be a valid integer (found True)"),
         ("scale: x\nthreads: 0\n", "threads: Input should be greater than or equal to 1"),
         ("scale: ../up\n", "scale: String should match pattern"),
         ("scale: [\n", "not YAML"),
@@ -70,6 +71,7 @@ def test_at_most_ten_lines(tmp_path: Path) -> None:
             "exhibit 'invented/distence' does not exist; did you mean 'invented/distance'?",
         ),
         ("exhibits: {invented/distance: {drift: [1]}}", "unknown key 'drift'; did you mean 'drifts'?"),
+        ("exhibits: {invented/distance: {drifts: [yes]}}", "drifts: Input should not be yes or no (found [True])"),
         ("common: {invented: {sed: 1}}", "common.invented: unknown key 'sed'; did you mean 'seeds'?"),
         ("common: {inventet: {}}", "unknown paper 'inventet'"),
         ("exhibits: {warmstart: {seeds: 1}}", "'warmstart' is a paper; what its exhibits share goes below `common`"),
