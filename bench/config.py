@@ -17,6 +17,20 @@ CONFIGS = paths.PROJECT / "configs"
 MOST_ERRORS = 10
 
 
+def no_switch(value: Any) -> Any:
+    """Gives back `value`, at any depth without YAML's `yes` and `no`, which pydantic would take for 1 and 0.
+
+    Raises:
+        ValueError: there is one.
+    """
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    for part in parts:
+        no_switch(part)
+    if isinstance(value, bool):
+        raise ValueError("Input should not be yes or no")
+    return value
+
+
 class Suite(Frozen):
     """One scale: how much of the papers' protocols is run, and with what."""
 
@@ -24,7 +38,7 @@ class Suite(Frozen):
         pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$", description="name of the scale; results lie under results/<scale>"
     )
     about: str = Field("", description="what this scale is and why it departs from the papers; stands in the report")
-    threads: int = Field(1, strict=True, ge=1, le=256, description="CPU threads of one job (cores)")
+    threads: int = Field(1, ge=1, le=256, description="CPU threads of one job (cores)")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where to train; auto takes a GPU when there is one"
     )
@@ -38,16 +52,15 @@ class Suite(Frozen):
     )
     batch_minutes: float = Field(
         30.0,
-        strict=True,
         gt=0,
         le=10_000,
         description="runs are joined into one job up to this estimate (minutes on this machine), longer ones if over 500",
     )
     gpus_per_job: int = Field(
-        1, strict=True, ge=1, le=64, description="GPUs of one job, for runs that make use of several (torchrun)"
+        1, ge=1, le=64, description="GPUs of one job, for runs that make use of several (torchrun)"
     )
     jobs_per_gpu: int = Field(
-        1, strict=True, ge=1, le=64, description="jobs that share a GPU of this machine, for runs too small to fill one"
+        1, ge=1, le=64, description="jobs that share a GPU of this machine, for runs too small to fill one"
     )
     keep: Literal["nothing", "weights", "everything"] = Field(
         "weights",
@@ -56,9 +69,7 @@ class Suite(Frozen):
     older_code: Literal["retrain", "accept"] = Field(
         "retrain", description="records of older code: train again, or judge them with the mark 'older code'"
     )
-    first_seed: int = Field(
-        0, strict=True, ge=0, description="first seed of every group; another block of seeds is a replication"
-    )
+    first_seed: int = Field(0, ge=0, description="first seed of every group; another block of seeds is a replication")
     only: tuple[str, ...] = Field((), description="exhibits of this scale; all when empty")
     common: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="paper -> settings that hold for every exhibit of it that knows the key"
@@ -66,6 +77,11 @@ class Suite(Frozen):
     exhibits: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="exhibit -> settings that depart from the paper's"
     )
+
+    @field_validator("threads", "batch_minutes", "gpus_per_job", "jobs_per_gpu", "first_seed", mode="before")
+    @classmethod
+    def _numbers(cls, value: object) -> object:
+        return no_switch(value)
 
     @field_validator("common", "exhibits", mode="before")
     @classmethod

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from bench import paths
-from bench.config import Suite, lines_of
+from bench.config import Suite, lines_of, no_switch
 from bench.errors import UserError, closest
 from bench.record import Record
 from bench.run import Frozen, RunSpec
@@ -34,14 +34,6 @@ LABELS = ("panel", "dataset", "model", "method", "optimizer", "x_name", "x")
 """Columns that the published numbers and ours share; together with ``metric`` they name a number."""
 
 
-def _holds_switch(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return any(map(_holds_switch, value.values()))
-    if isinstance(value, list | tuple):
-        return any(map(_holds_switch, value))
-    return isinstance(value, bool)
-
-
 class ExhibitSettings(Frozen):
     """Settings of an exhibit; defaults are the paper's values."""
 
@@ -54,11 +46,8 @@ class ExhibitSettings(Frozen):
     @field_validator("*", mode="before")
     @classmethod
     def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        # YAML's `yes` is true, and pydantic takes true for 1.
         expected = cls.model_fields[str(info.field_name)].annotation
-        if bool not in (expected, *get_args(expected)) and _holds_switch(value):
-            raise ValueError("Input should not be yes or no")
-        return value
+        return value if bool in (expected, *get_args(expected)) else no_switch(value)
 
     def seed_range(self) -> range:
         return range(self.first_seed, self.first_seed + self.seeds)

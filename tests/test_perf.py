@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -29,9 +31,9 @@ def measured(monkeypatch: pytest.MonkeyPatch):
     answers: list[list[dict[str, Any]]] = []
     asked: list[str | None] = []
 
-    def measure(path: str | None) -> list[dict[str, Any]]:
+    def measure(path: str | None) -> tuple[list[dict[str, Any]], list[str]]:
         asked.append(path)
-        return answers.pop(0)
+        return answers.pop(0), []
 
     monkeypatch.setattr(table, "measure", measure)
     monkeypatch.setattr(table, "machine", lambda: "this")
@@ -74,6 +76,27 @@ def test_one_path_is_held_against_its_own_rows(measured) -> None:
     answers.append(rows(warmstart=1.3))
     assert table.main("warmstart", as_json=False, check=True) == 0
     assert asked == ["memory", "warmstart"]
+
+
+def test_a_path_that_fails_costs_no_other(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def broken(**given: object) -> Iterator[dict[str, Any]]:
+        yield from rows(certified=1.4)
+        raise RuntimeError("no room")
+
+    def written(found: object) -> None:
+        raise AssertionError("half a table was written")
+
+    parts = {"warmstart": rows(warmstart=1.3), "rewarm": [], "workflow": [], "memory": rows(memory=3.0)}
+    for name, found in parts.items():
+        monkeypatch.setattr(f"bench.perf.{name}.rows", lambda found=found, **given: found)
+    monkeypatch.setattr("bench.perf.certified.rows", broken)
+    monkeypatch.setattr(table, "compile_for", lambda threads: None)
+    monkeypatch.setattr(table, "write", written)
+    assert table.main(None, as_json=True) == 1
+    said = capsys.readouterr()
+    assert [row["path"] for row in json.loads(said.out)] == ["warmstart/step", "certified/step", "rewarm/memory"]
+    assert "RuntimeError: no room" in said.err
+    assert said.err.endswith("error: certified could not be measured (above is why); no table was written\n")
 
 
 def test_several_ways_take_turns_with_one_peer() -> None:

@@ -9,6 +9,7 @@ import json
 import platform
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,14 @@ Name = tuple[str, str]
 """Path and variant of a row."""
 
 
-def measure(path: str | None) -> list[Row]:
-    """Rows of one path, or of all and of memory, measured now; on a GPU where there is one."""
+def measure(path: str | None) -> tuple[list[Row], list[str]]:
+    """Rows of one path, or of all and of memory, measured now, on a GPU where there is one; and which of them failed."""
     import torch
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     compile_for(torch.get_num_threads())  # what other work has compiled may be for another number
     rows: list[Row] = []
+    failed: list[str] = []
     started = time.monotonic()
 
     def tell(text: str) -> None:
@@ -40,11 +42,19 @@ def measure(path: str | None) -> list[Row]:
 
     for name in (*PATHS, "memory") if path is None else (path,):
         module = importlib.import_module(f"bench.perf.{name}")
-        for row in module.rows(device=device, tell=tell):
-            rows.append(row)
-            ratio = "" if row["ratio"] is None else f", ratio {row['ratio']:.2f}"
-            tell(f"{row['path']} {row['variant']}: {wording.rate(row['ours'])} {row['unit']}{ratio}")
-    return rows
+        try:
+            for row in module.rows(device=device, tell=tell):
+                rows.append(row)
+                ratio = "" if row["ratio"] is None else f", ratio {row['ratio']:.2f}"
+                tell(f"{row['path']} {row['variant']}: {wording.rate(row['ours'])} {row['unit']}{ratio}")
+        except Exception as error:
+            # Minutes of other measurements are not lost with it.
+            if isinstance(error, UserError):
+                print(f"error: {error}", file=sys.stderr)
+            else:
+                traceback.print_exc()
+            failed.append(name)
+    return rows, failed
 
 
 def machine() -> str:
@@ -158,21 +168,27 @@ def _part(name: Name) -> str:
 def _fallen_twice(rows: list[Row], before: dict[Name, float]) -> dict[Name, str]:
     """`fallen`, of what falls in a second measurement as well: on a shared machine a neighbour may have come between."""
     once = fallen(rows, before)
-    again = [row for part in sorted({_part(name) for name in once}) for row in measure(part)]
+    again = [row for part in sorted({_part(name) for name in once}) for row in measure(part)[0]]
     twice = fallen(again, before)
     return {name: text for name, text in once.items() if name in twice}
 
 
 def main(path: str | None, *, as_json: bool, check: bool = False) -> int:
-    """Measures, prints, and writes the table where everything was measured; with `check`, 1 when a ratio has fallen."""
+    """Measures, prints, and writes the table where everything was measured.
+
+    Returns:
+        1 when a measurement failed, or with `check` when a ratio has fallen; else 0.
+    """
     before = committed(machine()) if check else {}
     if path is not None:
         before = {name: ratio for name, ratio in before.items() if _part(name) == path}
-    rows = measure(path)
-    if path is None and not check:
+    rows, failed = measure(path)
+    if path is None and not check and not failed:
         write(rows)
     print(json.dumps(rows, indent=1) if as_json else as_markdown(rows), end="\n" if as_json else "")
+    for name in failed:
+        print(f"error: {name} could not be measured (above is why); no table was written", file=sys.stderr)
     lost = _fallen_twice(rows, before)
     for line in lost.values():
         print(f"SLOWER {line}", file=sys.stderr)
-    return 1 if lost else 0
+    return 1 if lost or failed else 0

@@ -25,7 +25,7 @@ def write(folder: Path, text: str) -> str:
     [
         ("scale: x\nthread: 2\n", "unknown key 'thread'; did you mean 'threads'?"),
         ("scale: x\nthreads: many\n", "threads: Input should be a valid integer"),
-        ("scale: x\nthreads: yes\n", "threads: Input should be a valid integer (found True)"),
+        ("scale: x\nthreads: yes\n", "threads: Input should not be yes or no (found True)"),
         ("scale: x\nthreads: 0\n", "threads: Input should be greater than or equal to 1"),
         ("scale: ../up\n", "scale: String should match pattern"),
         ("scale: [\n", "not YAML"),
@@ -41,6 +41,11 @@ def test_wrong_scale_file_names_file_and_key(tmp_path: Path, text: str, expected
     assert expected in str(caught.value)
     assert path in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_number_with_an_exponent_is_one(tmp_path: Path) -> None:
+    # YAML 1.1 takes `1e-9`, without a point, for text.
+    assert config.load(write(tmp_path, "scale: x\nbatch_minutes: 1e-9\n")).batch_minutes == 1e-9
 
 
 def test_a_scale_file_in_another_encoding_is_named(tmp_path: Path) -> None:
