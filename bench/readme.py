@@ -110,10 +110,7 @@ def _overview(found: Sequence[Source]) -> list[str]:
     for source in found:
         claims = verdicts.of_kind(source.entries, "claim")
         counted = verdicts.counts(claims)
-        note = reference.notes(source.scale)[source.paper][0]
-        machines = ", ".join(
-            machine["processor"] if not machine["gpus"] else machine["gpus"][0] for machine in note["machines"]
-        )
+        machines = ", ".join(sorted({one for entry in claims if entry.ran() for one in entry.machine.split("; ")}))
         cells = " | ".join(str(counted[verdict] or "") for verdict in shown)
         scale = f"[`{source.scale}`]({_relative(_page(source.scale))})"
         lines.append(f"| {source.paper} | {scale} | {machines} | {len(claims)} | {cells} |")
