@@ -153,13 +153,23 @@ def read(plan: Plan, name: str) -> tuple[pd.DataFrame, Facts]:
     """
     import pandas as pd
 
+    facts = read_facts(plan, name)
+    return pd.read_parquet(table_path(plan, name)), facts
+
+
+def read_facts(plan: Plan, name: str) -> Facts:
+    """Reads the facts alone.
+
+    Raises:
+        UserError: the exhibit has not been collected.
+    """
     path = table_path(plan, name)
-    try:
-        return pd.read_parquet(path), Facts(**json.loads(path.with_suffix(".json").read_text()))
-    except FileNotFoundError:
+    facts = path.with_suffix(".json")
+    if not (path.exists() and facts.exists()):
         raise UserError(
             f"{path}: not collected; run `python -m bench collect --scale {plan.suite.scale} --exhibits {name}`"
-        ) from None
+        )
+    return Facts(**json.loads(facts.read_text()))
 
 
 def outdated(plan: Plan) -> list[str]:
@@ -168,6 +178,6 @@ def outdated(plan: Plan) -> list[str]:
     for name in plan.members:
         used = {plan.runs[key].used for key in plan.keys_of(name)}
         there = (key for key in used if plan.layout.record(key).exists())
-        if read(plan, name)[1].read != _digest(there):
+        if read_facts(plan, name).read != _digest(there):
             found.append(name)
     return found

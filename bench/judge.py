@@ -347,7 +347,7 @@ def exhibits_of(plan: Plan) -> list[document.Shown]:
     shown = []
     for name in document.in_order(plan.members):
         chosen = exhibit.registry()[name]
-        _, facts = collect.read(plan, name)
+        facts = collect.read_facts(plan, name)
         departures = {
             field: f"{_short(paper)} → {_short(here)}"
             for field, (paper, here) in plan.settings[name].departures().items()

@@ -96,7 +96,7 @@ def test_a_path_that_fails_costs_no_other(monkeypatch: pytest.MonkeyPatch, capsy
     said = capsys.readouterr()
     assert [row["path"] for row in json.loads(said.out)] == ["warmstart/step", "certified/step", "rewarm/memory"]
     assert "RuntimeError: no room" in said.err
-    assert said.err.endswith("error: certified could not be measured (above is why); no table was written\n")
+    assert said.err.endswith("error: certified could not be measured, so no table was written; why stands above\n")
 
 
 def test_several_ways_take_turns_with_one_peer() -> None:

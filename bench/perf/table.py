@@ -187,7 +187,7 @@ def main(path: str | None, *, as_json: bool, check: bool = False) -> int:
         write(rows)
     print(json.dumps(rows, indent=1) if as_json else as_markdown(rows), end="\n" if as_json else "")
     for name in failed:
-        print(f"error: {name} could not be measured (above is why); no table was written", file=sys.stderr)
+        print(f"error: {name} could not be measured, so no table was written; why stands above", file=sys.stderr)
     lost = _fallen_twice(rows, before)
     for line in lost.values():
         print(f"SLOWER {line}", file=sys.stderr)
