@@ -88,13 +88,13 @@ def frame_of(plan: Plan, name: str) -> tuple[pd.DataFrame, Facts]:
         derived = [{**row, "key": "", "older": bool(older)} for row in chosen.derive(frame)]
         frame = _long([*rows, *derived])
     facts = Facts(
-        missing,
-        older,
-        len(plan.members[name]),
-        sorted(machines),
-        round(seconds, 1),
-        sorted(commits),
-        _digest(read),
+        missing=missing,
+        older=older,
+        runs=len(plan.members[name]),
+        machines=sorted(machines),
+        seconds=round(seconds, 1),
+        commits=sorted(commits),
+        read=_digest(read),
     )
     return frame, facts
 

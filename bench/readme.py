@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench import checkpoint, config, paths, reference, stats, wording
+from bench import checkpoint, collect, config, paths, reference, stats, wording
 from bench import plan as planning
 from bench.errors import UserError
 from bench.exhibit import PAPERS
@@ -110,7 +110,8 @@ def _overview(found: Sequence[Source]) -> list[str]:
     for source in found:
         claims = verdicts.of_kind(source.entries, "claim")
         counted = verdicts.counts(claims)
-        machines = ", ".join(sorted({one for entry in claims if entry.ran() for one in entry.machine.split("; ")}))
+        facts = (collect.read_facts(source.fed, name) for name in source.fed.members)
+        machines = ", ".join(sorted({machine for one in facts for machine in one.machines}))
         cells = " | ".join(str(counted[verdict] or "") for verdict in shown)
         scale = f"[`{source.scale}`]({_relative(_page(source.scale))})"
         lines.append(f"| {source.paper} | {scale} | {machines} | {len(claims)} | {cells} |")

@@ -41,8 +41,8 @@ def measure(path: str | None) -> tuple[list[Row], list[str]]:
         print(f"# {time.monotonic() - started:4.0f} s  {text}", file=sys.stderr, flush=True)
 
     for name in (*PATHS, "memory") if path is None else (path,):
-        module = importlib.import_module(f"bench.perf.{name}")
         try:
+            module = importlib.import_module(f"bench.perf.{name}")
             for row in module.rows(device=device, tell=tell):
                 rows.append(row)
                 ratio = "" if row["ratio"] is None else f", ratio {row['ratio']:.2f}"
