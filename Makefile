@@ -85,7 +85,7 @@ test: env
 lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/snakefmt --check Snakefile bench/rules
+	$(BIN)/snakefmt --check Snakefile bench/workflow/rules
 	BENCH_RESULTS=build/lint $(BIN)/python -m bench plan --scale ci --freeze
 	$(BIN)/snakemake --lint --config plan=build/lint/ci/plan.json
 	$(BIN)/mypy

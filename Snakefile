@@ -4,7 +4,7 @@ import gc
 
 from snakemake.utils import min_version
 
-from bench.rules import workflow as bench
+from bench.workflow import planfile
 
 min_version("9.27")  # priorities by wildcards
 
@@ -12,13 +12,13 @@ min_version("9.27")  # priorities by wildcards
 gc.set_threshold(1_000_000)
 
 
-configfile: "bench/rules/workflow.yaml"
+configfile: "bench/workflow/rules/workflow.yaml"
 
 
 container: "docker://python:3.11-slim"
 
 
-PLAN = bench.Frozen.read(config["plan"])
+PLAN = planfile.PlanFile.read(config["plan"])
 
 
 # Under a limit on jobs per second (Snakemake's default), every job that has finished makes Snakemake look at all waiting
@@ -28,12 +28,12 @@ onstart:
 
 
 wildcard_constraints:
-    batch="[0-9a-f]{12}",
+    job="[0-9a-f]{12}",
 
 
-include: "bench/rules/train.smk"
-include: "bench/rules/report.smk"
-include: "bench/rules/perf.smk"
+include: "bench/workflow/rules/train.smk"
+include: "bench/workflow/rules/report.smk"
+include: "bench/workflow/rules/perf.smk"
 
 
 rule all:

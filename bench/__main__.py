@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from bench import checkpoint
-from bench.arguments import Parser, count
+from bench.cli.arguments import Parser, count
 from bench.errors import UserError
 
 
@@ -52,7 +52,7 @@ def parser() -> Parser:
     run = add("run", "train what is missing, parents first; works without Snakemake")
     _scale(run)
     _exhibits(run)
-    run.add_argument("--batch", metavar="B", help="one batch of the frozen plan")
+    run.add_argument("--job", metavar="J", help="one job of the frozen plan")
     run.add_argument("--minutes", type=float, metavar="M", help="stop at a checkpoint before this time is over")
     run.add_argument("--limit", type=count, metavar="N", help="train at most N runs")
 
@@ -143,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; user errors are lines on stderr and exit code 2, failed runs exit code 1."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     read = 1 if given and given[0] in OWN_ARGUMENTS else len(given)
-    from bench import commands
+    from bench.cli import commands
 
     try:
         chosen = parser().parse_args(given[:read], argparse.Namespace(arguments=given[read:]))

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from bench import paths
 from bench.errors import UserError, closest
-from bench.run import Frozen
+from bench.run import StrictModel
 
 CONFIGS = paths.PROJECT / "configs"
 MOST_ERRORS = 10
@@ -31,7 +31,7 @@ def no_switch(value: Any) -> Any:
     return value
 
 
-class Suite(Frozen):
+class Suite(StrictModel):
     """One scale: how much of the papers' protocols is run, and with what."""
 
     scale: str = Field(
@@ -50,7 +50,7 @@ class Suite(Frozen):
         "all",
         description="what x86 processors compute with: AVX2 gives the same numbers bit for bit where they have AVX-512",
     )
-    batch_minutes: float = Field(
+    job_minutes: float = Field(
         30.0,
         gt=0,
         le=10_000,
@@ -78,7 +78,7 @@ class Suite(Frozen):
         default_factory=dict, description="exhibit -> settings that depart from the paper's"
     )
 
-    @field_validator("threads", "batch_minutes", "gpus_per_job", "jobs_per_gpu", "first_seed", mode="before")
+    @field_validator("threads", "job_minutes", "gpus_per_job", "jobs_per_gpu", "first_seed", mode="before")
     @classmethod
     def _numbers(cls, value: object) -> object:
         return no_switch(value)

@@ -1,4 +1,16 @@
-"""Exhibits: one table or figure of one paper each, found in ``bench/<paper>/exhibits/*.py`` and in ``$BENCH_EXTRA``."""
+"""Exhibits: one table or figure of one paper each; the module that declares one is ``<paper>/exhibits/<name>.py``.
+
+Papers are found, not listed: every folder with ``exhibits/`` below ``bench/`` or below ``$BENCH_EXTRA`` is one, and a
+folder there that has the name of a paper adds exhibits to it. An exhibit is a module with
+
+* a docstring: its first line is the title; then what the paper shows, expected numbers, cost,
+* ``CAPTION``: one or two sentences for the report, and where numbers are compared ``MARGINS``: metric -> margin,
+* ``Settings``: a model whose defaults are the paper's values,
+* ``arms(settings)``: the `Arm`s of the design,
+* ``rows(run, record)``: the numbers of one run, and perhaps ``derive(frame)`` for those that take several runs,
+* ``draw(frame, published, settings)``: annotated ``-> Figure`` for a figure, ``-> pd.DataFrame`` for a table,
+* tests marked ``@claim(name, statement, source)``.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +18,27 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
-from bench import paths
+from bench import paths, stats
 from bench.config import Suite, lines_of, no_switch
 from bench.errors import UserError, closest
 from bench.record import Record
-from bench.run import Frozen, RunSpec
+from bench.run import RunSpec, StrictModel
+from bench.stats import Finding, Values
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.stats import Outcome
-
-PAPERS = ("warmstart", "rewarm", "certified")
+EXTRA = "bench_extra"
+"""Package under which the folders of ``$BENCH_EXTRA`` are imported."""
 
 Row = dict[str, Any]
 """One number: label columns, ``seed``, ``metric``, optional ``x_name`` and ``x``, ``value``."""
@@ -34,11 +47,11 @@ LABELS = ("panel", "dataset", "model", "method", "optimizer", "x_name", "x")
 """Columns that the published numbers and ours share; together with ``metric`` they name a number."""
 
 
-class ExhibitSettings(Frozen):
+class ExhibitSettings(StrictModel):
     """Settings of an exhibit; defaults are the paper's values."""
 
     selects: ClassVar[frozenset[str]] = frozenset({"seeds", "first_seed"})
-    """Fields that choose which cells are run; a departure in them leaves each number comparable."""
+    """Fields that choose which arms are run; a departure in them leaves each number comparable."""
 
     seeds: int = Field(5, ge=1, le=1000, description="repetitions of each configuration")
     first_seed: int = Field(0, ge=0, description="seed of the first repetition")
@@ -58,13 +71,28 @@ class ExhibitSettings(Frozen):
         return {name: (paper[name], here[name]) for name in self.model_dump(exclude_defaults=True)}
 
     def at_protocol(self) -> bool:
-        """Whether numbers can be held against the published ones."""
+        """Whether numbers can be compared with the published ones."""
         return not set(self.departures()) - self.selects
 
 
 @dataclass(frozen=True)
-class Member:
-    """A run in an exhibit, under the names that the published numbers have."""
+class Arm:
+    """One condition of an exhibit's design.
+
+    Attributes:
+        labels: the names that its numbers have in the paper.
+        run: seed -> its run.
+        seeds: repetitions, where the design has others for it than the exhibit's.
+    """
+
+    labels: Mapping[str, Any]
+    run: Callable[[int], RunSpec]
+    seeds: int | None = None
+
+
+@dataclass(frozen=True)
+class ArmRun:
+    """The run of an arm with one seed, under the arm's labels."""
 
     labels: Mapping[str, Any]
     spec: RunSpec
@@ -78,22 +106,50 @@ class Claim:
         name: short, e.g. ``T1a``.
         statement: the paper's claim in one sentence.
         source: where the paper says so.
-        test: long frame -> outcome with an interval.
-        beyond: scale -> why that scale cannot be expected to show it; the verdict stands, the reason is printed.
+        test: long frame -> finding with an interval.
+        not_expected_at: scale -> why the claim is not expected to hold there; the verdict stands, the reason is printed.
         also: further exhibits whose rows the test needs; it then gets ``{name: frame}``.
     """
 
     name: str
     statement: str
     source: str
-    test: Callable[[Any], Outcome]
-    beyond: Mapping[str, str] = field(default_factory=dict)
+    test: Callable[[Any], Finding]
+    not_expected_at: Mapping[str, str] = field(default_factory=dict)
     also: tuple[str, ...] = ()
+
+
+Test = Callable[[Any], "Finding | Iterable[Finding]"]
+
+
+def claim(
+    name: str,
+    statement: str,
+    source: str,
+    *,
+    not_expected_at: Mapping[str, str] | None = None,
+    also: Sequence[str] = (),
+) -> Callable[[Test], Test]:
+    """Declares a test of an exhibit's module as a claim; it returns a finding, or yields several that must all hold.
+
+    Args:
+        name, statement, source, not_expected_at, also: as in `Claim`.
+    """
+
+    def declare(test: Test) -> Test:
+        def whole(given: Any) -> Finding:
+            found = test(given)
+            return found if isinstance(found, Finding) else stats.all_of(list(found))
+
+        test.claim = Claim(name, statement, source, whole, not_expected_at or {}, tuple(also))  # type: ignore[attr-defined]
+        return test
+
+    return declare
 
 
 @dataclass(frozen=True)
 class Exhibit:
-    """One table or figure.
+    """One table or figure, as its module declares it.
 
     Attributes:
         name: ``<paper>/<name>``.
@@ -101,9 +157,10 @@ class Exhibit:
         caption: one or two sentences for the report.
         kind: "table" or "figure".
         settings: model whose defaults are the paper's values.
-        members: settings -> runs, in the order of the exhibit.
-        rows: (member, record) -> numbers.
+        runs: settings -> runs, in the order of the exhibit.
+        rows: (run, record) -> numbers.
         draw: (long frame, published frame, settings) -> a matplotlib figure, or a frame of cells for a table.
+        module: dotted name of the module whose code decides how records become numbers and pictures.
         margins: metric -> how far from the published value still counts as reproduced; metrics without one are context.
         claims: what the exhibit supports.
         derive: long frame -> numbers that take several runs, such as a difference from another arm of the same seed.
@@ -114,9 +171,10 @@ class Exhibit:
     caption: str
     kind: Literal["table", "figure"]
     settings: type[ExhibitSettings]
-    members: Callable[[Any], Sequence[Member]]
-    rows: Callable[[Member, Record], Iterable[Row]]
+    runs: Callable[[Any], Sequence[ArmRun]]
+    rows: Callable[[ArmRun, Record], Iterable[Row]]
     draw: Callable[[pd.DataFrame, pd.DataFrame, Any], Any]
+    module: str
     margins: Mapping[str, float] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
     derive: Callable[[pd.DataFrame], Iterable[Row]] | None = None
@@ -130,41 +188,116 @@ class Exhibit:
         return self.name.split("/")[1]
 
     @property
-    def module(self) -> str:
-        """Module whose code decides how records become numbers and pictures."""
-        return self.members.__module__
-
-    @property
     def file(self) -> str:
         """The file that declares it, below the project where it is the suite's own."""
         path = Path(sys.modules[self.module].__file__ or "")
         return str(path.relative_to(paths.PROJECT)) if path.is_relative_to(paths.PROJECT) else path.name
 
 
-def _modules() -> Iterable[str]:
-    for paper in PAPERS:
-        folder = Path(__file__).parent / paper / "exhibits"
-        yield from (f"bench.{paper}.exhibits.{path.stem}" for path in sorted(folder.glob("[a-z]*.py")))
+REQUIRED = ("CAPTION", "Settings", "arms", "rows", "draw")
+"""Names that the module of an exhibit must have."""
 
 
-def _extra() -> Iterable[str]:
-    """Modules in ``$BENCH_EXTRA``: a user's exhibits, imported under ``bench_extra``."""
+def declared(module: ModuleType, name: str) -> Exhibit:
+    """The exhibit that a module's own names declare.
+
+    Args:
+        module: the module.
+        name: ``<paper>/<file>``.
+
+    Raises:
+        UserError: the module lacks a name, or is of the form of an earlier version.
+    """
+    if isinstance(getattr(module, "EXHIBIT", None), Exhibit):  # transition
+        return module.EXHIBIT
+    if hasattr(module, "EXHIBIT"):
+        raise UserError(
+            f"{module.__file__}: EXHIBIT is the form of an earlier version; now the module itself is the exhibit, with "
+            f"{', '.join(REQUIRED)} and tests marked @claim (see bench/README.md)"
+        )
+    if lacking := [required for required in REQUIRED if not hasattr(module, required)]:
+        raise UserError(f"{module.__file__}: lacks {', '.join(lacking)} of an exhibit (see bench/README.md)")
+    returned = str(module.draw.__annotations__.get("return", ""))
+    kind: Literal["table", "figure"] | None = (
+        "figure" if "Figure" in returned else "table" if "DataFrame" in returned else None
+    )
+    if kind is None:
+        raise UserError(f"{module.__file__}: draw: annotate what it returns, -> Figure or -> pd.DataFrame")
+    title = (module.__doc__ or "").strip().partition("\n")[0].rstrip(".")
+    if not title:
+        raise UserError(f"{module.__file__}: has no docstring; its first line is the exhibit's title")
+
+    def runs(settings: ExhibitSettings) -> list[ArmRun]:
+        return [
+            ArmRun(arm.labels, arm.run(settings.first_seed + repetition))
+            for arm in module.arms(settings)
+            for repetition in range(settings.seeds if arm.seeds is None else arm.seeds)
+        ]
+
+    # A module may import another's test for a claim of its own, but not the claim.
+    tests = [test for test in vars(module).values() if getattr(test, "__module__", "") == module.__name__]
+    return Exhibit(
+        name=name,
+        title=title,
+        caption=module.CAPTION,
+        kind=kind,
+        settings=module.Settings,
+        runs=runs,
+        rows=module.rows,
+        draw=module.draw,
+        module=module.__name__,
+        margins=getattr(module, "MARGINS", {}),
+        claims=tuple(test.claim for test in tests if hasattr(test, "claim")),
+        derive=getattr(module, "derive", None),
+    )
+
+
+def _extra_root() -> Path | None:
+    """``$BENCH_EXTRA``, made importable as the package `EXTRA`.
+
+    Raises:
+        UserError: there is no such folder, or files lie where none would be found.
+    """
     folder = os.environ.get("BENCH_EXTRA")
     if not folder:
-        return
+        return None
     root = Path(folder)
+    expected = "it should hold <paper>/exhibits/<name>.py"
     if not root.is_dir():
-        raise UserError(f"BENCH_EXTRA={folder}: no such folder; it should hold Python files that define EXHIBIT")
-    if list(getattr(sys.modules.get("bench_extra"), "__path__", ())) != [str(root)]:
+        raise UserError(f"BENCH_EXTRA={folder}: no such folder; {expected}")
+    if stray := sorted(root.glob("*.py")):
+        raise UserError(f"{stray[0]}: is not looked at there; {expected}, e.g. warmstart/exhibits/{stray[0].name}")
+    if not any(root.glob("*/exhibits/[a-z]*.py")):
+        raise UserError(f"BENCH_EXTRA={folder}: has no exhibit; {expected}")
+    if list(getattr(sys.modules.get(EXTRA), "__path__", ())) != [str(root)]:
         # The variable may have changed since, where several folders are looked at in one process.
-        for name in [name for name in sys.modules if name.partition(".")[0] == "bench_extra"]:
+        for name in [name for name in sys.modules if name.partition(".")[0] == EXTRA]:
             del sys.modules[name]
-        spec = importlib.util.spec_from_loader("bench_extra", loader=None, is_package=True)
+        spec = importlib.util.spec_from_loader(EXTRA, loader=None, is_package=True)
         assert spec is not None
         package = importlib.util.module_from_spec(spec)
         package.__path__ = [str(root)]
-        sys.modules["bench_extra"] = package
-    yield from (f"bench_extra.{path.stem}" for path in sorted(root.glob("[a-z]*.py")))
+        sys.modules[EXTRA] = package
+    return root
+
+
+def _roots() -> Iterator[tuple[str, Path]]:
+    """Package and folder below which papers are found: the suite's own, then the user's."""
+    yield "bench", Path(__file__).parent
+    extra = _extra_root()
+    if extra is not None:
+        yield EXTRA, extra
+
+
+def papers() -> tuple[str, ...]:
+    """Names of the papers: folders that hold exhibits."""
+    folders = (path.parent.name for _, root in _roots() for path in sorted(root.glob("*/exhibits")) if path.is_dir())
+    return tuple(dict.fromkeys(folders))
+
+
+def paper_file(paper: str, name: str) -> Path | None:
+    """A file of a paper, such as ``published.csv``, the suite's own before the user's; ``None`` where there is none."""
+    return next((path for _, root in _roots() if (path := root / paper / name).is_file()), None)
 
 
 @lru_cache(maxsize=1)
@@ -172,21 +305,17 @@ def registry() -> dict[str, Exhibit]:
     """All exhibits by name.
 
     Raises:
-        UserError: what a file calls EXHIBIT is none, or has the name of another.
+        UserError: a file declares no exhibit, or has the name of another.
     """
     found: dict[str, Exhibit] = {}
-    files: dict[str, str | None] = {}
-    for name in (*_modules(), *_extra()):
-        module = importlib.import_module(name)
-        exhibit = getattr(module, "EXHIBIT", None)
-        if exhibit is None:
-            continue
-        if not isinstance(exhibit, Exhibit):
-            kind = type(exhibit).__name__
-            raise UserError(f"{module.__file__}: EXHIBIT is of type {kind}; expected a bench.exhibit.Exhibit")
-        if exhibit.name in found:
-            raise UserError(f"{module.__file__}: {files[exhibit.name]} has an exhibit '{exhibit.name}' too; rename one")
-        found[exhibit.name], files[exhibit.name] = exhibit, module.__file__
+    for package, root in _roots():
+        for path in sorted(root.glob("*/exhibits/[a-z]*.py")):
+            paper = path.parent.parent.name
+            name = f"{paper}/{path.stem}"
+            if name in found:
+                raise UserError(f"{path}: {found[name].file} is exhibit '{name}' already; rename one")
+            module = importlib.import_module(f"{package}.{paper}.exhibits.{path.stem}")
+            found[name] = declared(module, name)
     return found
 
 
@@ -199,12 +328,19 @@ def select(suite: Suite, names: Sequence[str] = ()) -> list[Exhibit]:
     known = registry()
     chosen: list[Exhibit] = []
     for name in names or suite.only or tuple(known):
-        members = [known[name]] if name in known else [e for e in known.values() if e.paper == name]
-        if not members:
-            allowed = {*known, *(exhibit.paper for exhibit in known.values())}
-            raise UserError(f"exhibit '{name}' does not exist{closest(name, allowed)}")
-        chosen += [exhibit for exhibit in members if exhibit not in chosen]
+        exhibits = [known[name]] if name in known else [e for e in known.values() if e.paper == name]
+        if not exhibits:
+            raise UserError(f"exhibit '{name}' does not exist{_nearest(name, known)}")
+        chosen += [exhibit for exhibit in exhibits if exhibit not in chosen]
     return chosen
+
+
+def _nearest(name: str, known: Mapping[str, Exhibit]) -> str:
+    """Ends an error about an unknown exhibit: those of that name in any paper, or the closest name."""
+    same = [full for full, exhibit in known.items() if exhibit.short == name]
+    if same:
+        return f"; did you mean {' or '.join(same)}?"
+    return closest(name, {*known, *(exhibit.paper for exhibit in known.values())})
 
 
 def settings_of(suite: Suite, exhibit: Exhibit) -> ExhibitSettings:
@@ -224,15 +360,15 @@ def settings_of(suite: Suite, exhibit: Exhibit) -> ExhibitSettings:
         raise UserError(lines_of(error, f"scale {suite.scale}, {exhibit.name}", {"": list(fields)}, shared)) from error
 
 
-def members_of(suite: Suite, exhibit: Exhibit, settings: ExhibitSettings) -> list[Member]:
+def runs_of(suite: Suite, exhibit: Exhibit, settings: ExhibitSettings) -> list[ArmRun]:
     """The exhibit's runs at this scale.
 
     Raises:
-        UserError: values that no run can have, where the settings alone did not tell.
+        UserError: values that no run can have, which the settings alone did not show.
     """
     where = f"scale {suite.scale}, {exhibit.name}"
     try:
-        return list(exhibit.members(settings))
+        return list(exhibit.runs(settings))
     except ValidationError as error:
         raise UserError(lines_of(error, where)) from error
     except UserError as error:
@@ -248,9 +384,9 @@ def check(suite: Suite) -> None:
     known = registry()
     lines = []
     absent = [name for name in suite.exhibits if name not in known]
-    absent += [name for name in suite.only if name not in known and name not in PAPERS]
+    absent += [name for name in suite.only if name not in known and name not in papers()]
     for name in absent:
-        if name in PAPERS:
+        if name in papers():
             lines.append(
                 f"scale {suite.scale}: exhibits: '{name}' is a paper; what its exhibits share goes below `common`"
             )
@@ -260,7 +396,7 @@ def check(suite: Suite) -> None:
         exhibits = [exhibit for exhibit in known.values() if exhibit.paper == paper]
         fields = {key for exhibit in exhibits for key in exhibit.settings.model_fields}
         if not exhibits:
-            lines.append(f"scale {suite.scale}: common: unknown paper '{paper}'{closest(paper, PAPERS)}")
+            lines.append(f"scale {suite.scale}: common: unknown paper '{paper}'{closest(paper, papers())}")
             continue
         lines += [
             f"scale {suite.scale}: common.{paper}: unknown key '{key}'{closest(key, fields)}"
@@ -278,12 +414,12 @@ def check(suite: Suite) -> None:
         raise UserError("\n".join(list(dict.fromkeys(lines))[:10]))
 
 
-def row(member: Member, metric: str, value: float, **labels: Any) -> Row:
-    """One number of a member; `labels` add to or override the member's."""
-    return {**member.labels, **labels, "seed": member.spec.seed, "metric": metric, "value": value}
+def row(run: ArmRun, metric: str, value: float, **labels: Any) -> Row:
+    """One number of a run; `labels` add to or override the arm's."""
+    return {**run.labels, **labels, "seed": run.spec.seed, "metric": metric, "value": value}
 
 
-def by_seed(frame: Any, metric: str, **labels: Any) -> dict[int, float]:
+def by_seed(frame: Any, metric: str, **labels: Any) -> Values:
     """Seed -> value of one number of an exhibit's long frame, the rows that `row` made.
 
     Raises:
@@ -295,4 +431,4 @@ def by_seed(frame: Any, metric: str, **labels: Any) -> dict[int, float]:
     found = frame.loc[chosen, ["seed", "value"]]
     if found.empty:
         raise KeyError(", ".join([metric, *(f"{name} {value}" for name, value in labels.items())]))
-    return dict(zip(found["seed"].tolist(), found["value"].tolist(), strict=False))
+    return Values(zip(found["seed"].tolist(), found["value"].tolist(), strict=False))

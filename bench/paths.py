@@ -65,12 +65,12 @@ class Layout:
 
     @property
     def plan(self) -> Path:
-        """The frozen list of missing runs in batches."""
+        """The frozen list of missing runs, by job."""
         return self.root / "plan.json"
 
-    def marker(self, batch: str) -> Path:
-        """Says that a batch, or "data", is done."""
-        return self.root / "batches" / f"{batch}.done"
+    def marker(self, job: str) -> Path:
+        """Marker file: a job, or "data", is done."""
+        return self.root / "jobs" / f"{job}.done"
 
     def record(self, key: str) -> Path:
         return self.runs / f"{key}.json"

@@ -11,9 +11,9 @@ from typing import Any
 
 from bench import checkpoint
 from bench.errors import FailedRun, UserError
-from bench.run import Outcome, RunSpec
+from bench.run import Result, RunSpec
 
-FORMAT = 1
+FORMAT = 2
 MAX_BYTES = 200_000
 
 
@@ -25,7 +25,7 @@ class Record:
         key: ``<identity>-<code>``: hash of the specification and fingerprint of the code that trained it.
         spec: the specification's description, parents included.
         label: the run's name for people.
-        outcome: metrics, series, costs, notes.
+        result: metrics, series, costs, notes.
         artefacts: name -> sha256 of the weights that it left.
         provenance: commit, versions, device, precision, threads, data checksums, times.
     """
@@ -33,7 +33,7 @@ class Record:
     key: str
     spec: dict[str, Any]
     label: str
-    outcome: Outcome
+    result: Result
     artefacts: dict[str, str]
     provenance: dict[str, Any]
 
@@ -43,15 +43,15 @@ class Record:
 
     @property
     def metrics(self) -> dict[str, float]:
-        return self.outcome.metrics
+        return self.result.metrics
 
     @property
     def series(self) -> dict[str, dict[str, list[Any]]]:
-        return self.outcome.series
+        return self.result.series
 
     @property
     def costs(self) -> dict[str, float]:
-        return self.outcome.costs
+        return self.result.costs
 
     @property
     def alone(self) -> bool:
@@ -68,12 +68,12 @@ class Record:
         return {"metrics": metrics, "series": series}
 
 
-def check_finite(outcome: Outcome, label: str) -> None:
+def check_finite(result: Result, label: str) -> None:
     """Raises `FailedRun` when a metric or a series holds NaN or infinity, or a series is ragged."""
-    for name, value in outcome.metrics.items():
+    for name, value in result.metrics.items():
         if not math.isfinite(value):
             raise FailedRun(label, None, f"{name} is {value}")
-    for name, columns in outcome.series.items():
+    for name, columns in result.series.items():
         if len({len(values) for values in columns.values()}) > 1:
             raise FailedRun(label, None, f"columns of {name} differ in length")
         for column, values in columns.items():
@@ -93,7 +93,7 @@ def write(path: Path, record: Record) -> None:
     Raises:
         FailedRun: a value is not finite, or the record is larger than 200 kB.
     """
-    check_finite(record.outcome, record.label)
+    check_finite(record.result, record.label)
     body = {"format": FORMAT, **asdict(record)}
     text = json.dumps({**body, "seal": _seal(body)}, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
     if len(text) > MAX_BYTES:
@@ -115,19 +115,19 @@ def read(path: Path) -> Record:
         raise UserError(f"{path}: not a record ({error}); delete it to train the run again") from error
     if found != FORMAT:
         raise UserError(
-            f"{path}: record of format {found}, this version writes format {FORMAT}; "
+            f"{path}: record of another version of the suite (format {found}, this one writes {FORMAT}); "
             "move the folder aside, or use the version that wrote it"
         )
     if _seal({"format": found, **body}) != seal:
         raise UserError(
             f"{path}: changed after it was written (its seal does not fit); restore it, or delete it to train again"
         )
-    body["outcome"] = Outcome(**body["outcome"])
+    body["result"] = Result(**body["result"])
     return Record(**body)
 
 
-def of_run(spec: RunSpec, key: str, outcome: Outcome, artefacts: dict[str, str], provenance: dict[str, Any]) -> Record:
-    return Record(key, spec.description(), spec.label(), outcome, artefacts, provenance)
+def of_run(spec: RunSpec, key: str, result: Result, artefacts: dict[str, str], provenance: dict[str, Any]) -> Record:
+    return Record(key, spec.description(), spec.label(), result, artefacts, provenance)
 
 
 def keys_in(folder: Path) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Self
@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class Frozen(BaseModel):
+class StrictModel(BaseModel):
     """A validated, hashable value: unknown keys are errors and nothing changes after construction."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
@@ -26,7 +26,7 @@ class Cost:
         amount: samples (or tokens) that are trained on, each counted once per visit.
         flops: floating-point operations of training and evaluation.
         unit: what `amount` counts, "samples" or "tokens".
-        kind: names the measured throughput that turns flops into hours (see `bench.plan.throughput`).
+        kind: names the measured throughput that turns flops into hours (see `bench.workflow.plan.throughput`).
         memory_mb: peak memory of the process, MiB.
     """
 
@@ -38,7 +38,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Result:
     """What training returns; everything in it is finite, or the run has failed.
 
     Attributes:
@@ -58,22 +58,19 @@ SMOKE_BATCH = 16
 """Samples of a step of `RunSpec.smoke` at most: enough for BatchNorm, few enough for every network on 16 GB."""
 
 
-class RunSpec(Frozen):
+class RunSpec(StrictModel):
     """One configuration and one seed; papers subclass it and may add ``parent: SomeSpec | None``.
 
     The identity of a run is the hash of its whole chain of parents. Fields at their default do not enter it, so a new
     option invalidates no record.
     """
 
+    kind: ClassVar[str] = ""
+    """Name of this kind of run in its identity; it stays when files are renamed."""
     trainer: ClassVar[str] = ""
-    """Dotted module with ``train(spec, context) -> Outcome``."""
-    company_trainer: ClassVar[str] = ""
-    """Dotted module with ``train_many(specs, contexts)``, the trainer's own when empty. It must compute what `train`
-    computes: a module of its own does not enter the key."""
-    company_devices: ClassVar[frozenset[str]] = frozenset({"cpu", "cuda"})
-    """Kinds of device on which training together is faster than one after the other."""
+    """Dotted module with ``train(spec, context) -> Result``."""
     whole_machine: ClassVar[bool] = False
-    """Whether nothing else may be at work on the machine meanwhile, since the result is a time."""
+    """Whether it needs the machine to itself, because it measures time."""
     version: ClassVar[int] = 1
     """Raised when the meaning of the fields changes."""
 
@@ -86,16 +83,8 @@ class RunSpec(Frozen):
         """A short name for people: logs, progress, errors."""
         return f"{type(self).__name__} seed {self.seed}"
 
-    def company(self) -> Hashable | None:
-        """Runs with equal company may train together in one process; ``None`` trains alone."""
-        return None
-
-    def company_on(self, device: str) -> Hashable | None:
-        """`company` on a kind of device, "cpu" or "cuda"; ``None`` where it does not pay."""
-        return self.company() if device in self.company_devices else None
-
     def gpus(self, offered: int) -> int:
-        """How many of so many GPUs of one machine the run makes use of; several are driven by torchrun."""
+        """Number of GPUs, of the `offered` ones of one machine, that the run uses; several are driven by torchrun."""
         return min(1, offered)
 
     def keeps(self) -> tuple[str, ...]:
@@ -130,12 +119,12 @@ class RunSpec(Frozen):
             spec = spec.parent_spec
 
     def description(self) -> dict[str, Any]:
-        """The fields that depart from their defaults, plus trainer and version, as JSON values."""
+        """The fields that depart from their defaults, plus kind and version, as JSON values."""
         fields = self.model_dump(mode="json", exclude_defaults=True, exclude={"parent"})
         parent = self.parent_spec
         inherited = {} if parent is None else {"parent": parent.description()}
         # The seed is named even where a subclass gives it a default.
-        return {"trainer": self.trainer, "version": self.version, "seed": self.seed, **fields, **inherited}
+        return {"kind": self.kind, "version": self.version, "seed": self.seed, **fields, **inherited}
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         copied = super().model_copy(update=update, deep=deep)

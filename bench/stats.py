@@ -10,8 +10,19 @@ from typing import Literal
 Verdict = Literal["reproduced", "not reproduced", "undecided", "not run", "not comparable"]
 VERDICTS: tuple[Verdict, ...] = ("reproduced", "not reproduced", "undecided", "not comparable", "not run")
 
-Values = Mapping[int, float] | Sequence[float]
+Numbers = Mapping[int, float] | Sequence[float]
 """Values by seed, or in the order of seeds from 0."""
+
+
+class Values(dict[int, float]):
+    """Seed -> value; differences and ratios are those of the seeds that both have."""
+
+    def __sub__(self, other: Mapping[int, float]) -> Values:
+        return Values({seed: self[seed] - other[seed] for seed in self if seed in other})
+
+    def __truediv__(self, other: Mapping[int, float]) -> Values:
+        return Values({seed: self[seed] / other[seed] for seed in self if seed in other})
+
 
 LEVEL = 0.95
 
@@ -20,7 +31,7 @@ SMALLEST = 1e-6
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Finding:
     """The result of one test.
 
     Attributes:
@@ -44,12 +55,12 @@ class Outcome:
     chances: int = 1
 
 
-def by_seed(values: Values) -> dict[int, float]:
+def by_seed(values: Numbers) -> dict[int, float]:
     """Values as a dictionary by seed."""
     return dict(values) if isinstance(values, Mapping) else dict(enumerate(values))
 
 
-def interval(values: Values, *, level: float = LEVEL) -> tuple[float, float | None, float | None]:
+def interval(values: Numbers, *, level: float = LEVEL) -> tuple[float, float | None, float | None]:
     """Mean and two-sided t interval of independent values.
 
     Returns:
@@ -71,7 +82,7 @@ def interval(values: Values, *, level: float = LEVEL) -> tuple[float, float | No
     return mean, mean - half, mean + half
 
 
-def sd(values: Values) -> float | None:
+def sd(values: Numbers) -> float | None:
     """Standard deviation with n - 1 in the denominator; ``None`` with fewer than two values."""
     numbers = list(by_seed(values).values())
     if len(numbers) < 2:
@@ -80,7 +91,7 @@ def sd(values: Values) -> float | None:
     return math.sqrt(math.fsum((number - mean) ** 2 for number in numbers) / (len(numbers) - 1))
 
 
-def _paired(first: Values, second: Values) -> tuple[dict[int, float], list[int]]:
+def _paired(first: Numbers, second: Numbers) -> tuple[dict[int, float], list[int]]:
     """Differences of the seeds that both have, and the seeds that one of them lacks."""
     a, b = by_seed(first), by_seed(second)
     shared = sorted(set(a) & set(b))
@@ -107,48 +118,48 @@ def _plain(number: float) -> str:
 
 
 def _decide(
-    values: Values,
+    values: Numbers,
     test: str,
     holds: Callable[[float, float], bool],
     fails: Callable[[float, float], bool],
     missing: Sequence[int] = (),
-) -> Outcome:
+) -> Finding:
     """Verdict of one interval: `holds` and `fails` look at (low, high)."""
     numbers = by_seed(values)
     if not numbers:
-        return Outcome("not run", test=test, detail="no values")
+        return Finding("not run", test=test, detail="no values")
     mean, low, high = interval(numbers)
     detail = shown(mean, low, high)
     if low is None or high is None:
-        return Outcome("undecided", mean, None, None, len(numbers), test, f"{detail}; one seed has no interval")
+        return Finding("undecided", mean, None, None, len(numbers), test, f"{detail}; one seed has no interval")
     if missing:
         seeds = ", ".join(str(seed) for seed in missing)
-        return Outcome("undecided", mean, low, high, len(numbers), test, f"{detail}; seeds missing: {seeds}")
+        return Finding("undecided", mean, low, high, len(numbers), test, f"{detail}; seeds missing: {seeds}")
     verdict: Verdict = "reproduced" if holds(low, high) else "not reproduced" if fails(low, high) else "undecided"
-    return Outcome(verdict, mean, low, high, len(numbers), test, detail)
+    return Finding(verdict, mean, low, high, len(numbers), test, detail)
 
 
-def above(values: Values, threshold: float, *, name: str = "mean") -> Outcome:
+def above(values: Numbers, threshold: float, *, name: str = "mean") -> Finding:
     """Reproduced when the interval of the mean lies above `threshold`, not reproduced when it lies below."""
     return _decide(
         values, f"{name} > {threshold:g}", lambda low, high: low > threshold, lambda low, high: high <= threshold
     )
 
 
-def below(values: Values, threshold: float, *, name: str = "mean") -> Outcome:
+def below(values: Numbers, threshold: float, *, name: str = "mean") -> Finding:
     """Reproduced when the interval of the mean lies below `threshold`, not reproduced when it lies above."""
     return _decide(
         values, f"{name} < {threshold:g}", lambda low, high: high < threshold, lambda low, high: low >= threshold
     )
 
 
-def greater(first: Values, second: Values, *, by: float = 0.0, name: str = "paired difference") -> Outcome:
+def greater(first: Numbers, second: Numbers, *, by: float = 0.0, name: str = "paired difference") -> Finding:
     """Whether `first` exceeds `second` by more than `by`, paired by seed."""
     differences, missing = _paired(first, second)
     return _decide(differences, f"{name} > {by:g}", lambda low, high: low > by, lambda low, high: high <= by, missing)
 
 
-def equivalent(first: Values, second: Values, *, margin: float, name: str = "paired difference") -> Outcome:
+def equivalent(first: Numbers, second: Numbers, *, margin: float, name: str = "paired difference") -> Finding:
     """Whether `first` and `second` differ by less than `margin`, paired by seed: the interval lies within it."""
     differences, missing = _paired(first, second)
     return _decide(
@@ -160,7 +171,7 @@ def equivalent(first: Values, second: Values, *, margin: float, name: str = "pai
     )
 
 
-def equivalent_to(values: Values, target: float, *, margin: float, expected: Iterable[int] | None = None) -> Outcome:
+def equivalent_to(values: Numbers, target: float, *, margin: float, expected: Iterable[int] | None = None) -> Finding:
     """Whether the mean equals `target` within `margin`; a wide interval never passes.
 
     Args:
@@ -180,7 +191,7 @@ def equivalent_to(values: Values, target: float, *, margin: float, expected: Ite
     )
 
 
-def all_of(parts: Sequence[Outcome]) -> Outcome:
+def all_of(parts: Sequence[Finding]) -> Finding:
     """A claim that holds when all its parts do; fails when one fails, is undecided when one is.
 
     The estimate and interval are those of the weakest part.
@@ -196,7 +207,7 @@ def all_of(parts: Sequence[Outcome]) -> Outcome:
     )
     if len(parts) == 1:
         return weakest
-    return Outcome(
+    return Finding(
         weakest.verdict,
         weakest.estimate,
         weakest.low,
@@ -209,7 +220,7 @@ def all_of(parts: Sequence[Outcome]) -> Outcome:
     )
 
 
-def any_of(parts: Sequence[Outcome]) -> Outcome:
+def any_of(parts: Sequence[Finding]) -> Finding:
     """A claim that holds when one of its parts does, and fails when all fail."""
     if not parts:
         return not_run("no parts")
@@ -217,33 +228,33 @@ def any_of(parts: Sequence[Outcome]) -> Outcome:
     best = min(parts, key=lambda part: order[part.verdict])
     test = best.test if len(parts) == 1 else f"one of {len(parts)} tests must hold"
     chances = sum(part.chances for part in parts) if best.verdict == "reproduced" else 1
-    return Outcome(
+    return Finding(
         best.verdict, best.estimate, best.low, best.high, best.n, test, f"{best.test}: {best.detail}", chances
     )
 
 
-def report(values: Values, detail: str = "") -> Outcome:
+def report(values: Numbers, detail: str = "") -> Finding:
     """A number that the paper makes no clear claim about: estimated, never judged."""
     numbers = by_seed(values)
     if not numbers:
         return not_run(detail or "no values")
     mean, low, high = interval(numbers)
     detail = "; ".join(part for part in (shown(mean, low, high), detail) if part)
-    return Outcome("undecided", mean, low, high, len(numbers), "reported only", detail)
+    return Finding("undecided", mean, low, high, len(numbers), "reported only", detail)
 
 
-def describe(values: Values, *, verdict: Verdict, detail: str) -> Outcome:
+def describe(values: Numbers, *, verdict: Verdict, detail: str) -> Finding:
     """Mean and interval under a verdict that was decided otherwise."""
     numbers = by_seed(values)
     mean, low, high = interval(numbers)
-    return Outcome(verdict, mean, low, high, len(numbers), "", f"{shown(mean, low, high)}; {detail}")
+    return Finding(verdict, mean, low, high, len(numbers), "", f"{shown(mean, low, high)}; {detail}")
 
 
-def not_run(detail: str) -> Outcome:
-    return Outcome("not run", detail=detail)
+def not_run(detail: str) -> Finding:
+    return Finding("not run", detail=detail)
 
 
-def false_alarms(outcomes: Iterable[Outcome], *, level: float = LEVEL) -> float:
+def false_alarms(outcomes: Iterable[Finding], *, level: float = LEVEL) -> float:
     """Expected number of decisions that chance alone gets wrong, at most: one tail of the interval for each test.
 
     It is reached where every true difference lies exactly at its threshold; the farther away, the fewer.
@@ -252,6 +263,6 @@ def false_alarms(outcomes: Iterable[Outcome], *, level: float = LEVEL) -> float:
     return decided * (1 - level) / 2
 
 
-def undecided(outcome: Outcome, why: str) -> Outcome:
+def undecided(outcome: Finding, why: str) -> Finding:
     """The same estimate without a decision, and why."""
     return replace(outcome, verdict="undecided", detail=f"{outcome.detail}; {why}" if outcome.detail else why)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-INVENTED = ROOT / "tests" / "invented"
+PAPERS = ROOT / "tests" / "papers"
 
 
 @pytest.fixture
@@ -29,10 +29,10 @@ def summing_order() -> str:
     """
     import torch
 
-    from bench import provenance
+    from bench import machine
 
     wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
-    if "Intel" in provenance.processor():
+    if "Intel" in machine.processor():
         return "avx2" if wide else "avx2_intel"
     return "avx512" if wide else "avx2"
 
@@ -42,9 +42,9 @@ def invented(results: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The invented paper, registered in this process and in those it starts; gives the path of its scale file."""
     from bench import exhibit
 
-    monkeypatch.setenv("BENCH_EXTRA", str(INVENTED))
+    monkeypatch.setenv("BENCH_EXTRA", str(PAPERS))
     exhibit.registry.cache_clear()
-    yield INVENTED / "scale.yaml"
+    yield PAPERS / "scale.yaml"
     exhibit.registry.cache_clear()
 
 

@@ -18,8 +18,10 @@ import yaml
 from packaging.requirements import Requirement
 
 from bench import __main__ as command_line
-from bench import exhibit, readme, reference
+from bench import exhibit
+from bench.cli import readme
 from bench.data import sources
+from bench.report import reference
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -182,7 +184,7 @@ def test_results_are_those_of_the_reference(results: Path) -> None:
 
 def test_headlines_are_published() -> None:
     from bench import published
-    from bench.judge import _about
+    from bench.report.judge import _about
 
     known = exhibit.registry()
     for paper, chosen in readme.HEADLINES.items():

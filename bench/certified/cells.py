@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bench.certified.grids import BLOCKS, DATASETS, MODELS, CertifiedSettings, Course, Model, departure, radius_text
+from bench.certified.design import BLOCKS, DATASETS, MODELS, CertifiedSettings, Course, Model, departure, radius_text
 
 if TYPE_CHECKING:
     import pandas as pd

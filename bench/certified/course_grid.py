@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from bench import stats
-from bench.certified.grids import NAMES, CertifiedSettings, Course, cells_of, labels_of, substitution
+from bench.certified.design import NAMES, CertifiedSettings, Course, cells_of, labels_of, substitution
 from bench.certified.spec import Certified
-from bench.exhibit import Member, Row, row
+from bench.exhibit import ArmRun, Row, row
 from bench.record import Record
 
 if TYPE_CHECKING:
@@ -44,17 +44,17 @@ class CourseSettings(CertifiedSettings):
 
 def course_members(
     settings: CertifiedSettings, courses: Sequence[Course], methods: Iterable[str] = SERIES
-) -> list[Member]:
+) -> list[ArmRun]:
     """Trainings of CNN-7, the same as Table 4's."""
     return [
-        Member(labels_of(course, "cnn7", method), settings.training(course, "cnn7", method, seed))
+        ArmRun(labels_of(course, "cnn7", method), settings.training(course, "cnn7", method, seed))
         for course in courses
         for method in methods
         for seed in settings.seed_range()
     ]
 
 
-def share_rows(member: Member, record: Record) -> Iterable[Row]:
+def share_rows(member: ArmRun, record: Record) -> Iterable[Row]:
     """Shares in percent, mean over layers: ``active``, ``inactive``, ``alive`` (active or unstable) by epoch, and
     ``inactive_at_warmup_end``, ``alive_at_warmup_end``."""
     assert isinstance(member.spec, Certified)
@@ -74,7 +74,7 @@ def share_rows(member: Member, record: Record) -> Iterable[Row]:
                 yield row(member, f"{name}_{END}", mean[name], x_name="", x=None)
 
 
-def term_rows(member: Member, record: Record, term: str) -> Iterable[Row]:
+def term_rows(member: ArmRun, record: Record, term: str) -> Iterable[Row]:
     """A regulariser's value in the warm-up by epoch, its mean over the first quarter of the ramp (``<term>_early``), and
     its last value there (``<term>_at_warmup_end``); as in the authors' code they are taken on the test set."""
     assert isinstance(member.spec, Certified)
@@ -87,7 +87,7 @@ def term_rows(member: Member, record: Record, term: str) -> Iterable[Row]:
     yield row(member, f"{term}_{END}", values[schedule.warmup], x_name="", x=None)
 
 
-def each_panel(frame: Any, tests: Callable[[str], list[stats.Outcome]], metric: str = f"alive_{END}") -> stats.Outcome:
+def each_panel(frame: Any, tests: Callable[[str], list[stats.Finding]], metric: str = f"alive_{END}") -> stats.Finding:
     """All tests of every schedule that was run."""
     return stats.all_of([test for cell in cells_of(frame, "panel", metric=metric) for test in tests(cell["panel"])])
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import Field
 
-from bench.certified.grids import DATASETS, DataSettings, radius_text
+from bench.certified.design import DATASETS, DataSettings, radius_text
 from bench.certified.spec import Initialisation, Network
-from bench.exhibit import Member
+from bench.exhibit import ArmRun
 
 TORCH_DEFAULT, IBP_INIT = "torch_default", "ibp"
 INITS: dict[str, str] = {
@@ -49,10 +49,10 @@ class GainSettings(DataSettings):
         return f"{DATASETS['cifar10']} ({images}), eps {radius_text(self.target('cifar10'))}"
 
 
-def gain_members(settings: GainSettings, inits: Iterable[str]) -> list[Member]:
+def gain_members(settings: GainSettings, inits: Iterable[str]) -> list[ArmRun]:
     """Untrained networks of every seed, without BatchNorm."""
     return [
-        Member(
+        ArmRun(
             {"dataset": "cifar10", "model": "cnn7", "method": init, "panel": "no BN"}, settings.untrained(init, seed)
         )
         for init in inits

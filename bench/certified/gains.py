@@ -15,7 +15,7 @@ from bench.certified.spec import EPS, SHAPES, STATISTICS, Init, Initialisation
 from bench.certified.split import Range, load
 from bench.certified.train import draw_network
 from bench.data import images
-from bench.run import Outcome
+from bench.run import Result
 from bench.training.samples import Pool
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def own_init(spec: Initialisation, layer: nn.Module) -> Init:
 
 
 @torch.no_grad()
-def train(spec: Initialisation, context: Context) -> Outcome:
+def train(spec: Initialisation, context: Context) -> Result:
     """Propagates one batch of unaugmented training images through the untrained network.
 
     Raises:
@@ -85,4 +85,4 @@ def train(spec: Initialisation, context: Context) -> Outcome:
         before = mean_radius
     tightness = float(regularizers.tightness(radius, made.relus, 0.5))
     costs = {"samples": float(len(chosen))}
-    return Outcome({"growth": before / first, "tightness": tightness}, {"layers": columns}, costs, {"eps": eps})
+    return Result({"growth": before / first, "tightness": tightness}, {"layers": columns}, costs, {"eps": eps})

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from bench.certified import sizes
-from bench.run import SMOKE_BATCH, Cost, Frozen, RunSpec
+from bench.run import SMOKE_BATCH, Cost, RunSpec, StrictModel
 
 SHAPES: dict[str, tuple[tuple[int, int, int], int, int, int]] = {
     "mnist": ((1, 28, 28), 10, 60_000, 10_000),
@@ -67,7 +67,7 @@ PHASES = ("zero", "ramp", "final")
 """Parts of a schedule: eps = 0, eps rising, eps at its target."""
 
 
-class Network(Frozen):
+class Network(StrictModel):
     """A network and its options; widths scale everything but the stem of the Wide-ResNet."""
 
     name: Literal["cnn7", "wide_resnet8", "resnext"] = Field("cnn7", description="architecture")
@@ -102,7 +102,7 @@ class Network(Frozen):
         return list(make(shape, classes, self.width or paper, self.units, self.norm))
 
 
-class Schedule(Frozen):
+class Schedule(StrictModel):
     """Epochs of the three phases and the learning rate by epoch."""
 
     zero: int = Field(1, ge=0, le=10_000, description="epochs at eps = 0")
@@ -138,7 +138,7 @@ TIN_20 = Schedule(zero=1, ramp=20, final=59, milestones=(60, 70))
 """The paper's schedules (protocol, section b)."""
 
 
-class Recipe(Frozen):
+class Recipe(StrictModel):
     """What newer recipes change in the robust loss; the defaults are the paper's loss."""
 
     objective: Literal["ibp", "mtl_ibp", "sabr"] = Field(
@@ -190,6 +190,7 @@ class Certified(RunSpec):
         of the reported epoch, with BatchNorm's running statistics.
     """
 
+    kind: ClassVar[str] = "certified"
     trainer: ClassVar[str] = "bench.certified.train"
 
     dataset: Dataset = Field("cifar10", description="data set")
@@ -321,7 +322,7 @@ class Certified(RunSpec):
         test = 3.0 * schedule.epochs * (self.test_samples() + self.holdout)
         neurons = sum(layer.neurons for layer in self.layers())
         # About twelve float32 tensors of every pre-activation live between the forward and the backward pass, and a fifth
-        # more are freed blocks that the process keeps (`bench.execute.keep_freed`).
+        # more are freed blocks that the process keeps (`bench.workflow.execute.keep_freed`).
         at_once = self.micro_batch or self.batch_size
         memory = sizes.PROCESS_MB + (58 * neurons * at_once + 20 * self.parameters()) / 2**20
         if self.bound == "crown_ibp":
@@ -406,6 +407,7 @@ class Verification(RunSpec):
         ``auto_lirpa``, its version; ``dtype``.
     """
 
+    kind: ClassVar[str] = "certified/verification"
     trainer: ClassVar[str] = "bench.certified.verify"
 
     parent: Certified = Field(description="run whose weights are verified")
@@ -482,6 +484,7 @@ class Initialisation(RunSpec):
         residual networks ``fan_in`` and ``formula`` are of the last convolution before the ReLU.
     """
 
+    kind: ClassVar[str] = "certified/initialisation"
     trainer: ClassVar[str] = "bench.certified.gains"
 
     dataset: Dataset = Field("cifar10", description="data set")
@@ -532,6 +535,7 @@ class Timing(RunSpec):
         ``phase``, ``repeat`` from 0, ``seconds_epoch`` (scaled to a whole epoch from `steps`).
     """
 
+    kind: ClassVar[str] = "certified/timing"
     trainer: ClassVar[str] = "bench.certified.timing"
     whole_machine: ClassVar[bool] = True
 

@@ -11,7 +11,7 @@ import torch
 from bench.certified.spec import PHASES, Timing
 from bench.certified.train import Trainer, tf32
 from bench.certified.turns import Turns, seconds_metric
-from bench.run import Outcome
+from bench.run import Result
 
 if TYPE_CHECKING:
     from bench.training.context import Context
@@ -56,7 +56,7 @@ class Stopwatch:
         return (time.perf_counter() - started) * self.scale
 
 
-def train(spec: Timing | Turns, context: Context) -> Outcome:
+def train(spec: Timing | Turns, context: Context) -> Result:
     """Times each phase after a stretch that warms up, in turns where there are several; nothing is evaluated.
 
     Stretches that are short against the changes of a machine's speed meet all trainings alike, so that many of them give
@@ -88,4 +88,4 @@ def train(spec: Timing | Turns, context: Context) -> Outcome:
             metrics[seconds_metric(phase, name)] = mean
             totals[name] += watch.length[phase] * mean
     metrics |= {seconds_metric("total", name): total for name, total in totals.items()}
-    return Outcome(metrics, {"epochs": columns}, {"samples": float(visited), "seconds": sum(totals.values())})
+    return Result(metrics, {"epochs": columns}, {"samples": float(visited), "seconds": sum(totals.values())})

@@ -21,7 +21,7 @@ from bench.certified.step import Step, Sums
 from bench.data.augment import crop_and_flip
 from bench.errors import FailedRun
 from bench.models import winograd
-from bench.run import Outcome
+from bench.run import Result
 from bench.training.samples import population_statistics
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class Trainer:
             for name in ("val_standard_error", "val_verified_error"):
                 self.done.epochs.setdefault(name, [])
 
-    def fit(self) -> Outcome:
+    def fit(self) -> Result:
         while self.done.epoch < self.spec.schedule.epochs:
             self._epoch()
             self.context.checkpoint(self._state)
@@ -297,7 +297,7 @@ class Trainer:
         state["optimizer"] = self.step.optimizer.state_dict()
         return state
 
-    def _outcome(self) -> Outcome:
+    def _outcome(self) -> Result:
         done, spec = self.done, self.spec
         weights: Mapping[str, Tensor] = self.model.state_dict() if spec.report == "last" else done.best or {}
         self.context.keep("weights", weights)
@@ -319,7 +319,7 @@ class Trainer:
             "seconds_test": round(done.seconds_test, 3),
         }
         series = {"epochs": columns, "layers": done.layers, "radii": done.radii, "phases": phases(columns)}
-        return Outcome(metrics, series, costs, {"target_eps": spec.target})
+        return Result(metrics, series, costs, {"target_eps": spec.target})
 
 
 def phases(columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
@@ -335,7 +335,7 @@ def phases(columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
     return found
 
 
-def train(spec: Certified, context: Context) -> Outcome:
+def train(spec: Certified, context: Context) -> Result:
     """Trains one run; resumes where an interrupted attempt stopped.
 
     Raises:

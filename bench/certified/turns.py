@@ -23,6 +23,7 @@ class Turns(RunSpec):
     it in the column ``name`` of the series ``epochs``.
     """
 
+    kind: ClassVar[str] = "certified/timing"
     trainer: ClassVar[str] = "bench.certified.timing"
     whole_machine: ClassVar[bool] = True
 

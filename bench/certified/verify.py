@@ -20,7 +20,7 @@ from bench.certified.spec import Verification
 from bench.certified.split import Range, make_split
 from bench.certified.train import draw_network
 from bench.errors import FailedRun, UserError
-from bench.run import Outcome
+from bench.run import Result
 from bench.training.samples import Pool
 
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str) ->
     model.load_state_dict(given, strict=False)
 
 
-def train(spec: Verification, context: Context) -> Outcome:
+def train(spec: Verification, context: Context) -> Result:
     """Verifies the parent's weights on the test samples that it reports on.
 
     Raises:
@@ -306,4 +306,4 @@ def train(spec: Verification, context: Context) -> Outcome:
     metrics = {**tally.errors(), "samples": float(tally.done), "eps": options.eps}
     costs: dict[str, float] = {f"seconds_{name}": round(value, 3) for name, value in tally.seconds.items()}
     notes: dict[str, Any] = {"auto_lirpa": lirpa.version(), "dtype": spec.dtype}
-    return Outcome(metrics, {}, {**costs, "samples": float(tally.done)}, notes)
+    return Result(metrics, {}, {**costs, "samples": float(tally.done)}, notes)

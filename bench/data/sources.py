@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, StringConstraints
 
 from bench.errors import UserError, closest
-from bench.run import Frozen
+from bench.run import StrictModel
 
 CATALOGUE = Path(__file__).parent / "sources.yaml"
 
@@ -27,7 +27,7 @@ def _below(path: str) -> str:
 Below = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/-]+$"), AfterValidator(_below)]
 
 
-class Download(Frozen):
+class Download(StrictModel):
     """One file on a server."""
 
     name: Below = Field(description="path below the data folder under which it is kept")
@@ -37,14 +37,14 @@ class Download(Frozen):
     urls: tuple[str, ...] = Field(min_length=1, description="official address first, then mirrors")
 
 
-class Hub(Frozen):
+class Hub(StrictModel):
     """A dataset repository of the Hugging Face hub, from which files are streamed at a pinned commit."""
 
     repository: str = Field(pattern=r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$", description="OWNER/NAME")
     revision: str = Field(pattern=r"^[0-9a-f]{7,40}$", description="commit")
 
 
-class Source(Frozen):
+class Source(StrictModel):
     """A data set: the files that it must have, and where they may be had."""
 
     title: str = Field(description="name for people")

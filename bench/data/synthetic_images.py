@@ -16,13 +16,13 @@ from torch.nn import functional as F
 
 from bench import seeds
 from bench.errors import UserError, closest
-from bench.run import Frozen
+from bench.run import StrictModel
 
 if TYPE_CHECKING:
     from bench.data.images import Images
 
 
-class Recipe(Frozen):
+class Recipe(StrictModel):
     """How a generated data set is made; lengths in pixels, colours in the range 0 to 1."""
 
     classes: int = Field(10, ge=2, description="number of classes")

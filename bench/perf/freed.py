@@ -1,4 +1,4 @@
-"""What it gains that a trainer's process keeps the blocks which a step has freed (`bench.execute.keep_freed`).
+"""What it gains that a trainer's process keeps the blocks which a step has freed (`bench.workflow.execute.keep_freed`).
 
 The setting holds for a whole process: each side is one of its own, and they take turns.
 """
@@ -12,8 +12,8 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from bench.execute import keep_freed
 from bench.perf.measure import Timing, alternate
+from bench.workflow.execute import keep_freed
 
 
 def _serve(asked: Connection, kept: bool) -> None:

@@ -1,6 +1,6 @@
 """Ways of doing the same work, measured in turns, so that a busy machine slows all.
 
-Each allocates memory as it would in a process of its own: ours as a trainer's does (`bench.execute.keep_freed`), the
+Each allocates memory as it would in a process of its own: ours as a trainer's does (`bench.workflow.execute.keep_freed`), the
 other as the C library does by itself.
 """
 
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.execute import give_back, keep_freed, return_freed
+from bench.workflow.execute import give_back, keep_freed, return_freed
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from bench import provenance
-from bench.execute import keep_freed
+from bench import machine
+from bench.workflow.execute import keep_freed
 
 MIB = 2**20
 
@@ -71,7 +71,7 @@ def peak(kind: str, way: str) -> float:
     def most() -> float:
         if device.type == "cuda":
             return torch.cuda.max_memory_allocated() / MIB
-        return provenance.peak_memory_mb()
+        return machine.peak_memory_mb()
 
     before = most()
     step = KINDS[kind](way, device)

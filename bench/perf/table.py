@@ -13,9 +13,10 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from bench import checkpoint, paths, provenance, wording
+from bench import checkpoint, paths, words
+from bench import machine as this_machine
 from bench.errors import UserError
-from bench.execute import compile_for
+from bench.workflow.execute import compile_for
 
 PATHS = ("warmstart", "certified", "rewarm", "workflow")
 COLUMNS = ("path", "variant", "unit", "ours", "peer", "ratio", "spread", "share", "note")
@@ -46,7 +47,7 @@ def measure(path: str | None) -> tuple[list[Row], list[str]]:
             for row in module.rows(device=device, tell=tell):
                 rows.append(row)
                 ratio = "" if row["ratio"] is None else f", ratio {row['ratio']:.2f}"
-                tell(f"{row['path']} {row['variant']}: {wording.rate(row['ours'])} {row['unit']}{ratio}")
+                tell(f"{row['path']} {row['variant']}: {words.rate(row['ours'])} {row['unit']}{ratio}")
         except Exception as error:
             # Minutes of other measurements are not lost with it.
             if isinstance(error, UserError):
@@ -61,11 +62,11 @@ def machine() -> str:
     """A short name of this machine for file names: its GPU, or its processor with its vector units; and its cores."""
     import torch
 
-    cores = f"{provenance.machine()['cores']}-cores"
+    cores = f"{this_machine.machine()['cores']}-cores"
     if torch.cuda.is_available():
         kind = f"{torch.cuda.get_device_name(0)}-{cores}"
     else:
-        kind = f"{provenance.machine()['processor']}-{cores}-{vector_units()}"
+        kind = f"{this_machine.machine()['processor']}-{cores}-{vector_units()}"
     words = "".join(letter if letter.isalnum() else "-" for letter in kind.lower())
     return "-".join(part for part in words.split("-") if part)[:60]
 
@@ -76,10 +77,10 @@ def vector_units() -> str:
 
     from bench.training.precision import has_bf16
 
-    units = [provenance.machine()["vector_units"]]
+    units = [this_machine.machine()["vector_units"]]
     if has_bf16(torch.device("cpu")):
         units.append("bf16")
-    if "amx_bf16" in provenance.cpu_flags():
+    if "amx_bf16" in this_machine.cpu_flags():
         units.append("AMX")
     return " ".join(units)
 
@@ -99,7 +100,7 @@ def as_markdown(rows: list[Row]) -> str:
         if ratio and row.get("spread") is not None:
             ratio += f" ± {100 * row['spread']:.0f} %"
         share = "" if row.get("share") is None else f"{100 * row['share']:.0f} %"
-        rates = ("" if row[side] is None else wording.rate(row[side]) for side in ("ours", "peer"))
+        rates = ("" if row[side] is None else words.rate(row[side]) for side in ("ours", "peer"))
         cells = (row["path"], row["variant"], row["unit"], *rates, ratio, share, _ratio_at_peak(row))
         lines.append(f"| {' | '.join(cells)} | {row.get('note', '')} |")
     return "\n".join(lines) + "\n"
@@ -113,10 +114,10 @@ def write(rows: list[Row]) -> Path:
     """Writes ``results/perf/<machine>.{csv,md}`` and returns the Markdown's path."""
     stem = folder() / machine()
     facts = {
-        **provenance.commit(),
-        **provenance.machine(),
+        **this_machine.commit(),
+        **this_machine.machine(),
         "vector_units": vector_units(),
-        "packages": provenance.versions(),
+        "packages": this_machine.versions(),
         "python": platform.python_version(),
         "measured": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }

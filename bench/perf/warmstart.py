@@ -28,8 +28,8 @@ from bench.training.samples import Pool
 from bench.training.step import TrainStep
 from bench.warmstart import company
 from bench.warmstart.losses import cross_entropy
-from bench.warmstart.rounds import CONSTANTS, Batch
 from bench.warmstart.spec import Network
+from bench.warmstart.train import CONSTANTS, Batch
 
 THIN, WIDE = "thin_resnet18", "resnet18"
 BATCH = 128

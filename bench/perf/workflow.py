@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench import config, paths, plan, provenance, record
-from bench.run import Outcome
+from bench import config, machine, paths, record
+from bench.run import Result
+from bench.workflow import plan
 
 BATCHED, APART = 400, 4
 """Further runs that go through Snakemake: in one process together, and in one each, which takes seconds."""
@@ -36,8 +37,8 @@ from typing import ClassVar
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, ExhibitSettings, Member, row
-from bench.run import Cost, Outcome, RunSpec
+from bench.exhibit import Claim, Exhibit, ExhibitSettings, ArmRun, row
+from bench.run import Cost, Result, RunSpec
 
 
 class Nothing(RunSpec):
@@ -54,7 +55,7 @@ class Nothing(RunSpec):
 
 def train(spec, context):
     value = float((spec.group_number * 7919 + spec.seed * 104729) % 1000)
-    return Outcome(metrics={"value": value})
+    return Result(metrics={"value": value})
 
 
 class Settings(ExhibitSettings):
@@ -63,7 +64,7 @@ class Settings(ExhibitSettings):
 
 def members(settings):
     return [
-        Member({"method": f"m{number}"}, Nothing(group_number=number, seed=seed))
+        ArmRun({"method": f"m{number}"}, Nothing(group_number=number, seed=seed))
         for number in range(settings.groups)
         for seed in settings.seed_range()
     ]
@@ -87,7 +88,8 @@ EXHIBIT = Exhibit(
     caption="Mean value by configuration.",
     kind="table",
     settings=Settings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     claims=(Claim("M1", "Values are positive.", "nowhere", positive),),
@@ -153,9 +155,9 @@ def _bench(folder: Path, command: str, *arguments: str) -> Used:
 def write_records(scale: str) -> None:
     """The records that training would leave, made up."""
     made = plan.make(config.load(scale), source=scale)
-    proof = {**provenance.commit(), "machine": provenance.machine(), "device": "cpu", "seconds": 1.0}
+    proof = {**machine.commit(), "machine": machine.machine(), "device": "cpu", "seconds": 1.0}
     for number, run in enumerate(made.runs.values()):
-        outcome = Outcome({"value": float(number % 1009)})
+        outcome = Result({"value": float(number % 1009)})
         record.write(made.layout.record(run.key), record.of_run(run.spec, run.key, outcome, {}, proof))
 
 

@@ -50,7 +50,7 @@ def _more(entry: Entry) -> str:
         "would take": entry.cost,
     }
     lines = [f"<dt>{name}</dt><dd>{html.escape(text)}</dd>" for name, text in facts.items() if text]
-    note = f'<span class="note">{html.escape(entry.beyond_text())}</span>' if entry.beyond else ""
+    note = f'<span class="note">{html.escape(entry.beyond_text())}</span>' if entry.not_expected_at else ""
     return f"{note}<details><summary>more</summary><dl>{''.join(lines)}</dl></details>" if lines else note
 
 
@@ -117,12 +117,12 @@ def table(entries: Iterable[Entry], kind: str, *, linked: bool = False) -> str:
 
 def beyond(entries: Sequence[Entry], *, linked: bool = False) -> str:
     """The claims that this scale cannot be expected to show, with the reasons; empty where there are none."""
-    chosen = [entry for entry in entries if entry.beyond]
+    chosen = [entry for entry in entries if entry.not_expected_at]
     if not chosen:
         return ""
     lines = "".join(
         f"<li>{_where(entry, linked=linked)} <b>{html.escape(entry.name)}</b> {html.escape(entry.statement)} "
-        f'{badge(entry.verdict)}<br><span class="note">{html.escape(entry.beyond)}</span></li>'
+        f'{badge(entry.verdict)}<br><span class="note">{html.escape(entry.not_expected_at)}</span></li>'
         for entry in chosen
     )
     return (

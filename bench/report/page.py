@@ -10,8 +10,8 @@ from pathlib import Path
 
 from bench import checkpoint, stats
 from bench.report import html_tables, verdicts
-from bench.report.document import Shown
 from bench.report.html_tables import badge
+from bench.report.pdf import Shown
 from bench.report.verdicts import Entry
 
 SCRIPT = Path(__file__).with_name("page.js")
@@ -113,7 +113,7 @@ def write(path: Path, entries: Sequence[Entry], shown: Sequence[Shown], *, scale
         f"<p>{html.escape(line)}</p>" for line in (*verdicts.headline(entries), verdicts.where(entries))
     )
     cards = "\n".join(_card(item, entries, scale) for item in shown)
-    beyond = ' · <a href="#beyond">not to be expected</a>' if any(entry.beyond for entry in entries) else ""
+    beyond = ' · <a href="#beyond">not to be expected</a>' if any(entry.not_expected_at for entry in entries) else ""
     body = (
         f"<h1>Warm-up benchmarks, scale {html.escape(scale)}</h1>{sentences}{html_tables.summary(entries)}"
         f'<p><a href="#claims">claims</a>{beyond} · <a href="#exhibits">exhibits</a> · '

@@ -59,7 +59,7 @@ class Entry:
     unit: str
     provenance: str
     margin: float | None
-    outcome: stats.Outcome
+    outcome: stats.Finding
     test: str
     scale: str
     machine: str
@@ -94,7 +94,7 @@ class Entry:
         return stats.shown(outcome.estimate, outcome.low, outcome.high)
 
     def beyond_text(self) -> str:
-        return f"not to be expected at scale {self.scale}: {self.beyond}" if self.beyond else ""
+        return f"not to be expected at scale {self.scale}: {self.not_expected_at}" if self.not_expected_at else ""
 
     def remark(self) -> str:
         parts = [self.outcome.detail if self.kind == "claim" or self.verdict == "not run" else "", self.note]
@@ -136,7 +136,7 @@ def _line(entry: Entry) -> list[object]:
         entry.cost,
         entry.source,
         entry.note,
-        entry.beyond,
+        entry.not_expected_at,
         entry.reference,
     ]
 
@@ -164,7 +164,7 @@ def headline(entries: Sequence[Entry]) -> list[str]:
         return f"{len(chosen)} {name}: {', '.join(parts) or 'none'}."
 
     lines = [sentence("claim", "claims"), sentence("target", "published numbers")]
-    if beyond := [entry for entry in entries if entry.beyond]:
+    if beyond := [entry for entry in entries if entry.not_expected_at]:
         lines.append(f"This scale cannot be expected to show {len(beyond)} of the claims; the reasons stand with them.")
     wrong = stats.false_alarms(entry.outcome for entry in judged(entries))
     decided = sum(entry.verdict in ("reproduced", "not reproduced") for entry in judged(entries))
@@ -212,9 +212,9 @@ def as_markdown(entries: Sequence[Entry]) -> str:
             for entry in of_kind(entries, "claim")
         ),
     )
-    if beyond := [entry for entry in entries if entry.beyond]:
+    if beyond := [entry for entry in entries if entry.not_expected_at]:
         lines += ["", "## Not to be expected at this scale", ""]
-        lines += [f"- **{entry.exhibit} {entry.name}** ({entry.verdict}): {entry.beyond}" for entry in beyond]
+        lines += [f"- **{entry.exhibit} {entry.name}** ({entry.verdict}): {entry.not_expected_at}" for entry in beyond]
     for kind, title in (("target", "Published numbers"), (CONTEXT, "Context, not judged")):
         if not (chosen := of_kind(entries, kind)):
             continue
@@ -249,7 +249,7 @@ def as_text(entries: Sequence[Entry]) -> str:
     """Claims one by one and numbers by exhibit, for a terminal."""
     lines = [
         f"{entry.verdict:15} {entry.exhibit:22} {entry.name:8} {entry.ours_text() or entry.outcome.detail}"
-        f"{' (not to be expected at this scale)' if entry.beyond else ''}"
+        f"{' (not to be expected at this scale)' if entry.not_expected_at else ''}"
         for entry in of_kind(entries, "claim")
     ]
     targets = of_kind(entries, "target")

@@ -13,6 +13,7 @@ from bench.run import Cost, RunSpec
 class CountSpec(RunSpec):
     """Tokens of both corpora by source, and what a seed's training stream draws of each downstream source."""
 
+    kind: ClassVar[str] = "rewarm/counts"
     trainer: ClassVar[str] = "bench.rewarm.count"
 
     corpora: Data = Field(default_factory=Text, description="the two corpora")

@@ -11,14 +11,14 @@ import numpy as np
 from bench.data import blend, languages, text, tokenize
 from bench.rewarm.corpora import CountSpec
 from bench.rewarm.spec import Generated, Text
-from bench.run import Outcome
+from bench.run import Result
 from bench.training.context import Context
 
 MOST_BLENDED = 1_000_000
 """Samples after which the shares of a blend have settled to less than a thousandth of a percent."""
 
 
-def train(spec: CountSpec, context: Context) -> Outcome:
+def train(spec: CountSpec, context: Context) -> Result:
     """Reads the shards (made now where they are absent); trains nothing.
 
     Raises:
@@ -29,7 +29,7 @@ def train(spec: CountSpec, context: Context) -> Outcome:
         columns, metrics = _languages(spec, spec.corpora)
     else:
         columns, metrics = _text(spec, spec.corpora, context)
-    return Outcome(
+    return Result(
         metrics,
         {"sources": columns},
         {"seconds": time.monotonic() - started, "tokens": 0.0},

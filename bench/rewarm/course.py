@@ -15,7 +15,7 @@ from bench.errors import FailedRun
 from bench.models import pythia
 from bench.rewarm import streams
 from bench.rewarm.spec import PretrainSpec, moments_of
-from bench.run import Outcome
+from bench.run import Result
 from bench.training.context import Context
 
 PAUSE_EVERY = 50
@@ -204,7 +204,7 @@ class Course:
     def _elapsed(self) -> float:
         return self._seconds + time.monotonic() - self._resumed_at
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> Result:
         """What the run reports; seconds are those of the run in its company."""
         spec = self.spec
         evaluations = self.series
@@ -226,7 +226,7 @@ class Course:
             **self.facts,
         }
         series = {"evaluations": evaluations, "training": self.training}
-        return Outcome(metrics, series | ({"sources": self.sources} if self.sources else {}), costs, notes)
+        return Result(metrics, series | ({"sources": self.sources} if self.sources else {}), costs, notes)
 
 
 def _append(columns: dict[str, list[Any]], row: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.rewarm.grids import PILE, SLIMPAJAMA, RewarmSettings, stand_ins
+from bench.rewarm.design import PILE, SLIMPAJAMA, RewarmSettings, stand_ins
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -176,7 +176,7 @@ def changes(place: Axes, final: Mapping[float, Mapping[str, dict[int, float]]]) 
     """
     from bench import published, stats
     from bench.report import figure
-    from bench.rewarm.grids import minus
+    from bench.rewarm.design import minus
 
     rows = published.of_paper("rewarm")
     rows = rows[(rows["exhibit"] == "followup-table2") & (rows["x_name"] == "replay_percent")]

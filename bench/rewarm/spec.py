@@ -16,7 +16,7 @@ from pydantic import Field, field_validator, model_validator
 from bench.errors import UserError
 from bench.models import pythia
 from bench.rewarm.schedule import Shape, learning_rate
-from bench.run import Cost, Frozen, RunSpec
+from bench.run import Cost, RunSpec, StrictModel
 
 Side = Literal["upstream", "downstream"]
 LARGEST_IN_COMPANY = 4_000_000
@@ -27,7 +27,7 @@ SMOKE_CONTEXT = 64
 """Tokens of a sequence in a smoke test of a large network: no weight depends on it."""
 
 
-class Generated(Frozen):
+class Generated(StrictModel):
     """Two generated token languages with known entropy and partial overlap."""
 
     kind: Literal["generated"] = "generated"
@@ -40,7 +40,7 @@ class Generated(Frozen):
     validation_windows: int = Field(128, ge=1, description="fixed validation windows of each language")
 
 
-class Text(Frozen):
+class Text(StrictModel):
     """Two tokenised corpora."""
 
     kind: Literal["text"] = "text"
@@ -68,7 +68,7 @@ class Text(Frozen):
 Data = Annotated[Generated | Text, Field(discriminator="kind")]
 
 
-class Schedule(Frozen):
+class Schedule(StrictModel):
     """Learning rate by step; lengths are shares of the schedule, which need not be the length of the run."""
 
     shape: Shape = Field("clipped_cosine", description="clipped_cosine is the paper's (GPT-NeoX before August 2023)")
@@ -93,7 +93,7 @@ class Schedule(Frozen):
         )
 
 
-class Evaluation(Frozen):
+class Evaluation(StrictModel):
     """When the validation slices are evaluated: at steps 0 and 1, at the end of warm-up, and on two grids."""
 
     every: int = Field(100, ge=1, description="steps between evaluations (authors' configuration)")
@@ -101,7 +101,7 @@ class Evaluation(Frozen):
     dense_until: float = Field(0.02, ge=0, le=1, description="share of the schedule that counts as the start")
 
 
-class Checkpoint(Frozen):
+class Checkpoint(StrictModel):
     """A public Pythia checkpoint."""
 
     step: int = Field(143_000, ge=0, description="upstream step: a branch of the repository")
@@ -111,7 +111,8 @@ class Checkpoint(Frozen):
 class PretrainSpec(RunSpec):
     """A (continued) pre-training."""
 
-    trainer: ClassVar[str] = "bench.rewarm.pretrain"
+    kind: ClassVar[str] = "rewarm"
+    trainer: ClassVar[str] = "bench.rewarm.train"
     version: ClassVar[int] = 1
 
     parent: PretrainSpec | None = Field(None, description="run whose weights it starts from; random weights without")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bench import checkpoint, wording
+from bench import checkpoint, words
 from bench.errors import OutOfTime, UserError
 from bench.paths import Layout
 
@@ -24,8 +24,8 @@ def progress_text(said: Mapping[str, Any]) -> str:
     unit = said["unit"]
     parts = [f"{float(said['done']):,.0f} of {float(said['total']):,.0f} {unit}"]
     if "rate" in said:
-        parts.append(f"{wording.rate(float(said['rate']))} {unit}/s")
-        parts.append(f"{wording.duration(float(said['seconds_left']))} left")
+        parts.append(f"{words.rate(float(said['rate']))} {unit}/s")
+        parts.append(f"{words.duration(float(said['seconds_left']))} left")
     return ", ".join([*parts, *(f"{name} {value:.4g}" for name, value in said.get("values", {}).items())])
 
 
@@ -45,7 +45,6 @@ class Context:
         parent_sha256: artefact name -> checksum, from the parent's record.
         checkpoint_seconds: time between two saved states.
         deadline: `time.monotonic()` at which to stop after saving; ``None`` for never.
-        company: labels of runs trained at once with this one, for the record.
     """
 
     key: str
@@ -59,7 +58,6 @@ class Context:
     parent_sha256: Mapping[str, str] = field(default_factory=dict)
     checkpoint_seconds: float = 60.0
     deadline: float | None = None
-    company: tuple[str, ...] = ()
     data_checksums: dict[str, str] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)
     resumed: bool = False

@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from bench.provenance import cpu_flags
+from bench.machine import cpu_flags
 
 Precision = Literal["float32", "bf16"]
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from bench.exhibit import Member, Row, by_seed, row
+from bench.exhibit import ArmRun, Row, by_seed, row
 from bench.record import Record
-from bench.warmstart.grids import RI, WS, Role, WarmstartSettings, accuracy_row, first_phase, random_init, second_phase
+from bench.warmstart.design import RI, WS, Role, WarmstartSettings, accuracy_row, first_phase, random_init, second_phase
 from bench.warmstart.spec import FRESH, Network, Optimizer, Round, Training
 
 Shrink = Annotated[float, Field(ge=0, le=1)]
@@ -41,7 +41,7 @@ def with_network(run: Training, network: Network) -> Training:
     return run.model_copy(update={"network": network, "parent": parent})
 
 
-def two_phase_rows(member: Member, record: Record) -> Iterable[Row]:
+def two_phase_rows(member: ArmRun, record: Record) -> Iterable[Row]:
     """Accuracy, samples and train accuracy of a two-phase or fresh run."""
     yield accuracy_row(member, record)
     yield row(member, "samples_to_stop", record.costs["samples"])

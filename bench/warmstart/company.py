@@ -27,13 +27,13 @@ from torch.optim.sgd import sgd
 
 from bench.errors import OutOfTime
 from bench.models import winograd
-from bench.run import Outcome
+from bench.run import Result
 from bench.training.context import Context
 from bench.training.precision import Precision, autocast
 from bench.training.step import should_compile
 from bench.warmstart.losses import cross_entropy
-from bench.warmstart.rounds import Batch, Course, Split, Trainer, make_split
 from bench.warmstart.spec import Training
+from bench.warmstart.train import Batch, Course, Split, Trainer, make_split
 
 PLACES = 64
 """Networks at once: activations of a thin ResNet-18 take about 0.25 GB a network at batch 128."""
@@ -282,7 +282,7 @@ class Splits:
         return split
 
 
-def train_many(specs: Sequence[Training], contexts: Sequence[Context]) -> list[Outcome | BaseException]:
+def train_many(specs: Sequence[Training], contexts: Sequence[Context]) -> list[Result | BaseException]:
     """Trains runs of equal company at once; a place that becomes free is taken by the next run.
 
     Args:
@@ -294,7 +294,7 @@ def train_many(specs: Sequence[Training], contexts: Sequence[Context]) -> list[O
     """
     waiting = deque(range(len(specs)))
     met: list[set[str]] = [set() for _ in specs]
-    results: dict[int, Outcome | BaseException] = {}
+    results: dict[int, Result | BaseException] = {}
     splits = Splits()
     networks: Networks | None = None
     free = list(range(places(specs)))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from bench.run import SMOKE_BATCH, Cost, Frozen, RunSpec
+from bench.run import SMOKE_BATCH, Cost, RunSpec, StrictModel
 
 SHAPES: dict[str, tuple[tuple[int, int, int], int, int, int]] = {
     "cifar10": ((3, 32, 32), 10, 50_000, 10_000),
@@ -36,7 +36,7 @@ BNStatistics = Annotated[
 ]
 
 
-class Network(Frozen):
+class Network(StrictModel):
     """A network and its options."""
 
     name: Model = Field("thin_resnet18", description="network; the paper's ResNet is the authors' thin ResNet-18")
@@ -80,7 +80,7 @@ class Network(Frozen):
         return 0.7e6 * ((self.width or (16 if self.name == "thin_resnet18" else 64)) / 16) ** 2
 
 
-class Optimizer(Frozen):
+class Optimizer(StrictModel):
     """Optimiser of a run; a new object is made at each round, so Adam's moments start at zero (authors' code)."""
 
     name: Literal["sgd", "adam"] = Field("sgd", description="SGD, or Adam with default betas")
@@ -91,7 +91,7 @@ class Optimizer(Frozen):
     schedule: Literal["constant", "cosine"] = Field("constant", description="cosine needs a number of epochs")
 
 
-class Stop(Frozen):
+class Stop(StrictModel):
     """When a round ends: at `threshold` train accuracy, on a plateau, after `epochs`; always at `cap`."""
 
     threshold: float | None = Field(99.0, gt=0, le=100, description="train accuracy in percent that ends a round")
@@ -107,7 +107,7 @@ class Stop(Frozen):
     )
 
 
-class Restart(Frozen):
+class Restart(StrictModel):
     """How the weights of a round are made from those at hand and a newly drawn network."""
 
     method: str = Field(
@@ -132,7 +132,7 @@ FRESH = Restart(method="fresh")
 KEPT = Restart()
 
 
-class Round(Frozen):
+class Round(StrictModel):
     """Samples that are fitted until the stopping rule holds."""
 
     samples: int = Field(ge=1, description="the first so many of the fit split, in the split's own order")
@@ -143,7 +143,7 @@ class Round(Frozen):
     epochs: int | None = Field(None, ge=1, description="fixed number of epochs for this round, over the run's rule")
 
 
-class Penalty(Frozen):
+class Penalty(StrictModel):
     """Regularisers of Table 3 beside weight decay; what the weight multiplies is our reading."""
 
     kind: Literal["none", "adversarial", "confidence"] = Field("none", description="FGSM cross-entropy or entropy")
@@ -151,7 +151,7 @@ class Penalty(Frozen):
     fgsm_eps: float | None = Field(None, ge=0, description="step of FGSM in normalised units; None: the weight itself")
 
 
-class Probe(Frozen):
+class Probe(StrictModel):
     """What is measured beside accuracy."""
 
     kind: Literal["none", "gradients", "shrinking", "correlation"] = Field(
@@ -165,10 +165,8 @@ class Probe(Frozen):
 class Training(RunSpec):
     """One run of the warm-start paper."""
 
-    trainer: ClassVar[str] = "bench.warmstart.rounds"
-    company_trainer: ClassVar[str] = "bench.warmstart.company"
-    company_devices: ClassVar[frozenset[str]] = frozenset({"cuda"})
-    """Not on a CPU, where one process for each core is fastest: see `bench.warmstart.company`."""
+    kind: ClassVar[str] = "warmstart"
+    trainer: ClassVar[str] = "bench.warmstart.train"
 
     dataset: Dataset = Field("cifar10", description="data set")
     network: Network = Field(default_factory=Network, description="network")
@@ -300,20 +298,6 @@ class Training(RunSpec):
             f"warmstart {self.dataset} {self.network.name} {self.optimizer.name}{lr} {method} "
             f"{samples} samples{many} seed {self.seed}"
         )
-
-    def company(self) -> Hashable | None:
-        """Runs of one network, optimiser, batch, image and precision; learning rates and samples may differ.
-
-        Wide networks fill a GPU alone; a penalty, or a part of the layers, is another step.
-        """
-        base = self.network.width or (64 if self.network.name == "resnet18" else 16)
-        convolves = self.network.name.endswith("resnet18")
-        if self.penalty.kind != "none" or self.probe.kind == "gradients" or (convolves and base >= 64):
-            return None
-        if any(one.trains != "all" or one.start.strength for one in self.rounds):
-            return None
-        chosen = self.optimizer
-        return (self.network, chosen.name, chosen.batch_size, self.shape(), self.classes(), self.precision)
 
     def keeps(self) -> tuple[str, ...]:
         return (*(f"epoch-{epoch}" for epoch in self.keep_epochs), *(("weights",) if self.leaves else ()))

@@ -12,14 +12,15 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bench import collect, config, exhibit, judge, plan, published, stats
+from bench import config, exhibit, published, stats
 from bench.certified.spec import Certified, Initialisation, Verification
 from bench.certified.turns import Turns
-from bench.collect import COLUMNS
-from bench.exhibit import LABELS, Exhibit, ExhibitSettings, Member
+from bench.exhibit import LABELS, ArmRun, Exhibit, ExhibitSettings
 from bench.record import Record
-from bench.report import figure, table
-from bench.run import Outcome, RunSpec
+from bench.report import collect, figure, judge, table
+from bench.report.collect import COLUMNS
+from bench.run import Result, RunSpec
+from bench.workflow import plan
 
 NAMES = [name.split("/")[1] for name in exhibit.registry() if name.startswith("certified/")]
 
@@ -47,21 +48,21 @@ def value(truth: Truth, name: str, at: float, default: float) -> float:
     return float(found(at)) if callable(found) else float(found)
 
 
-def outcome_of(spec: RunSpec, truth: Truth) -> Outcome:
+def outcome_of(spec: RunSpec, truth: Truth) -> Result:
     """An outcome with everything that records of this kind hold."""
     off = noise(spec.seed)
     if isinstance(spec, Verification):
         errors = {name: truth.get(name, 50.0) + off for name in ("standard_error", "verified_error_ibp")}
         pgd = (errors["standard_error"] + errors["verified_error_ibp"]) / 2
         crown = {f"verified_error_{method}": errors["verified_error_ibp"] for method in spec.methods}
-        return Outcome({**crown, **errors, "pgd_error": pgd, "samples": 1000.0, "eps": spec.radius})
+        return Result({**crown, **errors, "pgd_error": pgd, "samples": 1000.0, "eps": spec.radius})
     if isinstance(spec, Turns):
         seconds = {name: truth.get(name, 1.0) * (1 + off / 10) for name in SECONDS}
-        return Outcome({f"{name}_{method}": value for name, value in seconds.items() for method in spec.names})
+        return Result({f"{name}_{method}": value for name, value in seconds.items() for method in spec.names})
     if isinstance(spec, Initialisation):
-        return Outcome({"growth": 1.0}, {"layers": layers_at_start(spec, truth)})
+        return Result({"growth": 1.0}, {"layers": layers_at_start(spec, truth)})
     assert isinstance(spec, Certified)
-    return Outcome({"best_standard_error": 40.0, "best_verified_error": 50.0}, in_training(spec, truth, off))
+    return Result({"best_standard_error": 40.0, "best_verified_error": 50.0}, in_training(spec, truth, off))
 
 
 SECONDS = ("seconds_zero", "seconds_ramp", "seconds_final", "seconds_total")
@@ -107,7 +108,7 @@ def in_training(spec: Certified, truth: Truth, off: float) -> dict[str, dict[str
 
 def frame_of(
     name: str,
-    truth: Callable[[Member], Truth] = lambda member: {},
+    truth: Callable[[ArmRun], Truth] = lambda member: {},
     scale: str = "paper",
     alone: bool = True,
     **changes: Any,
@@ -133,7 +134,7 @@ def long(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return frame
 
 
-def verdict(frame: pd.DataFrame, name: str, claim: str) -> stats.Outcome:
+def verdict(frame: pd.DataFrame, name: str, claim: str) -> stats.Finding:
     return next(item for item in of(name).claims if item.name == claim).test(frame)
 
 
@@ -144,10 +145,10 @@ def printed(name: str) -> dict[tuple[Any, ...], float]:
     return {published.name_of(row): row["value"] for row in rows}
 
 
-def as_printed(name: str, swap: tuple[str, str] | None = None) -> Callable[[Member], Truth]:
+def as_printed(name: str, swap: tuple[str, str] | None = None) -> Callable[[ArmRun], Truth]:
     """Verifications have the printed errors; those of two methods may be exchanged."""
 
-    def truth(member: Member) -> Truth:
+    def truth(member: ArmRun) -> Truth:
         if not isinstance(member.spec, Verification):
             return {}
         labels = dict(member.labels)
@@ -290,7 +291,7 @@ def test_one_seed_decides_nothing() -> None:
     assert {claim.test(frame).verdict for claim in of("table2").claims} == {"undecided"}
 
 
-def by_method(numbers: Mapping[str, Truth]) -> Callable[[Member], Truth]:
+def by_method(numbers: Mapping[str, Truth]) -> Callable[[ArmRun], Truth]:
     return lambda member: numbers.get(member.labels["method"], {})
 
 
@@ -377,7 +378,7 @@ def test_ramp_length_and_balance(short: float, long: float, expected: str) -> No
 
 @pytest.mark.parametrize(("mtl", "least", "expected"), [(40.0, 30.0, "reproduced"), (60.0, 55.0, "not reproduced")])
 def test_recipes(mtl: float, least: float, expected: str) -> None:
-    def truth(member: Member) -> Truth:
+    def truth(member: ArmRun) -> Truth:
         line, weight = member.labels["method"], member.labels["x"]
         if line in ("mtl_ibp", "sabr"):
             return {"standard_error": mtl, "verified_error_ibp": 70.0}

@@ -19,13 +19,13 @@ from bench.certified.split import Range
 from bench.errors import FailedRun, OutOfTime, UserError
 from bench.models import winograd
 from bench.record import check_finite
-from bench.run import SMOKE_BATCH, Outcome
+from bench.run import SMOKE_BATCH, Result
 from bench.training.samples import population_statistics
 
 from .conftest import MakeContext, tiny
 
 
-def results(outcome: Outcome) -> dict[str, Any]:
+def results(outcome: Result) -> dict[str, Any]:
     """What must be equal between two trainings: all but times."""
     series = {
         name: {column: values for column, values in columns.items() if not column.startswith("seconds")}

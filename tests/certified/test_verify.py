@@ -15,8 +15,9 @@ from torch import nn
 
 from bench import checkpoint, models, paths, record
 from bench.__main__ import main
-from bench.certified import attack, command, interval, lirpa, train, verify
+from bench.certified import attack, interval, lirpa, train, verify
 from bench.certified.spec import Certified, Network, Verification
+from bench.cli import verify as command
 from bench.errors import FailedRun, OutOfTime, UserError
 from bench.training.context import Context
 

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 import zstandard
 
-from bench.data import command, shards, text, tokenize
+from bench.cli import tokenize as command
+from bench.data import shards, text, tokenize
 from bench.data.text import Corpus, Files
 from bench.errors import UserError
 

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 import torch
 
-from bench import config, execute, plan, record
+from bench import config, record
 from bench.paths import Layout
 from bench.training.context import Context
+from bench.workflow import execute, plan
 
 STEPS = 20
 TOLERANCE = 1e-5 if (platform.system(), platform.machine()) == ("Linux", "x86_64") else 1e-3
@@ -33,7 +34,7 @@ def surroundings(spec: Any, folder: Path) -> Context:
 
 def warmstart_losses(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     from bench.training.step import TrainStep
-    from bench.warmstart import rounds
+    from bench.warmstart import train as rounds
     from bench.warmstart.spec import FRESH, Network, Optimizer, Restart, Round, Stop, Training
 
     spec = Training(
@@ -62,7 +63,7 @@ def warmstart_losses(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[floa
 
 
 def rewarm_losses(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    from bench.rewarm import pretrain
+    from bench.rewarm import train as pretrain
     from bench.rewarm.course import Course
     from bench.rewarm.spec import Evaluation, Generated, PretrainSpec, Schedule
 

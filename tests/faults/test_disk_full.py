@@ -63,11 +63,11 @@ THEN = "one clear line, nothing half-written, goes on after space is freed"
 
 
 def test_a_record(disk, injected) -> None:
-    from bench.run import Outcome
+    from bench.run import Result
 
     small = disk(100_000)
     path = small.root / "runs" / "key.json"
-    outcome = Outcome({"val_acc": 50.0}, {"epochs": {"epoch": list(range(10_000))}})
+    outcome = Result({"val_acc": 50.0}, {"epochs": {"epoch": list(range(10_000))}})
     made = record.Record("key", {"seed": 0}, "a run", outcome, {}, {})
     small.fill(leave=8_192)
     with pytest.raises(UserError, match=r"key\.json: no space left while writing; free some and call again") as caught:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import config, execute, plan, reproduce
+from bench import config
 from bench.errors import FailedRun, UserError
-from bench.run import Outcome
+from bench.run import Result
+from bench.workflow import execute, plan, reproduce
 
 THEN = "fails by name, the other runs go on, no record"
 ALONE = "fails by name at its step, no record"
@@ -21,7 +22,7 @@ ALONE = "fails by name at its step, no record"
 def broken(invented: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[plan.Plan, execute.Tally]]:
     """``broken(act)``: trains the invented paper, whose continuations with drift 0.2 and seed 1 do `act` at the end."""
 
-    def train(act: Callable[[], Outcome]) -> tuple[plan.Plan, execute.Tally]:
+    def train(act: Callable[[], Result]) -> tuple[plan.Plan, execute.Tally]:
         made = plan.make(config.load(str(invented)))
         from bench_extra import walk
 
@@ -37,8 +38,8 @@ def broken(invented: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tup
     return train
 
 
-def raising(error: BaseException) -> Callable[[], Outcome]:
-    def act() -> Outcome:
+def raising(error: BaseException) -> Callable[[], Result]:
+    def act() -> Result:
         raise error
 
     return act
@@ -53,10 +54,10 @@ def _out_of_memory() -> BaseException:
 LABEL = "walk of 20 drift 0.2 seed 1"
 
 CASES = {
-    "NaN in a metric": (lambda: Outcome({"position": math.nan}), "position is nan"),
-    "infinity in a metric": (lambda: Outcome({"position": math.inf}), "position is inf"),
+    "NaN in a metric": (lambda: Result({"position": math.nan}), "position is nan"),
+    "infinity in a metric": (lambda: Result({"position": math.inf}), "position is inf"),
     "NaN in a series": (
-        lambda: Outcome({"position": 1.0}, {"path": {"position": [1.0, math.nan]}}),
+        lambda: Result({"position": 1.0}, {"path": {"position": [1.0, math.nan]}}),
         "path.position is nan in row 1",
     ),
     "the trainer's own alarm": (raising(FailedRun(LABEL, 7, "the loss is nan")), "failed at step 7: the loss is nan"),
@@ -114,7 +115,7 @@ def test_a_missing_gpu_stops_before_anything_runs(invented: Path, injected) -> N
 def test_an_exploding_warm_start_run_names_the_step(tmp_path: Path, monkeypatch, injected) -> None:
     from bench.paths import Layout
     from bench.training.context import Context
-    from bench.warmstart import rounds
+    from bench.warmstart import train as rounds
     from bench.warmstart.spec import FRESH, Network, Optimizer, Round, Stop, Training
 
     execute.prepare_torch(1)
@@ -139,7 +140,7 @@ def test_an_exploding_pre_training_names_the_step(tmp_path: Path, injected) -> N
     import torch
 
     from bench.paths import Layout
-    from bench.rewarm import pretrain
+    from bench.rewarm import train as pretrain
     from bench.rewarm.spec import Evaluation, Generated, PretrainSpec, Schedule
     from bench.training.context import Context
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import checkpoint, config, execute, pack, plan
+from bench import checkpoint, config
 from bench.errors import UserError
 from bench.paths import Layout
+from bench.workflow import execute, pack, plan
 
 
 class Hostile:

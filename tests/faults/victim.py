@@ -18,8 +18,9 @@ from typing import Any
 
 import torch
 
-from bench import checkpoint, config, execute, plan
+from bench import checkpoint, config
 from bench.training import context
+from bench.workflow import execute, plan
 
 torch.set_num_threads(1)
 for name in (
@@ -27,8 +28,8 @@ for name in (
     "safetensors.torch",
     "filelock",
     "tqdm",
-    "bench.warmstart.rounds",
-    "bench.rewarm.pretrain",
+    "bench.warmstart.train",
+    "bench.rewarm.train",
     "bench.certified.train",
     "bench.certified.verify",
     "bench.data.images",

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench import execute, models
+from bench import models
 from bench.models import winograd
+from bench.workflow import execute
 
 pytestmark = pytest.mark.skipif(winograd.kernel() is None, reason="no g++, or no AVX2")
 

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from bench import collect, config, draw, execute, exhibit
-from bench import plan as planning
-from bench.plan import Plan
+from bench import config, exhibit
+from bench.report import collect, draw
+from bench.workflow import execute
+from bench.workflow import plan as planning
+from bench.workflow.plan import Plan
 
 Made = Callable[..., Plan]
 
@@ -31,7 +33,7 @@ def made(invented: Path, tmp_path: Path) -> Iterator[Made]:
             execute.run_all(plan, plan.to_train(), tell=lambda text: None)
         # States are those before training; what reads results plans again.
         plan = planning.make(config.load(str(path)), source=str(path))
-        for name in plan.members:
+        for name in plan.exhibits:
             collect.collect(plan, name)
         return plan
 
@@ -46,7 +48,7 @@ def drawn(made: Made) -> Made:
 
     def make(**arguments: Any) -> Plan:
         plan = made(**arguments)
-        for name in plan.members:
+        for name in plan.exhibits:
             draw.draw(plan, name)
         return plan
 

@@ -12,8 +12,9 @@ import pytest
 
 from bench import paths, stats
 from bench.errors import UserError
-from bench.report import document, figure, table
-from bench.report.document import Shown
+from bench.report import figure, table
+from bench.report import pdf as document
+from bench.report.pdf import Shown
 from bench.report.verdicts import Entry
 
 needs_poppler = pytest.mark.skipif(shutil.which("pdftotext") is None, reason="no pdftotext (Debian: poppler-utils)")
@@ -29,7 +30,7 @@ def shown(root: Path, name: str, kind: str, **changes: object) -> Shown:
     return Shown(name, **{**facts, **changes})  # type: ignore[arg-type]
 
 
-def entry(exhibit: str, kind: str, name: str, outcome: stats.Outcome, **changes: object) -> Entry:
+def entry(exhibit: str, kind: str, name: str, outcome: stats.Finding, **changes: object) -> Entry:
     facts: dict[str, object] = {
         "statement": "A statement.", "source": "Table 1", "published": None, "spread": None, "unit": "percent",
         "provenance": "printed", "margin": None, "test": outcome.test, "scale": "ci", "machine": "a machine",
@@ -65,7 +66,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]  # fmt: skip
     claims = [
         entry("warmstart/table7", "claim", "T1a", stats.above([1.0, 1.1, 1.2], 0.0)),
-        entry("warmstart/table7", "claim", "T1b", stats.above([1.0, -1.1, 1.2], 0.0), beyond="too small a shift"),
+        entry(
+            "warmstart/table7", "claim", "T1b", stats.above([1.0, -1.1, 1.2], 0.0), not_expected_at="too small a shift"
+        ),
     ]
     document.write(
         root / "paper.pdf", [*claims, *numbers], found, scale="ci", about="Small.", protocol={"certified/fig1": "3.0"}

@@ -8,11 +8,12 @@ import sys
 import pytest
 import yaml
 
-from bench import collect, config, exhibit, judge, reference
-from bench import plan as planning
+from bench import config, exhibit
 from bench.exhibit import PAPERS
 from bench.paths import PROJECT
+from bench.report import collect, judge, reference
 from bench.report.verdicts import Entry
+from bench.workflow import plan as planning
 
 DECIDED = ("reproduced", "not reproduced")
 FRESH = 1000
@@ -74,7 +75,7 @@ def second(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         answer = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=8000)
         assert answer.returncode == 0, answer.stderr[-2000:]
         plan = planning.make(config.load(str(scale)), [paper], source=str(scale))
-        for name in plan.members:
+        for name in plan.exhibits:
             collect.collect(plan, name)
         found = claims(judge.entries_of(plan))
     missing = {name: entry.outcome.detail for name, entry in found.items() if entry.verdict == "not run"}

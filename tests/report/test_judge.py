@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
-from bench import collect, draw, judge, record, reference, replicate
-from bench import plan as planning
+from bench import record
 from bench.errors import UserError
-from bench.plan import Plan
+from bench.report import collect, draw, judge, reference
+from bench.report import recheck as replicate
 from bench.report.verdicts import Entry
+from bench.workflow import plan as planning
+from bench.workflow.plan import Plan
 
 Made = Callable[..., Plan]
 
@@ -49,7 +51,7 @@ def test_with_one_seed_nothing_is_decided(made: Made) -> None:
 
 def test_missing_seeds_leave_a_claim_undecided_and_are_counted(made: Made) -> None:
     plan = made()
-    gone = {plan.key(member.spec) for member in plan.members["invented/distance"] if member.spec.seed == 2}
+    gone = {plan.key(member.spec) for member in plan.exhibits["invented/distance"] if member.spec.seed == 2}
     for key in gone:
         plan.layout.record(key).unlink()
     collect.collect(plan, "invented/distance")
@@ -134,7 +136,7 @@ def test_a_record_of_another_version_is_named(made: Made) -> None:
 def test_a_lost_claim_is_a_regression(made: Made, committed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plan = made()
     reference.replace(plan, why="first")
-    for name in plan.members:
+    for name in plan.exhibits:
         draw.draw(plan, name)
     assert judge.judge(plan, strict=True, tell=quiet) == 0
     assert "1 of 1 claims are reproduced there, 1 of them here" in capsys.readouterr().out
@@ -142,7 +144,7 @@ def test_a_lost_claim_is_a_regression(made: Made, committed: Path, capsys: pytes
     assert [entry.reference for entry in kept if entry.kind == "claim"] == ["reproduced"]
 
     # The second halves of the walks now drift alike.
-    for member in plan.members["invented/distance"]:
+    for member in plan.exhibits["invented/distance"]:
         path = plan.layout.record(plan.key(member.spec))
         one = record.read(path)
         one.outcome.metrics["distance"] = 1.0 + 0.001 * one.seed
@@ -192,7 +194,7 @@ def test_a_half_filled_results_folder_takes_nothing_from_the_reference(made: Mad
     reference.replace(plan, why="first")
     path = committed / "toy" / "invented.jsonl"
     before = path.read_text()
-    gone = plan.key(plan.members["invented/distance"][0].spec)
+    gone = plan.key(plan.exhibits["invented/distance"][0].spec)
     plan.layout.record(gone).unlink()
     with pytest.raises(
         UserError, match=r"lacks 1 of the runs that .* has .* train them first, or name with --exhibits"
@@ -214,7 +216,7 @@ def test_exhibits_are_drawn_from_the_reference_without_training(made: Made, comm
     for path in plan.layout.runs.glob("*.json"):
         path.unlink()
     fed = reference.as_results(plan)
-    for name in fed.members:
+    for name in fed.exhibits:
         draw.draw(fed, name)
     assert fed.layout.root.name == "toy-reference"
     assert (fed.layout.exhibits / "invented" / "curve.png").stat().st_size > 1000

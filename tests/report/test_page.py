@@ -15,7 +15,7 @@ from PIL import Image
 
 from bench import stats
 from bench.report import figure, page, table
-from bench.report.document import Shown
+from bench.report.pdf import Shown
 from bench.report.verdicts import Entry
 
 BROWSER = next(
@@ -30,7 +30,7 @@ def claim(name: str, values: dict[int, float], exhibit: str = "warmstart/table1"
         exhibit=exhibit, kind="claim", name=name, statement=f"Statement of {name}.", source="Table 1", published=None,
         spread=None, unit="", provenance="text", margin=None, outcome=outcome, test=outcome.test, scale="ci",
         machine="a machine", older=False, cost="", note="",
-        beyond="generated images have no such shift" if name == "C3" else "",
+        not_expected_at="generated images have no such shift" if name == "C3" else "",
     )  # fmt: skip
 
 

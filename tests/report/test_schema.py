@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from bench import config, exhibit, schema
+from bench import config, exhibit
+from bench.cli import schema
 from bench.config import CONFIGS
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as some
 from scipy import stats as reference
 
 from bench import stats
-from bench.stats import Outcome
+from bench.stats import Finding
 
 values = some.lists(some.floats(-1e3, 1e3), min_size=2, max_size=12).filter(
     lambda found: max(found) - min(found) > 1e-3
@@ -62,7 +62,7 @@ def test_a_wide_interval_never_passes() -> None:
         stats.equivalent_to({0: 5.0}, 5.0, margin=1.0),
     ],
 )
-def test_one_seed_decides_nothing(outcome: Outcome) -> None:
+def test_one_seed_decides_nothing(outcome: Finding) -> None:
     assert outcome.verdict == "undecided" and outcome.low is None and "one seed" in outcome.detail
 
 
@@ -95,7 +95,7 @@ OPEN, ABSENT = stats.above([1.0, -1.1, 0.2], 0.0), stats.not_run("no record")
         ((), "not run", "not run"),
     ],
 )
-def test_claims_of_several_parts(parts: tuple[Outcome, ...], every: str, one: str) -> None:
+def test_claims_of_several_parts(parts: tuple[Finding, ...], every: str, one: str) -> None:
     assert stats.all_of(parts).verdict == every
     assert stats.any_of(parts).verdict == one
 

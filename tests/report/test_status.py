@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from bench import plan as planning
-from bench import record, status
-from bench.plan import Plan
-from bench.run import Outcome
+from bench import record
+from bench.run import Result
 from bench.training.context import Context, progress_text
-from bench.wording import duration
+from bench.words import duration
+from bench.workflow import plan as planning
+from bench.workflow import status
+from bench.workflow.plan import Plan
 
 Made = Callable[..., Plan]
 
@@ -84,7 +85,7 @@ def test_the_workflow_tells_runs_done_time_left_and_what_runs_now(plan: Plan, ru
     assert watch.line().startswith("0 of 15 runs done; now: walk of 20 drift 0.1 seed 0: 5 of 20 steps")
     for run in plan.to_train()[1:8]:
         plan.layout.runs.mkdir(parents=True, exist_ok=True)
-        made = record.of_run(run.spec, run.key, Outcome(metrics={"position": 1.0}), {}, {})
+        made = record.of_run(run.spec, run.key, Result(metrics={"position": 1.0}), {}, {})
         record.write(plan.layout.record(run.key), made)
     watch._began -= 100
     line = watch.line()

@@ -86,7 +86,7 @@ def test_context_is_shown_and_never_counted() -> None:
 
 
 def test_what_a_scale_cannot_show_stands_with_its_reason() -> None:
-    beyond = entry(beyond="generated images have no such shift")
+    beyond = entry(not_expected_at="generated images have no such shift")
     assert "cannot be expected to show 1 of the claims" in " ".join(verdicts.headline([beyond]))
     for text in (verdicts.as_markdown([beyond]), html_tables.claims([beyond]), verdicts.as_csv([beyond])):
         assert "generated images have no such shift" in text

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from bench import plan
 from bench.config import Suite
 from bench.paths import Layout
-from bench.plan import Plan, Planned
 from bench.rewarm.spec import Evaluation, Generated, PretrainSpec, Schedule
 from bench.training.context import Context
+from bench.workflow import plan
+from bench.workflow.plan import Plan, Planned
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +60,7 @@ def toy() -> Callable[..., PretrainSpec]:
 
 @pytest.fixture
 def plan_of() -> Callable[[Sequence[PretrainSpec], Path], Plan]:
-    """``plan_of(specs, folder)``: what `bench.execute` works from."""
+    """``plan_of(specs, folder)``: what `bench.workflow.execute` works from."""
     return make_plan
 
 

@@ -12,14 +12,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench import collect, config, exhibit, plan, published
-from bench.exhibit import Exhibit, Member
+from bench import config, exhibit, published
+from bench.exhibit import ArmRun, Exhibit
 from bench.record import Record
-from bench.rewarm import grids
+from bench.report import collect
+from bench.rewarm import design as grids
 from bench.rewarm.corpora import CountSpec
-from bench.rewarm.grids import ARMS, LONG, SHORT, RewarmSettings
+from bench.rewarm.design import ARMS, LONG, SHORT, RewarmSettings
 from bench.rewarm.spec import Generated, PretrainSpec
-from bench.run import Outcome
+from bench.run import Result
+from bench.workflow import plan
 
 FIGURES = [f"rewarm/fig{number}" for number in range(1, 10)]
 BEYOND = ["rewarm/replay", "rewarm/schedules", "rewarm/moments", "rewarm/sequence"]
@@ -96,7 +98,7 @@ def test_one_upstream_run_a_seed_where_starts_are_trained(results: Path) -> None
 
 
 def test_the_plan_states_the_price_of_the_paper(results: Path) -> None:
-    from bench import overview
+    from bench.report import plan_text as overview
 
     made = paper_plan(*FIGURES)
     total = plan.total(made.runs.values())
@@ -150,7 +152,7 @@ def test_what_goes_beyond_shares_the_papers_runs(results: Path) -> None:
 
 
 def test_exhibits_that_train_nothing_are_in_the_plan(results: Path) -> None:
-    from bench import overview
+    from bench.report import plan_text as overview
 
     made = paper_plan()
     shown = json.loads(overview.as_json(made))
@@ -247,10 +249,10 @@ class World:
             "tokens_per_step": spec.tokens_per_step,
             "warmup_steps": spec.schedule.warmup_steps,
         }
-        return record_of(spec, Outcome({}, {"evaluations": series}, {}, notes))
+        return record_of(spec, Result({}, {"evaluations": series}, {}, notes))
 
 
-def record_of(spec: Any, outcome: Outcome) -> Record:
+def record_of(spec: Any, outcome: Result) -> Record:
     return Record(spec.identity, spec.description(), spec.label(), outcome, {}, {})
 
 
@@ -367,7 +369,7 @@ def test_levels_are_means_over_the_last_percent() -> None:
 # Names that join.
 
 
-def _table1_record(member: Member) -> Record:
+def _table1_record(member: ArmRun) -> Record:
     from bench.data.text import SLIMPAJAMA_WEIGHTS
 
     names = list(SLIMPAJAMA_WEIGHTS)
@@ -380,7 +382,7 @@ def _table1_record(member: Member) -> Record:
         "val": [1e6, *[1e6] * 7],
     }
     notes = {"sequences": 100, "context": 2048}
-    return record_of(member.spec, Outcome({"divergence": 0.1}, {"sources": columns}, {}, notes))
+    return record_of(member.spec, Result({"divergence": 0.1}, {"sources": columns}, {}, notes))
 
 
 class PaperWorld(World):
@@ -565,7 +567,7 @@ def test_scale_files_plan_all_exhibits_with_generated_or_real_text(results: Path
         for name in FIGURES:
             assert len({run.spec.seed for run in made.runs.values() if name in run.exhibits}) == seeds
         for name in BEYOND:
-            assert len({member.spec.seed for member in made.members[name]}) == 1
+            assert len({member.spec.seed for member in made.exhibits[name]}) == 1
         figures = {run.spec.identity for run in made.runs.values() if set(run.exhibits) & set(FIGURES)}
         assert len(figures) == 17 * seeds
         assert all(run.spec.company() is not None for run in made.runs.values() if isinstance(run.spec, PretrainSpec))

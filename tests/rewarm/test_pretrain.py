@@ -16,21 +16,22 @@ from typing import Any
 import pytest
 import torch
 
-from bench import execute, record
+from bench import record
 from bench.errors import FailedRun, OutOfTime, UserError
-from bench.plan import Plan
-from bench.rewarm import pretrain
+from bench.rewarm import train as pretrain
 from bench.rewarm.company import Company
 from bench.rewarm.course import Course
 from bench.rewarm.spec import Evaluation, PretrainSpec, Schedule
-from bench.run import Outcome
+from bench.run import Result
 from bench.training.context import Context
+from bench.workflow import execute
+from bench.workflow.plan import Plan
 
 Make = Callable[..., PretrainSpec]
 Surroundings = Callable[..., Context]
 
 
-def results(outcome: Outcome) -> dict[str, Any]:
+def results(outcome: Result) -> dict[str, Any]:
     return {"metrics": outcome.metrics, "series": outcome.series}
 
 
@@ -113,7 +114,7 @@ def test_runs_in_company_equal_runs_alone(toy: Make, context: Surroundings, monk
     alone = [results(pretrain.train(spec, context(spec))) for spec in specs]
     monkeypatch.setattr(Company, "width", staticmethod(lambda shape, batch, device: 2))
     together = pretrain.train_many(specs, [context(spec) for spec in specs])
-    assert [results(outcome) for outcome in together if isinstance(outcome, Outcome)] == alone
+    assert [results(outcome) for outcome in together if isinstance(outcome, Result)] == alone
 
 
 class Interrupted(Context):
@@ -172,7 +173,7 @@ import importlib.util
 spec = importlib.util.spec_from_file_location("toys", sys.argv[1])
 toys = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(toys)
-from bench import execute
+from bench.workflow import execute
 runs = [toys.make_toy(seed=seed, schedule={"steps": 400}) for seed in range(2)]
 plan = toys.make_plan(runs, Path(sys.argv[2]))
 tally = execute.run_all(plan, list(plan.runs.values()))
@@ -244,9 +245,9 @@ def test_nan_stops_one_run_of_a_company_and_no_other(
     monkeypatch.setattr(Course, "advance", poisoned)
     monkeypatch.setattr(Company, "width", staticmethod(lambda shape, batch, device: 3))
     found = pretrain.train_many(specs, [context(spec) for spec in specs])
-    assert isinstance(found[0], Outcome) and isinstance(found[1], FailedRun)
+    assert isinstance(found[0], Result) and isinstance(found[1], FailedRun)
     assert found[1].step == 8 and "the training loss is nan" in str(found[1])
-    assert isinstance(found[2], Outcome) and results(found[2]) == alone
+    assert isinstance(found[2], Result) and results(found[2]) == alone
 
 
 def test_broken_weights_are_not_saved(toy: Make, context: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,16 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from bench import execute, record
-from bench.plan import Plan
+from bench import record
 from bench.rewarm.spec import PretrainSpec
+from bench.workflow import execute
+from bench.workflow.plan import Plan
 
 pytestmark = pytest.mark.slow
 
 SCRIPT = """
 import importlib.util, sys
 from pathlib import Path
-from bench import execute
+from bench.workflow import execute
 from bench.training import peers
 spec = importlib.util.spec_from_file_location("toys", sys.argv[1])
 toys = importlib.util.module_from_spec(spec)

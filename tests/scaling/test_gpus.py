@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench import config, gpus, plan
+from bench import config
 from bench.errors import UserError
 from bench.run import RunSpec
+from bench.workflow import gpus, plan
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -144,7 +145,7 @@ def test_the_plan_gives_each_job_its_gpus(invented: Path) -> None:
 
 
 def test_snakemake_is_told_how_many_gpu_jobs_fit(invented: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bench import reproduce
+    from bench.workflow import reproduce
 
     monkeypatch.setenv("BENCH_GPUS", "0,1")
     suite = config.load(str(invented)).model_copy(update={"jobs_per_gpu": 3})
@@ -161,7 +162,7 @@ def test_snakemake_is_told_how_many_gpu_jobs_fit(invented: Path, monkeypatch: py
 def test_an_executor_that_is_not_installed_is_named(
     executor: str, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bench import reproduce
+    from bench.workflow import reproduce
 
     profile = tmp_path / "profile"
     profile.mkdir()

@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench import config, plan
+from bench import config
+from bench.workflow import plan
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROFILES = ROOT / "configs" / "profiles"
@@ -116,7 +117,7 @@ def test_the_job_that_is_submitted(device: str, wanted: int, invented: Path, tmp
     plan.freeze(made)
     (batch,) = json.loads(made.layout.plan.read_text())["batches"]
     assert batch["gpus"] == wanted
-    from bench import reproduce
+    from bench.workflow import reproduce
 
     call = reproduce.command_line(made, str(tmp_path / "profile"))
     assert not any(part.startswith("python=") for part in call), "the image has a Python of its own"

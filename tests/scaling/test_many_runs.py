@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import config, exhibit, plan, provenance, record
+from bench import config, exhibit, machine, record
 from bench.perf.workflow import used
-from bench.run import Outcome
+from bench.run import Result
+from bench.workflow import plan
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SIZES = (100, 1_000, 10_000)
@@ -42,9 +43,9 @@ def scale_of(folder: Path, runs: int) -> Path:
 def written(made: plan.Plan) -> None:
     """The records that training would leave, without a sync for each."""
     made.layout.runs.mkdir(parents=True)
-    proof = {**provenance.commit(), "machine": provenance.machine(), "device": "cpu", "seconds": 1.0}
+    proof = {**machine.commit(), "machine": machine.machine(), "device": "cpu", "seconds": 1.0}
     for run in made.runs.values():
-        outcome = Outcome({"value": run.spec.cell + 0.1 * run.spec.seed}, {"steps": {"step": [1, 2], "value": [0, 1]}})
+        outcome = Result({"value": run.spec.cell + 0.1 * run.spec.seed}, {"steps": {"step": [1, 2], "value": [0, 1]}})
         record.write(made.layout.record(run.key), record.of_run(run.spec, run.key, outcome, {}, proof))
 
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from bench.paths import Layout
-from bench.run import Outcome
+from bench.run import Result
 from bench.training.context import Context
-from bench.warmstart import rounds
+from bench.warmstart import train as rounds
 from bench.warmstart.spec import FRESH, Network, Optimizer, Round, Stop, Training
 
 
@@ -56,10 +56,10 @@ def surroundings(tmp_path: Path) -> Callable[..., Surroundings]:
 
 
 @pytest.fixture
-def trained(surroundings: Callable[..., Surroundings]) -> Callable[[Training], Outcome]:
+def trained(surroundings: Callable[..., Surroundings]) -> Callable[[Training], Result]:
     """Trains a run, its parents first."""
 
-    def train(spec: Training) -> Outcome:
+    def train(spec: Training) -> Result:
         if spec.parent is not None:
             train(spec.parent)
         return rounds.train(spec, surroundings(spec))

@@ -8,12 +8,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bench import config, exhibit, plan
-from bench.collect import COLUMNS
+from bench import config, exhibit
 from bench.errors import UserError
 from bench.exhibit import Exhibit
-from bench.plan import Plan
-from bench.warmstart.grids import RI, SP, WS
+from bench.report.collect import COLUMNS
+from bench.warmstart.design import RI, SP, WS
+from bench.workflow import plan
+from bench.workflow.plan import Plan
 
 NAMES = (
     "fig10",
@@ -79,8 +80,8 @@ def test_what_other_exhibits_train_too_is_trained_once(paper: Plan, name: str, w
 @pytest.mark.parametrize("scale", ["ci", "small", "paper"])
 def test_every_scale_plans_all_of_them(scale: str) -> None:
     made = plan.make(config.load(scale), MINE)
-    assert set(made.members) == set(MINE)
-    assert all(made.members.values())
+    assert set(made.exhibits) == set(MINE)
+    assert all(made.exhibits.values())
 
 
 def test_a_threshold_of_100_can_be_reached(paper: Plan) -> None:

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from bench import checkpoint, config, execute, plan, provenance, record, smoke, stats
+from bench import checkpoint, config, machine, record, stats
 from bench.errors import FailedRun, OutOfTime
-from bench.plan import Planned
 from bench.training.step import TrainStep
-from bench.warmstart import company, rounds
+from bench.warmstart import company
+from bench.warmstart import train as rounds
 from bench.warmstart.spec import FRESH, KEPT, Network, Optimizer, Penalty, Restart, Round, Stop, Training
+from bench.workflow import execute, plan, smoke
+from bench.workflow.plan import Planned
 
 Toy = Callable[..., Training]
 Surround = Callable[..., Any]
@@ -248,11 +250,11 @@ def test_the_record_names_the_company(toy: Toy, pays_here: None, tmp_path: Path)
 
 
 def test_alone_means_that_others_use_next_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = provenance.Usage(0.0, 100.0, 10.0)
+    before = machine.Usage(0.0, 100.0, 10.0)
 
     def after(wall: float, machine: float | None, own: float) -> bool:
-        monkeypatch.setattr(provenance, "usage", lambda: provenance.Usage(wall, machine, own))
-        return provenance.alone_since(before)
+        monkeypatch.setattr(keys, "usage", lambda: machine.Usage(wall, machine, own))
+        return machine.alone_since(before)
 
     assert after(10.0, 110.2, 20.0)  # one busy core of its own
     assert not after(10.0, 120.0, 20.0)  # another process took a core

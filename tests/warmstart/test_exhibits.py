@@ -11,17 +11,19 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from bench import collect, config, exhibit, plan, published
+from bench import config, exhibit, published
 from bench.errors import UserError
-from bench.exhibit import Exhibit, Member
+from bench.exhibit import ArmRun, Exhibit
 from bench.record import Record
-from bench.run import Outcome
-from bench.warmstart.grids import RI, SP, WS, noise_start, online_shrink, samples_of, shrink_start, transfer
+from bench.report import collect
+from bench.run import Result
+from bench.warmstart.design import RI, SP, WS, noise_start, online_shrink, samples_of, shrink_start, transfer
 from bench.warmstart.spec import FRESH, KEPT, Training
+from bench.workflow import plan
 
 PAPER = ("table1", "table2", "table3", "table4", *(f"fig{number}" for number in range(1, 10)))
 
-World = Callable[[Member, int], dict[str, Any]]
+World = Callable[[ArmRun, int], dict[str, Any]]
 """(member, samples of a round) -> accuracy `acc`, visited `samples`, ... of a made-up run."""
 
 
@@ -34,7 +36,7 @@ def at_paper(name: str) -> plan.Plan:
     return plan.make(config.load("paper"), [f"warmstart/{name}"])
 
 
-def record_of(member: Member, world: World) -> Record:
+def record_of(member: ArmRun, world: World) -> Record:
     """A made-up record of the shape that the trainer leaves."""
     spec = member.spec
     assert isinstance(spec, Training)
@@ -65,7 +67,7 @@ def record_of(member: Member, world: World) -> Record:
     metrics = {"report_acc": said["acc"], "train_acc": said["train"]}
     samples = float(sum(rounds["samples"]))
     costs = {"samples": samples, "seconds": samples / 1000}
-    return Record("", spec.description(), "", Outcome(metrics, series, costs), {}, {})
+    return Record("", spec.description(), "", Result(metrics, series, costs), {}, {})
 
 
 def frame_of(name: str, world: World, **changes: Any) -> pd.DataFrame:
@@ -76,13 +78,13 @@ def frame_of(name: str, world: World, **changes: Any) -> pd.DataFrame:
     return frame if chosen.derive is None else collect._long([*rows, *chosen.derive(frame)])
 
 
-def noisy(member: Member) -> float:
+def noisy(member: ArmRun) -> float:
     """A little of each seed, the same in all arms, and less that differs between them."""
     seed = member.spec.seed % 1000
     return 0.3 * seed + 0.01 * ((7 * seed + len(str(sorted(member.labels.items())))) % 5)
 
 
-def even(member: Member, samples: int) -> dict[str, Any]:
+def even(member: ArmRun, samples: int) -> dict[str, Any]:
     """Every arm alike, but for its seed."""
     return {"acc": 50 + noisy(member), "samples": 1000 + noisy(member)}
 
@@ -121,13 +123,13 @@ def roots(made: plan.Plan) -> int:
 )
 def test_runs_at_the_papers_protocol(name: str, cells: int, seeds: int, trained: int) -> None:
     made = at_paper(name)
-    assert len(made.members[f"warmstart/{name}"]) == cells * seeds
+    assert len(made.exhibits[f"warmstart/{name}"]) == cells * seeds
     assert len(made.runs) == trained * seeds
 
 
 def test_figure_3_has_432_and_432_runs_on_36_first_phases() -> None:
     made = at_paper("fig3")
-    members = made.members["warmstart/fig3"]
+    members = made.exhibits["warmstart/fig3"]
     for method in (RI, WS):
         own = {member.spec.identity for member in members if member.labels["method"] == method}
         assert len(own) == 432
@@ -209,21 +211,21 @@ def test_joining_notices_a_wrong_label() -> None:
 # --- claims --------------------------------------------------------------------------------------------------------------
 
 
-def shrink_of(member: Member) -> float:
+def shrink_of(member: ArmRun) -> float:
     panel = str(member.labels.get("panel", ""))
     return float(panel.removeprefix("lambda=")) if panel.startswith("lambda=") else 1.0
 
 
-def tables(member: Member, samples: int) -> dict[str, Any]:
+def tables(member: ArmRun, samples: int) -> dict[str, Any]:
     """Random initialisation is 4 points ahead of everything."""
     return {"acc": 50 + noisy(member) + 4 * (member.labels["method"] == RI)}
 
 
-def gap_closed(member: Member, samples: int) -> dict[str, Any]:
+def gap_closed(member: ArmRun, samples: int) -> dict[str, Any]:
     return {"acc": 50 + noisy(member) - 4 * (member.labels["method"] == RI)}
 
 
-def noise(member: Member, samples: int) -> dict[str, Any]:
+def noise(member: ArmRun, samples: int) -> dict[str, Any]:
     """Table 4's shape: noise adds accuracy and cost, and stays below random initialisation."""
     size = float(member.labels.get("x") or 0)
     fresh = member.labels["method"] == RI
@@ -233,37 +235,37 @@ def noise(member: Member, samples: int) -> dict[str, Any]:
     }
 
 
-def free_lunch(member: Member, samples: int) -> dict[str, Any]:
+def free_lunch(member: ArmRun, samples: int) -> dict[str, Any]:
     """Noise lowers accuracy and cost but for one size, which beats random initialisation in both."""
     size = float(member.labels.get("x") or 0)
     best = size == 1e-3
     return {"acc": 50 + noisy(member) - 100 * size + 9 * best, "samples": 1000 + noisy(member) - 1e4 * size}
 
 
-def damage(member: Member, samples: int) -> dict[str, Any]:
+def damage(member: ArmRun, samples: int) -> dict[str, Any]:
     """Figure 4's shape: none until epoch 30, complete at 125."""
     start = float(member.labels.get("x") or 0)
     share = min(1.0, max(0.0, (start - 30) / 95))
     return {"acc": 50 + noisy(member) - 3.5 * share}
 
 
-def growing_damage(member: Member, samples: int) -> dict[str, Any]:
+def growing_damage(member: ArmRun, samples: int) -> dict[str, Any]:
     """It sets in at once and never ends, but is small until late."""
     start = float(member.labels.get("x") or 0)
     return {"acc": 50 + noisy(member) - (1.0 if start else 0) - (2 * (start - 125) / 225 if start > 125 else 0)}
 
 
-def gradients(member: Member, samples: int) -> dict[str, Any]:
+def gradients(member: ArmRun, samples: int) -> dict[str, Any]:
     shrink = shrink_of(member)
     return {"new": (10 + 40 * max(0.0, shrink - 0.3) / 0.7) * (1 + noisy(member) / 100)}
 
 
-def flat_gradients(member: Member, samples: int) -> dict[str, Any]:
+def flat_gradients(member: ArmRun, samples: int) -> dict[str, Any]:
     """New samples' gradients are below twice the old ones' after a warm start and grow as the weights shrink."""
     return {"new": (15 + 40 * (1 - shrink_of(member))) * (1 + noisy(member) / 100)}
 
 
-def shrinking(member: Member, samples: int) -> dict[str, Any]:
+def shrinking(member: ArmRun, samples: int) -> dict[str, Any]:
     loses = {
         "thin_resnet18": lambda factor: 20.0 * (factor < 0.1),
         "mlp": lambda factor: 15.0 * (factor < 0.6),
@@ -272,13 +274,13 @@ def shrinking(member: Member, samples: int) -> dict[str, Any]:
     return {"acc": 50 + noisy(member), "loses": loses}
 
 
-def fragile(member: Member, samples: int) -> dict[str, Any]:
+def fragile(member: ArmRun, samples: int) -> dict[str, Any]:
     """Everything loses accuracy in proportion, but the MLP with biases loses nothing."""
     slope = 0.0 if member.labels["model"] == "mlp" else 30.0
     return {"acc": 50 + noisy(member), "loses": lambda factor: slope * (1 - factor)}
 
 
-def online(member: Member, samples: int) -> dict[str, Any]:
+def online(member: ArmRun, samples: int) -> dict[str, Any]:
     """Figures 7 and 8: smaller lambda is better and dearer, and random initialisation dearest."""
     if member.labels["method"] == RI:
         return {"acc": 60 + noisy(member), "samples": 4000 + noisy(member)}
@@ -290,7 +292,7 @@ def online(member: Member, samples: int) -> dict[str, Any]:
     }
 
 
-def useless(member: Member, samples: int) -> dict[str, Any]:
+def useless(member: ArmRun, samples: int) -> dict[str, Any]:
     """Shrinking costs accuracy and saves nothing; noise hurts."""
     if member.labels["method"] == RI:
         return {"acc": 60 + noisy(member), "samples": 1000 + noisy(member)}
@@ -302,11 +304,11 @@ def useless(member: Member, samples: int) -> dict[str, Any]:
     }
 
 
-def transferred(member: Member, samples: int) -> dict[str, Any]:
+def transferred(member: ArmRun, samples: int) -> dict[str, Any]:
     return {"acc": 50 + noisy(member) + {SP: 3, WS: 1, RI: 0}[member.labels["method"]]}
 
 
-def hurt_by_transfer(member: Member, samples: int) -> dict[str, Any]:
+def hurt_by_transfer(member: ArmRun, samples: int) -> dict[str, Any]:
     return {"acc": 50 + noisy(member) + {SP: -3, WS: -1, RI: 0}[member.labels["method"]]}
 
 
@@ -367,7 +369,7 @@ def test_all_claims_of_these_exhibits_are_tested_here() -> None:
 
 
 def test_a_figure_3_that_favours_warm_starts_is_reported_and_not_judged() -> None:
-    def better(member: Member, samples: int) -> dict[str, Any]:
+    def better(member: ArmRun, samples: int) -> dict[str, Any]:
         return {"acc": 50 + noisy(member) + 2 * (member.labels["method"] == WS)}
 
     outcome = of("fig3").claims[0].test(frame_of("fig3", better, batch_sizes=[64, 128], learning_rates=[0.1]))
@@ -386,7 +388,7 @@ def test_pareto_front_and_budget() -> None:
 
 
 def test_relative_differences_are_those_of_the_same_seed() -> None:
-    def world(member: Member, samples: int) -> dict[str, Any]:
+    def world(member: ArmRun, samples: int) -> dict[str, Any]:
         base = 40.0 + 10 * member.spec.seed
         return {"acc": base if member.labels["method"] == RI else 0.9 * base}
 
@@ -404,7 +406,7 @@ def test_a_start_without_its_random_initialisation_has_no_difference() -> None:
 
 
 def test_runs_that_never_reach_the_threshold_have_no_cost_to_it() -> None:
-    def stuck(member: Member, samples: int) -> dict[str, Any]:
+    def stuck(member: ArmRun, samples: int) -> dict[str, Any]:
         return {"rule": "cap" if member.labels["method"] == RI else "threshold"}
 
     frame = frame_of("fig3", stuck, seeds=1, batch_sizes=[64], learning_rates=[0.1])

@@ -15,32 +15,22 @@ from torch.nn import functional as F
 from bench import checkpoint, seeds
 from bench.data import images
 from bench.errors import FailedRun, OutOfTime, UserError
-from bench.run import Outcome
+from bench.run import Result
 from bench.training.context import Context
 from bench.training.samples import Pool
-from bench.warmstart import rounds, stopping
-from bench.warmstart.spec import (
-    FRESH,
-    KEPT,
-    Network,
-    Optimizer,
-    Penalty,
-    Probe,
-    Restart,
-    Round,
-    Stop,
-    Training,
-)
+from bench.warmstart import stopping
+from bench.warmstart import train as rounds
+from bench.warmstart.spec import FRESH, KEPT, Network, Optimizer, Penalty, Probe, Restart, Round, Stop, Training
 from bench.warmstart.weights import draw_network
 
-Train = Callable[[Training], Outcome]
+Train = Callable[[Training], Result]
 Toy = Callable[..., Training]
 Surround = Callable[..., Any]
 
 SP = Restart(method="shrink_perturb", shrink=0.5, perturb=0.1)
 
 
-def results(outcome: Outcome) -> dict[str, Any]:
+def results(outcome: Result) -> dict[str, Any]:
     """All numbers but times."""
     series = {
         name: {column: values for column, values in columns.items() if column != "seconds"}

@@ -11,8 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from bench.run import SMOKE_BATCH
+from bench.warmstart.design import RI, WS
 from bench.warmstart.exhibits import fig1
-from bench.warmstart.grids import RI, WS
 from bench.warmstart.spec import FRESH, Network, Optimizer, Restart, Round, Stop, Training
 
 

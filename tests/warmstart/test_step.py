@@ -8,14 +8,15 @@ from typing import Any, Literal
 import pytest
 import torch
 
-from bench import execute, models, seeds
+from bench import models, seeds
 from bench.models import winograd
 from bench.training import step as steps
 from bench.training.precision import has_bf16
 from bench.training.step import TrainStep, should_compile
-from bench.warmstart import rounds
+from bench.warmstart import train as rounds
 from bench.warmstart.losses import cross_entropy
 from bench.warmstart.spec import Network, Training
+from bench.workflow import execute
 
 CPU = torch.device("cpu")
 

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from bench import record
-from bench.rules import workflow
+from bench.workflow import planfile as workflow
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 Call = Callable[..., subprocess.CompletedProcess[str]]
@@ -190,7 +190,7 @@ def test_a_job_that_has_finished_costs_snakemake_nothing_more(
 
 
 def test_the_longest_chain_of_jobs_starts_first(bench: Call, scale: Path, results: Path) -> None:
-    scale.write_text(scale.read_text().replace("batch_minutes: 60", "batch_minutes: 1.0e-9"))
+    scale.write_text(scale.read_text().replace("job_minutes: 60", "job_minutes: 1.0e-9"))
     assert bench("plan", "--scale", str(scale), "--freeze").returncode == 0
     path = results / "toy" / "plan.json"
     plan = json.loads(path.read_text())
@@ -203,7 +203,7 @@ def test_the_longest_chain_of_jobs_starts_first(bench: Call, scale: Path, result
     next(batch for batch in plan["batches"] if batch["after"] == [roots[2]["name"]])["minutes"] = 9.0
     path.write_text(json.dumps(plan))
     expected = [roots[index]["name"] for index in (2, 1, 0)]
-    markers = [workflow.Frozen.read(str(path)).marker(name) for name in sorted(expected)]
+    markers = [workflow.PlanFile.read(str(path)).marker(name) for name in sorted(expected)]
     answer = snakemake(*markers, "--config", f"plan={path}", "--cores", "1")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert [Path(name).stem for name in sorted(markers, key=os.path.getmtime)] == expected
@@ -228,7 +228,7 @@ def test_the_budget_stops_before_anything_runs(bench: Call, results: Path) -> No
 
 
 def test_runs_done_are_told_while_snakemake_works(invented: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bench import reproduce
+    from bench.workflow import reproduce
 
     class Ended(Exception):
         pass
@@ -254,7 +254,8 @@ def test_runs_done_are_told_while_snakemake_works(invented: Path, monkeypatch: p
 def test_a_rerun_repeats_disturbed_measurements_and_nothing_else(
     invented: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bench import config, execute, plan, reproduce
+    from bench import config
+    from bench.workflow import execute, plan, reproduce
 
     def planned() -> plan.Plan:
         return plan.make(config.load(str(invented)))

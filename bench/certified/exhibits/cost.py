@@ -17,7 +17,7 @@ from pydantic import Field
 
 from bench import stats
 from bench.certified.cells import heading, values_of
-from bench.certified.grids import (
+from bench.certified.design import (
     BLOCKS,
     CROWN_IBP,
     METHODS,
@@ -34,7 +34,7 @@ from bench.certified.grids import (
     timing_rows,
 )
 from bench.certified.spec import PHASES
-from bench.exhibit import Claim, Exhibit, Member, Row, by_seed
+from bench.exhibit import ArmRun, Claim, Exhibit, Row, by_seed
 from bench.record import Record
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Settings(CertifiedSettings):
     models: tuple[Model, ...] = Field(("cnn7", "wide_resnet", "resnext"), description="networks")
 
 
-def members(settings: Settings) -> list[Member]:
+def members(settings: Settings) -> list[ArmRun]:
     made = []
     for course in settings.courses:
         block = BLOCKS[course]
@@ -61,15 +61,15 @@ def members(settings: Settings) -> list[Member]:
             labels = {"panel": block.panel, "dataset": block.role, "model": model}
             for seed in settings.seed_range():
                 turns = in_turns(settings, course, model, seed, repeats=settings.repeats, steps=settings.steps)
-                made += [Member({**labels, "method": method}, turns) for method in METHODS]
+                made += [ArmRun({**labels, "method": method}, turns) for method in METHODS]
     return made
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     return timing_rows(member, record)
 
 
-def ramp_in_order(frame: Any) -> stats.Outcome:
+def ramp_in_order(frame: Any) -> stats.Finding:
     """CO1: as Table 3's third predicate, in every setting."""
     parts = []
     for cell in cells_of(timed(frame), "dataset", "model", metric="seconds_per_epoch"):
@@ -115,7 +115,8 @@ EXHIBIT = Exhibit(
     ),
     kind="table",
     settings=Settings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     claims=(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import stats
 from bench.certified.gain_grid import IBP_INIT, INITS, TORCH_DEFAULT, GainSettings, gain_members, layer_values
-from bench.exhibit import Claim, Exhibit, Member, Row, row
+from bench.exhibit import ArmRun, Claim, Exhibit, Row, row
 from bench.record import Record
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 SHOWN = (TORCH_DEFAULT, "xavier_uniform", "kaiming_normal", "orthogonal", IBP_INIT)
 
 
-def members(settings: GainSettings) -> list[Member]:
+def members(settings: GainSettings) -> list[ArmRun]:
     return gain_members(settings, SHOWN)
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     layers = record.series["layers"]
     for layer, radius, gain, formula in zip(
         layers["layer"], layers["radius"], layers["gain"], layers["formula"], strict=True
@@ -45,7 +45,7 @@ def rows(member: Member, record: Record) -> Iterable[Row]:
             yield row(member, "gain_formula", formula, **at)
 
 
-def bounds_explode(frame: Any) -> stats.Outcome:
+def bounds_explode(frame: Any) -> stats.Finding:
     """F1a: the width rises from layer to layer, and from the input to the last ReLU by more than 1e4."""
     widths = layer_values(frame, "width", TORCH_DEFAULT)
     steps, whole = {}, {}
@@ -61,17 +61,17 @@ def bounds_explode(frame: Any) -> stats.Outcome:
     )
 
 
-def default_gain_grows_with_fan_in(frame: Any) -> stats.Outcome:
+def default_gain_grows_with_fan_in(frame: Any) -> stats.Finding:
     """F1b: the gain of layers 2 to 6 is sqrt(n) / 4 within 10 %."""
     return gains_near(frame, TORCH_DEFAULT, margin=0.1)
 
 
-def ibp_gain_is_one(frame: Any) -> stats.Outcome:
+def ibp_gain_is_one(frame: Any) -> stats.Finding:
     """F1c: the gain of layers 2 to 6 lies between 0.9 and 1.1."""
     return gains_near(frame, IBP_INIT, margin=0.1)
 
 
-def gains_near(frame: Any, init: str, *, margin: float) -> stats.Outcome:
+def gains_near(frame: Any, init: str, *, margin: float) -> stats.Finding:
     """Whether measured over expected gain is 1 within `margin`, for every layer but the first."""
     measured, expected = (layer_values(frame, metric, init) for metric in ("gain", "gain_formula"))
     layers = sorted(next(iter(measured.values())))[1:]
@@ -109,7 +109,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=GainSettings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     claims=(

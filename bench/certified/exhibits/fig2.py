@@ -27,8 +27,8 @@ from bench.certified.course_grid import (
     settle_looks,
     share_rows,
 )
-from bench.certified.grids import BLOCKS, NAMES, substitution
-from bench.exhibit import Claim, Exhibit, Member, Row, by_seed
+from bench.certified.design import BLOCKS, NAMES, substitution
+from bench.exhibit import ArmRun, Claim, Exhibit, Row, by_seed
 from bench.record import Record
 
 if TYPE_CHECKING:
@@ -38,15 +38,15 @@ if TYPE_CHECKING:
 R1, R3, R4, R7, R8 = SERIES
 
 
-def members(settings: CourseSettings) -> list[Member]:
+def members(settings: CourseSettings) -> list[ArmRun]:
     return course_members(settings, settings.courses)
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     return share_rows(member, record)
 
 
-def without_bn_most_inactive(frame: Any) -> stats.Outcome:
+def without_bn_most_inactive(frame: Any) -> stats.Finding:
     """F2a: at the end of the warm-up, against every other series."""
     return each_panel(
         frame,
@@ -61,10 +61,10 @@ def without_bn_most_inactive(frame: Any) -> stats.Outcome:
     )
 
 
-def ours_most_alive(frame: Any) -> stats.Outcome:
+def ours_most_alive(frame: Any) -> stats.Finding:
     """F2b: active and unstable share at the end of the warm-up: ours > vanilla > without BatchNorm."""
 
-    def tests(panel: str) -> list[stats.Outcome]:
+    def tests(panel: str) -> list[stats.Finding]:
         ours, vanilla, none = (by_seed(frame, f"alive_{END}", method=method, panel=panel) for method in (R8, R3, R1))
         return [
             stats.greater(ours, vanilla, name=f"ours - vanilla IBP, {panel}"),
@@ -117,7 +117,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=CourseSettings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     claims=(

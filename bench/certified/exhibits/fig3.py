@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench import stats
 from bench.certified.course_grid import END, SERIES, course_members, draw_term, term_rows
-from bench.certified.grids import NAMES, CertifiedSettings
-from bench.exhibit import Claim, Exhibit, Member, Row, by_seed
+from bench.certified.design import NAMES, CertifiedSettings
+from bench.exhibit import ArmRun, Claim, Exhibit, Row, by_seed
 from bench.record import Record
 
 if TYPE_CHECKING:
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 R1, R3, R4, R7, R8 = SERIES
 
 
-def members(settings: CertifiedSettings) -> list[Member]:
+def members(settings: CertifiedSettings) -> list[ArmRun]:
     return course_members(settings, ("cifar_160",))
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     return term_rows(member, record, "tightness")
 
 
-def tight_early(frame: Any) -> stats.Outcome:
+def tight_early(frame: Any) -> stats.Finding:
     """F3a: mean over epochs 2 to 20 (the first quarter of the ramp): r8 < r7 < r3."""
     ours, regularised, vanilla = (by_seed(frame, "tightness_early", method=method) for method in (R8, R7, R3))
     return stats.all_of(
@@ -46,7 +46,7 @@ def tight_early(frame: Any) -> stats.Outcome:
     )
 
 
-def loose_without_bn(frame: Any) -> stats.Outcome:
+def loose_without_bn(frame: Any) -> stats.Finding:
     """F3b: at the end of the warm-up r1 lies above r7 and r8."""
     loose = by_seed(frame, f"tightness_{END}", method=R1)
     return stats.all_of(
@@ -70,7 +70,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=CertifiedSettings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     claims=(

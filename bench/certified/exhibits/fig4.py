@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench import stats
 from bench.certified.course_grid import END, SERIES, course_members, draw_term, term_rows
-from bench.certified.grids import NAMES, CertifiedSettings
-from bench.exhibit import Claim, Exhibit, Member, Row, by_seed
+from bench.certified.design import NAMES, CertifiedSettings
+from bench.exhibit import ArmRun, Claim, Exhibit, Row, by_seed
 from bench.record import Record
 
 if TYPE_CHECKING:
@@ -27,27 +27,27 @@ if TYPE_CHECKING:
 R1, R3, R4, R7, R8 = SERIES
 
 
-def members(settings: CertifiedSettings) -> list[Member]:
+def members(settings: CertifiedSettings) -> list[ArmRun]:
     return course_members(settings, ("cifar_160",))
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     return term_rows(member, record, "relu")
 
 
-def _above(frame: Any, pairs: list[tuple[str, str]]) -> stats.Outcome:
+def _above(frame: Any, pairs: list[tuple[str, str]]) -> stats.Finding:
     values = {method: by_seed(frame, f"relu_{END}", method=method) for method in SERIES}
     return stats.all_of(
         [stats.greater(values[high], values[low], name=f"{NAMES[high]} - {NAMES[low]}") for high, low in pairs]
     )
 
 
-def balanced_with_regularisers(frame: Any) -> stats.Outcome:
+def balanced_with_regularisers(frame: Any) -> stats.Finding:
     """F4a: at the end of the warm-up r7 and r8 lie below r3 and r4."""
     return _above(frame, [(high, low) for high in (R3, R4) for low in (R7, R8)])
 
 
-def unbalanced_without_bn(frame: Any) -> stats.Outcome:
+def unbalanced_without_bn(frame: Any) -> stats.Finding:
     """F4b: r1 lies above all others."""
     return _above(frame, [(R1, other) for other in (R3, R4, R7, R8)])
 
@@ -65,7 +65,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=CertifiedSettings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     claims=(

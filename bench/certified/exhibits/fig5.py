@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from bench import stats
-from bench.certified.grids import OURS, CertifiedSettings, Course, labels_of, substitution
+from bench.certified.design import OURS, CertifiedSettings, Course, labels_of, substitution
 from bench.certified.spec import Certified
-from bench.exhibit import Claim, Exhibit, Member, Row, by_seed, row
+from bench.exhibit import ArmRun, Claim, Exhibit, Row, by_seed, row
 from bench.record import Record
 
 if TYPE_CHECKING:
@@ -36,17 +36,17 @@ class Settings(CertifiedSettings):
     course: Course = Field("tin_20", description="schedule [U]")
 
 
-def members(settings: Settings) -> list[Member]:
+def members(settings: Settings) -> list[ArmRun]:
     made = []
     for method in LINES:
         labels = labels_of(settings.course, "resnext", method)
         for seed in settings.seed_range():
             trained = settings.training(settings.course, "resnext", method, seed)
-            made += [Member(labels, trained), Member(labels, settings.verification(trained))]
+            made += [ArmRun(labels, trained), ArmRun(labels, settings.verification(trained))]
     return made
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     """``train_verified_error`` by epoch and its mean over the ramp before its last epoch (2 to 20 in the paper)."""
     if not isinstance(member.spec, Certified):
         yield row(member, "verified_error", record.metrics["verified_error_ibp"])
@@ -60,7 +60,7 @@ def rows(member: Member, record: Record) -> Iterable[Row]:
     yield row(member, "train_verified_error_early", sum(early) / len(early), x_name="", x=None)
 
 
-def init_helps_early(frame: Any) -> stats.Outcome:
+def init_helps_early(frame: Any) -> stats.Finding:
     """F5: mean over the ramp, the run without the initialisation minus the one with it."""
     without, with_it = (by_seed(frame, "train_verified_error_early", method=method) for method in (NO_INIT, OURS))
     return stats.greater(without, with_it, name="without - with IBP init")
@@ -92,7 +92,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=Settings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     claims=(
@@ -101,7 +102,9 @@ EXHIBIT = Exhibit(
             "The IBP initialisation lowers the verified training error during the warm-up.",
             "Figure 5",
             init_helps_early,
-            beyond={"paper": "the figure has one run a line, and one run has no interval; set `seeds` to judge it"},
+            not_expected_at={
+                "paper": "the figure has one run a line, and one run has no interval; set `seeds` to judge it"
+            },
         ),
     ),
 )

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from bench import stats
 from bench.certified.course_grid import STATES, course_members
-from bench.certified.grids import NAMES, CertifiedSettings, cells_of, substitution
+from bench.certified.design import NAMES, CertifiedSettings, cells_of, substitution
 from bench.certified.spec import Certified
-from bench.exhibit import Claim, Exhibit, Member, Row, by_seed, row
+from bench.exhibit import ArmRun, Claim, Exhibit, Row, by_seed, row
 from bench.record import Record
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 SHOWN = ("r3_bn_full", "r8_full")
 
 
-def members(settings: CertifiedSettings) -> list[Member]:
+def members(settings: CertifiedSettings) -> list[ArmRun]:
     return course_members(settings, ("cifar_160",), SHOWN)
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     """``radius_<state>`` and ``share_<state>`` (percent) by layer, means over the quarters of the ramp that have it."""
     assert isinstance(member.spec, Certified)
     schedule, radii = member.spec.schedule, record.series["radii"]
@@ -47,7 +47,7 @@ def rows(member: Member, record: Record) -> Iterable[Row]:
         yield row(member, f"radius_{state}", sum(radius for _, radius in pairs) / len(pairs), **at)
 
 
-def inactive_tighter(frame: Any) -> stats.Outcome:
+def inactive_tighter(frame: Any) -> stats.Finding:
     """F6: the ratio of the radii, inactive over unstable, lies below 1 in every layer of both methods."""
     parts = []
     for cell in cells_of(frame, "method", "x", metric="radius_inactive"):
@@ -86,7 +86,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=CertifiedSettings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     claims=(

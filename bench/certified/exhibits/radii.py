@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from bench.certified.cells import DIGITS, error_cells, values_of
-from bench.certified.grids import (
+from bench.certified.design import (
     BLOCKS,
     DATASETS,
     METHODS,
@@ -32,9 +32,9 @@ from bench.certified.grids import (
     radius_text,
 )
 from bench.certified.spec import Certified, Verification
-from bench.exhibit import Exhibit, Member, Row, row
+from bench.exhibit import ArmRun, Exhibit, Row, row
 from bench.record import Record
-from bench.run import Frozen
+from bench.run import StrictModel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +44,7 @@ AT_TARGET = "trained at eps 0.4"
 """Panel of Table 1's MNIST networks that are verified at another radius."""
 
 
-class Radius(Frozen):
+class Radius(StrictModel):
     """A radius of the paper on one of its data sets."""
 
     role: Role = Field(description="data set")
@@ -69,7 +69,7 @@ class Settings(CertifiedSettings):
     target_networks: bool = Field(True, description="verify Table 1's MNIST networks at 0.3 too")
 
 
-def members(settings: Settings) -> list[Member]:
+def members(settings: Settings) -> list[ArmRun]:
     made = []
     for radius in settings.radii:
         course = COURSES[radius.role]
@@ -77,18 +77,18 @@ def members(settings: Settings) -> list[Member]:
             labels = labels_of(course, "cnn7", method, eps=radius.eps)
             for seed in settings.seed_range():
                 trained = settings.training(course, "cnn7", method, seed, radius=radius.eps)
-                made += [Member(labels, trained), Member(labels, settings.verification(trained))]
+                made += [ArmRun(labels, trained), ArmRun(labels, settings.verification(trained))]
     if settings.target_networks:
         for method in METHODS:
             labels = {**labels_of("mnist_70", "cnn7", method, eps=SMALLER), "panel": AT_TARGET}
             for seed in settings.seed_range():
                 trained = settings.training("mnist_70", "cnn7", method, seed)
                 eps = settings.radius("mnist", SMALLER)
-                made.append(Member(labels, settings.verification(trained, eps=eps)))
+                made.append(ArmRun(labels, settings.verification(trained, eps=eps)))
     return made
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     if isinstance(member.spec, Certified):
         for name in ("best_standard_error", "best_verified_error"):
             yield row(member, name, record.metrics[name])
@@ -153,7 +153,8 @@ EXHIBIT = Exhibit(
     ),
     kind="table",
     settings=Settings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
 )

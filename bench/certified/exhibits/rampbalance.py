@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench import stats
 from bench.certified.course_grid import END, CourseSettings, course_members, share_rows
-from bench.certified.grids import BLOCKS, NAMES, OURS, VANILLA, substitution
-from bench.exhibit import Claim, Exhibit, Member, Row, by_seed
+from bench.certified.design import BLOCKS, NAMES, OURS, VANILLA, substitution
+from bench.exhibit import ArmRun, Claim, Exhibit, Row, by_seed
 from bench.record import Record
 
 if TYPE_CHECKING:
@@ -27,15 +27,15 @@ SHOWN = (VANILLA, OURS)
 SHORT, LONG = (BLOCKS[course].panel for course in ("cifar_70", "cifar_160"))
 
 
-def members(settings: CourseSettings) -> list[Member]:
+def members(settings: CourseSettings) -> list[ArmRun]:
     return course_members(settings, settings.courses, SHOWN)
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     return share_rows(member, record)
 
 
-def short_ramp_unbalances(frame: Any) -> stats.Outcome:
+def short_ramp_unbalances(frame: Any) -> stats.Finding:
     """RB1: vanilla IBP, active and unstable share at the end of the warm-up, long minus short ramp."""
     short, long = (by_seed(frame, f"alive_{END}", method=VANILLA, panel=panel) for panel in (SHORT, LONG))
     return stats.greater(long, short, name="ramp of 80 - ramp of 20 epochs")
@@ -68,7 +68,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=CourseSettings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     claims=(

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from bench import stats
-from bench.certified.grids import OURS, VANILLA, CertifiedSettings, cells_of, labels_of, radius_text, substitution
+from bench.certified.design import OURS, VANILLA, CertifiedSettings, cells_of, labels_of, radius_text, substitution
 from bench.certified.spec import Recipe, Schedule, Verification
-from bench.exhibit import Claim, Exhibit, Member, Row, by_seed, row
+from bench.exhibit import ArmRun, Claim, Exhibit, Row, by_seed, row
 from bench.record import Record
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Settings(CertifiedSettings):
     l1: float = Field(0.0, ge=0, description="weight of the L1 penalty; CTBench: 0 at 8/255, 1e-6 at 2/255")
 
 
-def members(settings: Settings) -> list[Member]:
+def members(settings: Settings) -> list[ArmRun]:
     made = []
     for radius in settings.radii:
         for method in (VANILLA, OURS):
@@ -98,14 +98,14 @@ def _recipes(settings: Settings) -> list[tuple[str, float, Recipe]]:
     return [*plain, *mtl, *sabr]
 
 
-def _runs(settings: Settings, labels: dict[str, Any], method: str, fields: dict[str, Any]) -> list[Member]:
+def _runs(settings: Settings, labels: dict[str, Any], method: str, fields: dict[str, Any]) -> list[ArmRun]:
     return [
-        Member(labels, settings.verification(settings.training("cifar_160", "cnn7", method, seed, **fields)))
+        ArmRun(labels, settings.verification(settings.training("cifar_160", "cnn7", method, seed, **fields)))
         for seed in settings.seed_range()
     ]
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     """Accuracies in percent: ``natural_accuracy``, ``certified_accuracy_<method>``, ``pgd_accuracy``."""
     assert isinstance(member.spec, Verification)
     yield row(member, "natural_accuracy", 100 - record.metrics["standard_error"])
@@ -115,7 +115,7 @@ def rows(member: Member, record: Record) -> Iterable[Row]:
     yield row(member, "test_images", record.metrics["samples"])
 
 
-def adversarial_recipes_are_more_accurate(frame: Any) -> stats.Outcome:
+def adversarial_recipes_are_more_accurate(frame: Any) -> stats.Finding:
     """RC1: some point of MTL-IBP and of SABR has a higher natural accuracy than ours, at the first radius."""
     panel = frame["panel"].iloc[0]
     ours = by_seed(frame, "natural_accuracy", method=OURS, panel=panel)
@@ -134,7 +134,7 @@ def adversarial_recipes_are_more_accurate(frame: Any) -> stats.Outcome:
     return stats.all_of(parts)
 
 
-def clean_share_trades(frame: Any) -> stats.Outcome:
+def clean_share_trades(frame: Any) -> stats.Finding:
     """RC2: the smallest robust weight against the largest: natural accuracy rises, certified accuracy falls."""
     panel = frame["panel"].iloc[0]
     weights = sorted(point["x"] for point in cells_of(frame, "x", metric="natural_accuracy", method=TUNED, panel=panel))
@@ -208,7 +208,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=Settings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     claims=(

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from bench import stats
 from bench.certified.cells import DIGITS, error_cells, heading, literature_rows
-from bench.certified.grids import (
+from bench.certified.design import (
     BLOCKS,
     CROWN_IBP,
     METHODS,
@@ -37,7 +37,7 @@ from bench.certified.grids import (
     lower,
     trained_and_verified,
 )
-from bench.exhibit import LABELS, Claim, Exhibit, Member, Row, by_seed
+from bench.exhibit import LABELS, ArmRun, Claim, Exhibit, Row, by_seed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +67,7 @@ class Settings(CertifiedSettings):
         return [model for model in MODELS if whole or model not in RESIDUAL]
 
 
-def members(settings: Settings) -> list[Member]:
+def members(settings: Settings) -> list[ArmRun]:
     made = []
     for course in settings.courses:
         for model in settings.models_of(course):
@@ -89,7 +89,7 @@ def best_runs(frame: pd.DataFrame) -> Iterable[Row]:
             yield {**labels, "seed": int(best["seed"]), "metric": f"{metric}_best_run", "value": value}
 
 
-def _ours_lowest(frame: Any, models: tuple[str, ...]) -> stats.Outcome:
+def _ours_lowest(frame: Any, models: tuple[str, ...]) -> stats.Finding:
     return stats.all_of(
         [
             lower(frame, metric, OURS, than, **cell)
@@ -100,38 +100,38 @@ def _ours_lowest(frame: Any, models: tuple[str, ...]) -> stats.Outcome:
     )
 
 
-def ours_lowest_cnn7(frame: Any) -> stats.Outcome:
+def ours_lowest_cnn7(frame: Any) -> stats.Finding:
     """T1a: both errors, every block of rows."""
     return _ours_lowest(frame, ("cnn7",))
 
 
-def ours_lowest_residual(frame: Any) -> stats.Outcome:
+def ours_lowest_residual(frame: Any) -> stats.Finding:
     """T1b: the same for Wide-ResNet and ResNeXt."""
     return _ours_lowest(frame, RESIDUAL)
 
 
-def _gaps(frame: Any, models: tuple[str, ...]) -> stats.Outcome:
+def _gaps(frame: Any, models: tuple[str, ...]) -> stats.Finding:
     cells = cells_of(frame, *CELL, model=models)
     return stats.all_of([lower(frame, "verified_error", OURS, VANILLA, by=0.4, **cell) for cell in cells])
 
 
-def gaps_cnn7(frame: Any) -> stats.Outcome:
+def gaps_cnn7(frame: Any) -> stats.Finding:
     """T1c: printed gaps of CNN-7 are 1.0, 1.1 and 1.4 points."""
     return _gaps(frame, ("cnn7",))
 
 
-def gaps_residual(frame: Any) -> stats.Outcome:
+def gaps_residual(frame: Any) -> stats.Finding:
     """T1d: printed gaps 1.2, 1.1, 1.5 (Wide-ResNet) and 1.9, 0.6, 1.4 (ResNeXt)."""
     return _gaps(frame, RESIDUAL)
 
 
-def crown_worse_on_cifar(frame: Any) -> stats.Outcome:
+def crown_worse_on_cifar(frame: Any) -> stats.Finding:
     """T1e: every block and network on CIFAR-10."""
     cells = cells_of(frame, *CELL, dataset="cifar10")
     return stats.all_of([lower(frame, "verified_error", VANILLA, CROWN_IBP, **cell) for cell in cells])
 
 
-def crown_alike_on_mnist(frame: Any) -> stats.Outcome:
+def crown_alike_on_mnist(frame: Any) -> stats.Finding:
     """T1f: printed differences are 0.01 and 0.17. ResNeXt's printed spread (0.94) is wider than any useful margin."""
     parts = []
     for cell in cells_of(frame, *CELL, dataset="mnist", model=("cnn7", "wide_resnet")):
@@ -140,7 +140,7 @@ def crown_alike_on_mnist(frame: Any) -> stats.Outcome:
     return stats.all_of(parts)
 
 
-def longer_is_better(frame: Any) -> stats.Outcome:
+def longer_is_better(frame: Any) -> stats.Finding:
     """T1g: every method and network that both CIFAR-10 schedules have."""
     short, long = (
         {(cell["model"], cell["method"]) for cell in cells_of(frame, "model", "method", panel=BLOCKS[course].panel)}
@@ -156,7 +156,7 @@ def longer_is_better(frame: Any) -> stats.Outcome:
     return stats.all_of(parts)
 
 
-def resnext_worst(frame: Any) -> stats.Outcome:
+def resnext_worst(frame: Any) -> stats.Finding:
     """T1h: in every block and method; CNN-7 and ResNeXt are paired in the seeds that both have."""
     parts = []
     for cell in cells_of(frame, "panel", "dataset", "method", model="resnext"):
@@ -167,7 +167,7 @@ def resnext_worst(frame: Any) -> stats.Outcome:
     return stats.all_of(parts)
 
 
-def _best_below(frame: Any, threshold: float, **cell: Any) -> stats.Outcome:
+def _best_below(frame: Any, threshold: float, **cell: Any) -> stats.Finding:
     """Whether our best repetition lies below a number of other work.
 
     A minimum has no interval of its own: when the mean lies below with certainty, so does the best. Where the mean does
@@ -180,12 +180,12 @@ def _best_below(frame: Any, threshold: float, **cell: Any) -> stats.Outcome:
     return absolute(frame, outcome, method=OURS, **cell)
 
 
-def beats_long_training(frame: Any) -> stats.Outcome:
+def beats_long_training(frame: Any) -> stats.Finding:
     """T1i: 66.62 % is CROWN-IBP with loss fusion after 2,000 epochs (Xu et al.)."""
     return _best_below(frame, 66.62, panel=CIFAR_160, model="cnn7")
 
 
-def beats_crown_ibp_on_mnist(frame: Any) -> stats.Outcome:
+def beats_crown_ibp_on_mnist(frame: Any) -> stats.Finding:
     """T1j: 12.06 % is CROWN-IBP after 200 epochs (Zhang et al.)."""
     return _best_below(frame, 12.06, dataset="mnist", model="cnn7")
 
@@ -227,7 +227,8 @@ EXHIBIT = Exhibit(
     ),
     kind="table",
     settings=Settings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=error_rows,
     draw=draw,
     derive=best_runs,
@@ -286,7 +287,7 @@ EXHIBIT = Exhibit(
             "Ours with CNN-7 and 160 epochs beats 66.62 % verified error, which took 2,000 epochs before.",
             "Table 1, section 4",
             beats_long_training,
-            beyond={
+            not_expected_at={
                 "ci": "generated images have error levels of their own",
                 "small": "a fraction of the images and epochs cannot reach the level of the whole training",
             },
@@ -296,7 +297,7 @@ EXHIBIT = Exhibit(
             "Ours on MNIST beats 12.06 % verified error, which took 200 epochs before.",
             "Table 1, section 4",
             beats_crown_ibp_on_mnist,
-            beyond={
+            not_expected_at={
                 "ci": "generated images have error levels of their own",
                 "small": "a fraction of the images and epochs cannot reach the level of the whole training",
             },

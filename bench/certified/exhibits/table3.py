@@ -19,7 +19,7 @@ from pydantic import Field
 
 from bench import stats
 from bench.certified.cells import LITERATURE, heading, values_of
-from bench.certified.grids import (
+from bench.certified.design import (
     BLOCKS,
     CROWN_IBP,
     METHODS,
@@ -33,7 +33,7 @@ from bench.certified.grids import (
     timing_rows,
 )
 from bench.certified.spec import PHASES
-from bench.exhibit import Claim, Exhibit, Member, Row, by_seed
+from bench.exhibit import ArmRun, Claim, Exhibit, Row, by_seed
 from bench.record import Record
 
 if TYPE_CHECKING:
@@ -51,16 +51,16 @@ class Settings(CertifiedSettings):
     steps: int | None = Field(None, ge=2, description="time so many steps and scale to an epoch; None is a whole epoch")
 
 
-def members(settings: Settings) -> list[Member]:
+def members(settings: Settings) -> list[ArmRun]:
     labels = {"panel": PANEL, "dataset": "cifar10", "model": "cnn7", "optimizer": "adam"}
     made = []
     for seed in settings.seed_range():
         turns = in_turns(settings, "cifar_160", "cnn7", seed, repeats=settings.repeats, steps=settings.steps)
-        made += [Member({**labels, "method": method}, turns) for method in METHODS]
+        made += [ArmRun({**labels, "method": method}, turns) for method in METHODS]
     return made
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     return timing_rows(member, record)
 
 
@@ -68,7 +68,7 @@ def _seconds(frame: Any, method: str, phase: int) -> dict[int, float]:
     return by_seed(timed(frame), "seconds_per_epoch", method=method, x=phase)
 
 
-def final_phase_alike(frame: Any) -> stats.Outcome:
+def final_phase_alike(frame: Any) -> stats.Finding:
     """T3a: within 5 % of vanilla IBP."""
     vanilla = _seconds(frame, VANILLA, FINAL)
     return stats.all_of(
@@ -79,13 +79,13 @@ def final_phase_alike(frame: Any) -> stats.Outcome:
     )
 
 
-def ours_bounds_at_zero(frame: Any) -> stats.Outcome:
+def ours_bounds_at_zero(frame: Any) -> stats.Finding:
     """T3b: printed 64.0 against 30.0 s."""
     times = ratio(_seconds(frame, OURS, ZERO), _seconds(frame, VANILLA, ZERO))
     return stats.above(times, 1.0, name="ours over vanilla IBP, eps = 0")
 
 
-def ramp_in_order(frame: Any) -> stats.Outcome:
+def ramp_in_order(frame: Any) -> stats.Finding:
     """T3c: printed 54.8, 64.0 and 78.5 s."""
     vanilla, ours, crown = (_seconds(frame, method, RAMP) for method in (VANILLA, OURS, CROWN_IBP))
     return stats.all_of(
@@ -96,7 +96,7 @@ def ramp_in_order(frame: Any) -> stats.Outcome:
     )
 
 
-def totals_in_order(frame: Any) -> stats.Outcome:
+def totals_in_order(frame: Any) -> stats.Finding:
     """T3d: printed ratios 1.087 (ours over vanilla IBP) and 1.119 (CROWN-IBP over ours)."""
     vanilla, ours, crown = (
         by_seed(timed(frame), "total_seconds", method=method) for method in (VANILLA, OURS, CROWN_IBP)
@@ -153,7 +153,8 @@ EXHIBIT = Exhibit(
     ),
     kind="table",
     settings=Settings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     claims=(

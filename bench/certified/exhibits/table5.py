@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from bench import stats
 from bench.certified.gain_grid import IBP_INIT, INITS, TORCH_DEFAULT, GainSettings, gain_members, layer_values
 from bench.certified.spec import Network
-from bench.exhibit import Claim, Exhibit, Member, Row, row
+from bench.exhibit import ArmRun, Claim, Exhibit, Row, row
 from bench.record import Record
 
 if TYPE_CHECKING:
@@ -28,17 +28,17 @@ FIRST = 2
 """The first layer that has a gain: layer 1 reads the input box."""
 
 
-def members(settings: GainSettings) -> list[Member]:
+def members(settings: GainSettings) -> list[ArmRun]:
     made = gain_members(settings, INITS)
     for init in (TORCH_DEFAULT, IBP_INIT):
         labels = {"dataset": "cifar10", "model": "cnn7", "method": init, "panel": "BN in training mode"}
         for seed in settings.seed_range():
             spec = settings.untrained(init, seed, network=Network(name="cnn7"), mode="train")
-            made.append(Member(labels, spec))
+            made.append(ArmRun(labels, spec))
     return made
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     layers = record.series["layers"]
     for layer, kind, fan_in, gain, formula in zip(
         layers["layer"], layers["kind"], layers["fan_in"], layers["gain"], layers["formula"], strict=True
@@ -53,7 +53,7 @@ def rows(member: Member, record: Record) -> Iterable[Row]:
             yield row(member, "gain_formula", formula, **at)
 
 
-def gains_equal_formulas(frame: Any) -> stats.Outcome:
+def gains_equal_formulas(frame: Any) -> stats.Finding:
     """T5a: within 10 % in convolutions, whose zero padding lowers the gain by about 5 %, and 3 % in the dense layer."""
     parts = []
     for init in INITS:
@@ -100,7 +100,8 @@ EXHIBIT = Exhibit(
     ),
     kind="table",
     settings=GainSettings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     claims=(

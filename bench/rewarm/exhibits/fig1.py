@@ -18,9 +18,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, by_seed, row
+from bench.exhibit import ArmRun, Claim, Exhibit, Row, by_seed, row
 from bench.record import Record
-from bench.rewarm.grids import (
+from bench.rewarm.design import (
     PILE,
     SHORT,
     SLIMPAJAMA,
@@ -47,11 +47,11 @@ MARGIN, DEVIATIONS = 0.02, 2.0
 """Losses count as equal within 0.02 nats, or two standard deviations between seeds if that is more (claim C2)."""
 
 
-def members(settings: RewarmSettings) -> list[Member]:
+def members(settings: RewarmSettings) -> list[ArmRun]:
     return members_of(settings, METHODS)
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     curves = curves_of(record).until(SHORT)
     yield from curve_rows(member, curves, {SLIMPAJAMA: "top", PILE: "bottom"})
     scalars = {f"highest_until_{window}": peak(0, window) for window in WINDOWS}
@@ -62,7 +62,7 @@ def rows(member: Member, record: Record) -> Iterable[Row]:
         yield row(member, "max_val_loss", highest, dataset=PILE, panel="bottom", method=ALL)
 
 
-def spike_without_warmup(frame: Any) -> stats.Outcome:
+def spike_without_warmup(frame: Any) -> stats.Finding:
     """C1: the highest loss soon after the start, on both corpora, in two windows."""
     parts = []
     for window, corpus, method in itertools.product(WINDOWS, (SLIMPAJAMA, PILE), WARMED):
@@ -72,7 +72,7 @@ def spike_without_warmup(frame: Any) -> stats.Outcome:
     return stats.all_of(parts)
 
 
-def warmup_does_not_matter(frame: Any) -> stats.Outcome:
+def warmup_does_not_matter(frame: Any) -> stats.Finding:
     """C2: equivalence of all pairs at 0.168 D, on both corpora."""
     parts = []
     for corpus in (SLIMPAJAMA, PILE):
@@ -114,7 +114,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=RewarmSettings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     margins={"max_val_loss": 0.1},  # printed as "about 2.5"

@@ -17,9 +17,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, by_seed
+from bench.exhibit import ArmRun, Claim, Exhibit, Row, by_seed
 from bench.record import Record
-from bench.rewarm.grids import (
+from bench.rewarm.design import (
     CONST_NAME,
     DOUBLE_NAME,
     HALF_NAME,
@@ -62,11 +62,11 @@ OVERTAKEN = (0.15, 0.6)
 """Shares of the schedule between which the constant rate is first overtaken (protocol, claim C6; 0.34 in the paper)."""
 
 
-def members(settings: RewarmSettings) -> list[Member]:
+def members(settings: RewarmSettings) -> list[ArmRun]:
     return members_of(settings, LONG_RUNS)
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     curves = curves_of(record)
     yield from curve_rows(member, curves, {SLIMPAJAMA: ""})
     scalars = {
@@ -82,7 +82,7 @@ def _final(frame: Any, method: str) -> dict[int, float]:
     return by_seed(frame, "final", method=method, dataset=SLIMPAJAMA)
 
 
-def rises_then_falls(frame: Any) -> stats.Outcome:
+def rises_then_falls(frame: Any) -> stats.Finding:
     """C3."""
     parts = []
     for method in (SAME_NAME, DOUBLE_NAME):
@@ -100,7 +100,7 @@ def rises_then_falls(frame: Any) -> stats.Outcome:
     return stats.all_of(parts)
 
 
-def higher_rates_end_lower(frame: Any) -> stats.Outcome:
+def higher_rates_end_lower(frame: Any) -> stats.Finding:
     """C5: 2x at most 0.01 above 1x, 1x below 0.5x, 0.5x below const."""
     final = {method: _final(frame, method) for method in (CONST_NAME, *REWARMED)}
     return stats.all_of(
@@ -128,7 +128,7 @@ def overtaken_at(frame: Any) -> dict[int, float]:
     return found
 
 
-def constant_is_best_early(frame: Any) -> stats.Outcome:
+def constant_is_best_early(frame: Any) -> stats.Finding:
     """C6: below all re-warmed runs when warm-ups are over, and first overtaken within `OVERTAKEN`."""
     low, high = OVERTAKEN
     parts = []
@@ -142,7 +142,7 @@ def constant_is_best_early(frame: Any) -> stats.Outcome:
     return stats.all_of([*parts, times])
 
 
-def rewarmed_beats_scratch(frame: Any) -> stats.Outcome:
+def rewarmed_beats_scratch(frame: Any) -> stats.Finding:
     """C7a."""
     scratch = _final(frame, SCRATCH)
     return stats.all_of(
@@ -150,7 +150,7 @@ def rewarmed_beats_scratch(frame: Any) -> stats.Outcome:
     )
 
 
-def scratch_beats_constant(frame: Any) -> stats.Outcome:
+def scratch_beats_constant(frame: Any) -> stats.Finding:
     """C7b."""
     return stats.greater(_final(frame, CONST_NAME), _final(frame, SCRATCH), name="const - scratch")
 
@@ -189,7 +189,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=RewarmSettings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     claims=(
@@ -205,7 +206,7 @@ EXHIBIT = Exhibit(
             "The higher the maximal rate, the lower the final downstream loss, and the constant rate ends highest.",
             "Figure 2, Takeaway 2",
             higher_rates_end_lower,
-            beyond={"ci": _TOO_SMALL},
+            not_expected_at={"ci": _TOO_SMALL},
         ),
         Claim(
             "C6",
@@ -224,7 +225,7 @@ EXHIBIT = Exhibit(
             "The model from random weights ends below the one at the constant rate.",
             "Figure 2",
             scratch_beats_constant,
-            beyond={"ci": _TOO_SMALL},
+            not_expected_at={"ci": _TOO_SMALL},
         ),
     ),
 )

@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, by_seed, row
+from bench.exhibit import ArmRun, Claim, Exhibit, Row, by_seed, row
 from bench.record import Record
-from bench.rewarm.grids import (
+from bench.rewarm.design import (
     CONST_NAME,
     DOUBLE_NAME,
     HALF_NAME,
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 QUARTERS = 4
 
 
-def members(settings: RewarmSettings) -> list[Member]:
+def members(settings: RewarmSettings) -> list[ArmRun]:
     return members_of(settings, LONG_RUNS)
 
 
@@ -65,7 +65,7 @@ def quarter_slopes(curves: Curves, corpus: str) -> list[float]:
     return slopes
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     curves = curves_of(record)
     yield from curve_rows(member, curves, {PILE: ""})
     scalars = {"start": start, "peak_until_short": peak(0, SHORT), "final": level(LONG)}
@@ -75,7 +75,7 @@ def rows(member: Member, record: Record) -> Iterable[Row]:
             yield row(member, f"slope_{number}", slope, dataset=PILE)
 
 
-def higher_rates_forget_more(frame: Any) -> stats.Outcome:
+def higher_rates_forget_more(frame: Any) -> stats.Finding:
     """C4: Pile loss at the end const < 0.5x < 1x < 2x, all above the start."""
     order = (CONST_NAME, HALF_NAME, SAME_NAME, DOUBLE_NAME)
     final = {method: by_seed(frame, "final", method=method, dataset=PILE) for method in order}
@@ -87,7 +87,7 @@ def higher_rates_forget_more(frame: Any) -> stats.Outcome:
     return stats.all_of([stats.greater(final[CONST_NAME], before, name="const above its start"), *parts])
 
 
-def scratch_improves_throughout(frame: Any) -> stats.Outcome:
+def scratch_improves_throughout(frame: Any) -> stats.Finding:
     """C8."""
     slopes = [by_seed(frame, f"slope_{number}", method=SCRATCH) for number in range(1, QUARTERS + 1)]
     return stats.all_of(
@@ -122,7 +122,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=RewarmSettings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     claims=(
@@ -131,7 +132,7 @@ EXHIBIT = Exhibit(
             "The higher the maximal rate, the more is forgotten; the constant rate forgets least.",
             "Figure 3",
             higher_rates_forget_more,
-            beyond={"small": _STILL_LEARNING},
+            not_expected_at={"small": _STILL_LEARNING},
         ),
         Claim(
             "C8",

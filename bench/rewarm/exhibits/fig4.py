@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from bench.exhibit import Exhibit, Member, Row, row
+from bench.exhibit import ArmRun, Exhibit, Row, row
 from bench.record import Record
-from bench.rewarm.grids import (
+from bench.rewarm.design import (
     LONG_RUNS,
     PILE,
     SCRATCH,
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 METHODS = {name: method for name, method in LONG_RUNS.items() if method != SCRATCH}
 
 
-def members(settings: RewarmSettings) -> list[Member]:
+def members(settings: RewarmSettings) -> list[ArmRun]:
     return members_of(settings, METHODS)
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     curves = curves_of(record)
     yield from curve_rows(member, curves, {PILE: "", SLIMPAJAMA: ""})
     yield row(member, "r_squared", perplexity_fit(curves))
@@ -60,7 +60,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=RewarmSettings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
 )

@@ -16,9 +16,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, by_seed
+from bench.exhibit import ArmRun, Claim, Exhibit, Row, by_seed
 from bench.record import Record
-from bench.rewarm.grids import (
+from bench.rewarm.design import (
     PILE,
     REWARMED,
     SAME_DATA,
@@ -43,11 +43,11 @@ RATES = tuple(SAME_DATA.values())[1:]
 """The re-warmed runs, lowest rate first."""
 
 
-def members(settings: RewarmSettings) -> list[Member]:
+def members(settings: RewarmSettings) -> list[ArmRun]:
     return members_of(settings, SAME_DATA)
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     curves = curves_of(record)
     yield from curve_rows(member, curves, {PILE: ""})
     scalars = {"start": start, "peak_until_short": peak(0, SHORT), "loss_at_short": level(SHORT)}
@@ -59,7 +59,7 @@ def _rise(frame: Any, method: str, metric: str = "peak_until_short") -> dict[int
     return minus(after, before)
 
 
-def rewarming_alone_hurts(frames: dict[str, Any]) -> stats.Outcome:
+def rewarming_alone_hurts(frames: dict[str, Any]) -> stats.Finding:
     """C9: the loss rises, more at higher rates, is not back at 0.168 D, and rises less than with a shift of data."""
     same, shifted = frames["rewarm/fig5"], frames["rewarm/fig3"]
     peaks = {method: _rise(same, method) for method in RATES}
@@ -100,7 +100,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=RewarmSettings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     claims=(

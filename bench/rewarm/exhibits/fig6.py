@@ -14,9 +14,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, by_seed, row
+from bench.exhibit import ArmRun, Claim, Exhibit, Row, by_seed, row
 from bench.record import Record
-from bench.rewarm.grids import (
+from bench.rewarm.design import (
     PILE,
     REWARMED,
     SAME_DATA,
@@ -36,17 +36,17 @@ STRAIGHT = 0.95
 """R² from which a line counts as straight (our threshold, claim C10)."""
 
 
-def members(settings: RewarmSettings) -> list[Member]:
+def members(settings: RewarmSettings) -> list[ArmRun]:
     return members_of(settings, SAME_DATA)
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     curves = curves_of(record)
     yield from curve_rows(member, curves, {PILE: "", SLIMPAJAMA: ""})
     yield row(member, "r_squared", perplexity_fit(curves))
 
 
-def along_a_line(frames: dict[str, Any]) -> stats.Outcome:
+def along_a_line(frames: dict[str, Any]) -> stats.Finding:
     """C10: straight on the same data, and straighter than with the shift; the constant rate hardly moves."""
     same, shifted = frames["rewarm/fig6"], frames["rewarm/fig4"]
     parts = []
@@ -77,7 +77,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=RewarmSettings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     claims=(
@@ -88,7 +89,7 @@ EXHIBIT = Exhibit(
             "Figure 6",
             along_a_line,
             also=("rewarm/fig4",),
-            beyond={"ci": _UNCONVERGED, "small": _UNCONVERGED},
+            not_expected_at={"ci": _UNCONVERGED, "small": _UNCONVERGED},
         ),
     ),
 )

@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, by_seed
+from bench.exhibit import ArmRun, Claim, Exhibit, Row, by_seed
 from bench.record import Record
-from bench.rewarm.grids import (
+from bench.rewarm.design import (
     PILE,
     SHORT,
     SLIMPAJAMA,
@@ -36,17 +36,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def members(settings: RewarmSettings) -> list[Member]:
+def members(settings: RewarmSettings) -> list[ArmRun]:
     return members_of(settings, STARTS)
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     curves = curves_of(record).until(SHORT)
     yield from curve_rows(member, curves, {SLIMPAJAMA: ""})
     yield from scalar_rows(member, curves, {"loss_at_short": level(SHORT)})
 
 
-def later_checkpoints_are_better(frame: Any) -> stats.Outcome:
+def later_checkpoints_are_better(frame: Any) -> stats.Finding:
     """C11: at 0.168 D, 143,000 below 27,000 below 10,000 on both corpora, for both warm-ups."""
     parts = []
     for warmup in ("WU 0", "WU 0.01"):
@@ -82,7 +82,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=RewarmSettings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     claims=(

@@ -12,29 +12,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from bench.exhibit import Exhibit, Member, Row
+from bench.exhibit import ArmRun, Exhibit, Row
 from bench.record import Record
-from bench.rewarm.grids import (
-    PILE,
-    SHORT,
-    STARTS,
-    RewarmSettings,
-    curve_rows,
-    curves_of,
-    members_of,
-    stand_ins,
-)
+from bench.rewarm.design import PILE, SHORT, STARTS, RewarmSettings, curve_rows, curves_of, members_of, stand_ins
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
 
-def members(settings: RewarmSettings) -> list[Member]:
+def members(settings: RewarmSettings) -> list[ArmRun]:
     return members_of(settings, STARTS)
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     yield from curve_rows(member, curves_of(record).until(SHORT), {PILE: ""})
 
 
@@ -58,7 +49,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=RewarmSettings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
 )

@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row
+from bench.exhibit import ArmRun, Claim, Exhibit, Row
 from bench.record import Record
-from bench.rewarm.grids import (
+from bench.rewarm.design import (
     PILE,
     SHORT,
     SLIMPAJAMA,
@@ -36,15 +36,15 @@ RANDOM = "WU 0.01 Iter. 0"
 METHODS = {**STARTS, "L5": RANDOM}
 
 
-def members(settings: RewarmSettings) -> list[Member]:
+def members(settings: RewarmSettings) -> list[ArmRun]:
     return members_of(settings, METHODS)
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     yield from curve_rows(member, curves_of(record).until(SHORT), {PILE: "left", SLIMPAJAMA: "right"})
 
 
-def pretrained_is_below(frame: Any) -> stats.Outcome:
+def pretrained_is_below(frame: Any) -> stats.Finding:
     """C7c: at every evaluation of the run from random weights, each pre-trained one is lower; the least distance counts."""
     import numpy as np
 
@@ -84,7 +84,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=RewarmSettings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     claims=(

@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, by_seed
+from bench.exhibit import ArmRun, Claim, Exhibit, Row, by_seed
 from bench.record import Record
-from bench.rewarm.grids import (
+from bench.rewarm.design import (
     ARMS,
     MODEL,
     PILE,
@@ -66,11 +66,11 @@ def _run(settings: RewarmSettings, origin: Start, warmup: str, moments: str, see
     return settings.downstream(seed, SAME, WARMUPS[warmup], SHORT, start=origin, moments="kept")
 
 
-def members(settings: RewarmSettings) -> list[Member]:
+def members(settings: RewarmSettings) -> list[ArmRun]:
     # Public checkpoints have no moments, so both arms start from a run that was trained here.
     trained = settings.model_copy(update={"start": "trained"})
     return [
-        Member(
+        ArmRun(
             {"model": MODEL, "panel": stage, "method": method(warmup, moments)},
             _run(trained, origin, warmup, moments, seed),
         )
@@ -81,14 +81,14 @@ def members(settings: RewarmSettings) -> list[Member]:
     ]
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     curves = curves_of(record).until(SHORT)
     stage = str(member.labels["panel"])
     yield from curve_rows(member, curves, {PILE: stage, SLIMPAJAMA: stage})
     yield from scalar_rows(member, curves, {"spike": peak(0, EARLY)})
 
 
-def kept_moments_lessen_the_spike(frame: Any) -> stats.Outcome:
+def kept_moments_lessen_the_spike(frame: Any) -> stats.Finding:
     """M1: highest losses within 1 % of the schedule, without warm-up, from both checkpoints and on both corpora."""
     parts = []
     for stage in CHECKPOINTS.values():
@@ -129,7 +129,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=RewarmSettings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     claims=(

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, by_seed, row
+from bench.exhibit import ArmRun, Claim, Exhibit, Row, by_seed, row
 from bench.record import Record
-from bench.rewarm.grids import (
+from bench.rewarm.design import (
     LONG,
     MODEL,
     PILE,
@@ -51,9 +51,9 @@ def method(share: float) -> str:
     return f"replay {share:g} %"
 
 
-def members(settings: Settings) -> list[Member]:
+def members(settings: Settings) -> list[ArmRun]:
     return [
-        Member(
+        ArmRun(
             {"model": MODEL, "method": method(share)},
             settings.downstream(seed, SAME, 0.01, LONG, replay=share / 100),
         )
@@ -62,7 +62,7 @@ def members(settings: Settings) -> list[Member]:
     ]
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     curves = curves_of(record)
     yield from curve_rows(member, curves, {PILE: "left", SLIMPAJAMA: "right"})
     for corpus in (PILE, SLIMPAJAMA):
@@ -70,7 +70,7 @@ def rows(member: Member, record: Record) -> Iterable[Row]:
         yield row(member, "final", curves.level(LONG, corpus), dataset=corpus)
 
 
-def little_replay_suffices(frame: Any) -> stats.Outcome:
+def little_replay_suffices(frame: Any) -> stats.Finding:
     """R1: 5 % halves what is forgotten and costs less than 0.02 nats on the new corpus."""
     forgotten = {}
     for share in (0.0, ENOUGH):
@@ -114,7 +114,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=Settings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     claims=(

@@ -14,9 +14,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, by_seed, row
+from bench.exhibit import ArmRun, Claim, Exhibit, Row, by_seed, row
 from bench.record import Record
-from bench.rewarm.grids import LONG, MODEL, PILE, SAME, SLIMPAJAMA, RewarmSettings, curve_rows, curves_of, stand_ins
+from bench.rewarm.design import LONG, MODEL, PILE, SAME, SLIMPAJAMA, RewarmSettings, curve_rows, curves_of, stand_ins
 from bench.rewarm.spec import PretrainSpec, Schedule
 
 if TYPE_CHECKING:
@@ -39,15 +39,15 @@ def _run(settings: RewarmSettings, method: str, seed: int) -> PretrainSpec:
     return settings.downstream(seed, SAME, 0.01, 1.0, schedule=schedule)
 
 
-def members(settings: RewarmSettings) -> list[Member]:
+def members(settings: RewarmSettings) -> list[ArmRun]:
     return [
-        Member({"model": MODEL, "method": method}, _run(settings, method, seed))
+        ArmRun({"model": MODEL, "method": method}, _run(settings, method, seed))
         for method in METHODS
         for seed in settings.seed_range()
     ]
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     curves = curves_of(record)
     yield from curve_rows(member, curves, {PILE: "middle", SLIMPAJAMA: "right"})
     rates = record.series["evaluations"]["lr"]
@@ -57,7 +57,7 @@ def rows(member: Member, record: Record) -> Iterable[Row]:
         yield row(member, "final", curves.level(curves.share[-1], corpus), dataset=corpus)
 
 
-def schedules_end_alike(frame: Any) -> stats.Outcome:
+def schedules_end_alike(frame: Any) -> stats.Finding:
     """S1: SlimPajama loss at equal tokens, within 0.02 nats of the paper's schedule."""
     papers, *others = (by_seed(frame, "final", method=method, dataset=SLIMPAJAMA) for method in METHODS)
     return stats.all_of(
@@ -98,7 +98,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=RewarmSettings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     claims=(

@@ -16,9 +16,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, by_seed, row
+from bench.exhibit import ArmRun, Claim, Exhibit, Row, by_seed, row
 from bench.record import Record
-from bench.rewarm.grids import (
+from bench.rewarm.design import (
     CONSTANT,
     LONG,
     MODEL,
@@ -51,22 +51,22 @@ def _stages(settings: RewarmSettings, multiple: float, seed: int) -> tuple[Pretr
     return second, third
 
 
-def members(settings: RewarmSettings) -> list[Member]:
+def members(settings: RewarmSettings) -> list[ArmRun]:
     made = []
     for seed in settings.seed_range():
         labels = {"model": MODEL}
         if settings.start == "trained":
-            made.append(Member({**labels, "method": PRETRAINING, "panel": "stage 1"}, settings.upstream(seed)))
+            made.append(ArmRun({**labels, "method": PRETRAINING, "panel": "stage 1"}, settings.upstream(seed)))
         for method, multiple in ((REWARMED, SAME), (HELD, CONSTANT)):
             second, third = _stages(settings, multiple, seed)
-            made.append(Member({**labels, "method": method, "panel": SECOND}, second))
-            made.append(Member({**labels, "method": method, "panel": THIRD}, third))
+            made.append(ArmRun({**labels, "method": method, "panel": SECOND}, second))
+            made.append(ArmRun({**labels, "method": method, "panel": THIRD}, third))
         control = settings.downstream(seed, SAME, 0.01, LONG, train_on="upstream")
-        made.append(Member({**labels, "method": CONTROL, "panel": SECOND}, control))
+        made.append(ArmRun({**labels, "method": CONTROL, "panel": SECOND}, control))
     return made
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     curves = curves_of(record)
     spec = member.spec
     before = 0
@@ -81,7 +81,7 @@ def rows(member: Member, record: Record) -> Iterable[Row]:
         yield row(member, "final", curves.level(curves.share[-1], corpus), dataset=corpus)
 
 
-def what_was_forgotten_returns(frame: Any) -> stats.Outcome:
+def what_was_forgotten_returns(frame: Any) -> stats.Finding:
     """Q1: after the third stage the Pile loss is below that after the second, and the re-warmed model's is the lowest."""
     final = {
         (method, stage): by_seed(frame, "final", method=method, panel=stage, dataset=PILE)
@@ -96,7 +96,7 @@ def what_was_forgotten_returns(frame: Any) -> stats.Outcome:
     )
 
 
-def control_recovers(frame: Any) -> stats.Outcome:
+def control_recovers(frame: Any) -> stats.Finding:
     """Q2: the control of C9: on the same data the rise is undone once the rate has come down."""
     after, before = (by_seed(frame, name, method=CONTROL, dataset=PILE) for name in ("final", "start"))
     return stats.below(minus(after, before), 0.0, name="Pile loss of the control, end - start")
@@ -129,7 +129,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=RewarmSettings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     claims=(

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from bench.exhibit import Exhibit, Member, Row, row
+from bench.exhibit import ArmRun, Exhibit, Row, row
 from bench.record import Record
 from bench.rewarm.corpora import CountSpec
-from bench.rewarm.grids import SAME, SHORT, RewarmSettings
+from bench.rewarm.design import SAME, SHORT, RewarmSettings
 from bench.rewarm.spec import Generated
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ class Settings(RewarmSettings):
     seeds: int = Field(2, ge=1, le=1000, description="training streams in which the sources are counted")
 
 
-def members(settings: Settings) -> list[Member]:
+def members(settings: Settings) -> list[ArmRun]:
     shape = settings.downstream(0, SAME, 0.01, SHORT, start="random").shape
     return [
-        Member(
+        ArmRun(
             {},
             CountSpec(
                 seed=seed,
@@ -61,9 +61,9 @@ def _downstream(record: Record) -> list[dict[str, Any]]:
     return [line for line in lines if line["corpus"] == lines[-1]["corpus"]]
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     lines = _downstream(record)
-    drawn = float(record.outcome.notes["sequences"]) * float(record.outcome.notes["context"])
+    drawn = float(record.result.notes["sequences"]) * float(record.result.notes["context"])
     total = {name: sum(line[name] for line in lines) for name in ("drawn", "train", "val")}
     for line in (*lines, {**total, "source": TOTAL}):
         source = {"dataset": line["source"]}
@@ -123,7 +123,8 @@ EXHIBIT = Exhibit(
     ),
     kind="table",
     settings=Settings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     margins={"sampling_percent": 0.1, "train_tokens": 0.5, "val_tokens": 1.0},

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member
+from bench.exhibit import ArmRun, Claim, Exhibit
 from bench.warmstart.appendix import compared, distinct, gaps, pair, two_phase_rows, with_network
-from bench.warmstart.grids import WarmstartSettings
+from bench.warmstart.design import WarmstartSettings
 from bench.warmstart.spec import Network
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Settings(WarmstartSettings):
         return thin if kind == "thin" else thin.model_copy(update={"norm": "group"})
 
 
-def members(settings: Settings) -> list[Member]:
+def members(settings: Settings) -> list[ArmRun]:
     made = []
     for kind in settings.networks:
         network = settings.chosen(kind)
@@ -49,7 +49,7 @@ def members(settings: Settings) -> list[Member]:
             for seed in settings.seed_range():
                 for method, run in pair(settings, "cifar10", network.name, optimizer, seed):
                     labels = {"dataset": "cifar10", "model": kind, "method": method, "optimizer": optimizer}
-                    made.append(Member(labels, with_network(run, network)))
+                    made.append(ArmRun(labels, with_network(run, network)))
     return made
 
 
@@ -61,14 +61,14 @@ def _cells(frame: Any) -> list[dict[str, str]]:
     ]
 
 
-def every_network_suffers(frame: Any) -> stats.Outcome:
+def every_network_suffers(frame: Any) -> stats.Finding:
     """AR1: a gap in each cell."""
     return stats.all_of(
         [stats.above(gaps(frame, **cell), 0.0, name=f"gap, {TITLES[cell['model']]}") for cell in _cells(frame)]
     )
 
 
-def width(frame: Any) -> stats.Outcome:
+def width(frame: Any) -> stats.Finding:
     """AR2: the wide net's gap minus the thin one's, SGD where it is there: reported."""
     optimizer = distinct(frame, "optimizer")[0]
     thin, wide = (gaps(frame, model=model, optimizer=optimizer) for model in ("thin", "wide"))
@@ -98,7 +98,8 @@ EXHIBIT = Exhibit(
     ),
     kind="table",
     settings=Settings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=two_phase_rows,
     draw=draw,
     claims=(

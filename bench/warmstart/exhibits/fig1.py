@@ -16,9 +16,18 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, by_seed, row
+from bench.exhibit import ArmRun, Claim, Exhibit, Row, by_seed, row
 from bench.record import Record
-from bench.warmstart.grids import NAMES, RI, WS, WarmstartSettings, first_phase, random_init, second_phase, substitution
+from bench.warmstart.design import (
+    NAMES,
+    RI,
+    WS,
+    WarmstartSettings,
+    first_phase,
+    random_init,
+    second_phase,
+    substitution,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +42,7 @@ class Settings(WarmstartSettings):
     epochs: int = Field(PAPER_EPOCHS, ge=2, description="epochs of each phase; no early stop [P]")
 
 
-def members(settings: Settings) -> list[Member]:
+def members(settings: Settings) -> list[ArmRun]:
     fields: dict[str, Any] = {
         "report": "official_test",  # the figure's levels exceed Table 1's [D]
         "evaluate": "epochs",
@@ -43,13 +52,13 @@ def members(settings: Settings) -> list[Member]:
     for method, run in ((FIRST, first_phase), (WS, second_phase), (RI, random_init)):
         labels = {"dataset": "cifar10", "model": "thin_resnet18", "method": method, "optimizer": "sgd"}
         made += [
-            Member(labels, run(settings, "cifar10", "thin_resnet18", "sgd", seed, **fields))
+            ArmRun(labels, run(settings, "cifar10", "thin_resnet18", "sgd", seed, **fields))
             for seed in settings.seed_range()
         ]
     return made
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     epochs = record.series["epochs"]
     phase = int(max(epochs["epoch"]))
     shift = 0 if member.labels["method"] == FIRST else phase
@@ -66,7 +75,7 @@ def rows(member: Member, record: Record) -> Iterable[Row]:
         yield row(member, "train_acc_final", epochs["train_acc"][-1], panel="train")
 
 
-def gap_remains(frame: Any) -> stats.Outcome:
+def gap_remains(frame: Any) -> stats.Finding:
     """F1a: both fit the training set, and random initialisation ends more than 3 points higher."""
     parts = [
         stats.above(by_seed(frame, "train_acc_final", method=method), 99.5, name=f"{NAMES[method]} train accuracy")
@@ -76,7 +85,7 @@ def gap_remains(frame: Any) -> stats.Outcome:
     return stats.all_of([*parts, stats.greater(fresh, warm, by=3.0)])
 
 
-def warm_start_is_faster(frame: Any) -> stats.Outcome:
+def warm_start_is_faster(frame: Any) -> stats.Finding:
     """F1b: the warm start needs fewer epochs to 99 % train accuracy."""
     fresh, warm = (by_seed(frame, "epochs_to_99_train", method=method) for method in (RI, WS))
     outcome = stats.greater(fresh, warm)
@@ -116,7 +125,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=Settings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     margins={

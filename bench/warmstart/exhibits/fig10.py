@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, field_validator
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, by_seed
+from bench.exhibit import ArmRun, Claim, Exhibit, by_seed
 from bench.warmstart.appendix import distinct, second_from, two_phase_rows
-from bench.warmstart.grids import NAMES, RI, WS, WarmstartSettings, random_init, samples_of, second_phase, substitution
+from bench.warmstart.design import NAMES, RI, WS, WarmstartSettings, random_init, samples_of, second_phase, substitution
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,10 +38,10 @@ class Settings(WarmstartSettings):
         return values
 
 
-def members(settings: Settings) -> list[Member]:
+def members(settings: Settings) -> list[ArmRun]:
     cell: dict[str, Any] = {"dataset": "cifar10", "model": "thin_resnet18", "optimizer": "sgd"}
     made = [
-        Member({**cell, "method": RI}, random_init(settings, "cifar10", "thin_resnet18", "sgd", seed))
+        ArmRun({**cell, "method": RI}, random_init(settings, "cifar10", "thin_resnet18", "sgd", seed))
         for seed in settings.seed_range()
     ]
     fit = settings.fit_samples("cifar10")
@@ -54,7 +54,7 @@ def members(settings: Settings) -> list[Member]:
                 if fraction == 0.5
                 else second_from(settings, "cifar10", "thin_resnet18", "sgd", seed, first=samples_of(fit, fraction))
             )
-            made.append(Member(labels, run))
+            made.append(ArmRun(labels, run))
     return made
 
 
@@ -65,7 +65,7 @@ def gap_at(frame: Any, fraction: float) -> dict[int, float]:
     return {seed: fresh[seed] - warm[seed] for seed in fresh if seed in warm}
 
 
-def trend(frame: Any) -> stats.Outcome:
+def trend(frame: Any) -> stats.Finding:
     """Spearman's rank correlation of the gap with the fraction, by seed: reported."""
     from scipy.stats import spearmanr
 
@@ -81,7 +81,7 @@ def trend(frame: Any) -> stats.Outcome:
     return stats.report(finite, "rank correlation of the gap with the fraction in the first phase")
 
 
-def always_a_gap(frame: Any) -> stats.Outcome:
+def always_a_gap(frame: Any) -> stats.Finding:
     """F10: the warm start is behind at every fraction."""
     return stats.all_of(
         [
@@ -124,7 +124,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=Settings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=two_phase_rows,
     draw=draw,
     claims=(

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, row
+from bench.exhibit import ArmRun, Claim, Exhibit, Row, row
 from bench.record import Record
-from bench.warmstart.grids import MODELS, WS, WarmstartSettings, accuracy_row, substitution, two_phases
+from bench.warmstart.design import MODELS, WS, WarmstartSettings, accuracy_row, substitution, two_phases
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +35,7 @@ class Settings(WarmstartSettings):
     learning_rates: tuple[float, ...] = Field((0.001, 0.01, 0.1), description="learning rates of Figure 3 [P]")
 
 
-def members(settings: Settings) -> list[Member]:
+def members(settings: Settings) -> list[ArmRun]:
     made = []
     cells = [(batch, lr) for batch in settings.batch_sizes for lr in settings.learning_rates]
     for model in settings.models:
@@ -51,13 +51,13 @@ def members(settings: Settings) -> list[Member]:
                 first = settings.optimizer("sgd", batch_size=batch, lr=lr)
                 second = settings.optimizer("sgd", batch_size=then_batch, lr=then_lr)
                 made += [
-                    Member(labels, two_phases(settings, "cifar10", model, first, second, seed))
+                    ArmRun(labels, two_phases(settings, "cifar10", model, first, second, seed))
                     for seed in settings.seed_range()
                 ]
     return made
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     yield accuracy_row(member, record)
     for name in ("weight_correlation", "weight_cosine", "weight_distance"):
         yield row(member, name, record.metrics[name])
@@ -87,12 +87,12 @@ def rank_correlations(frame: Any, model: str) -> dict[int, float]:
     return found
 
 
-def resnet_falls(frame: Any) -> stats.Outcome:
+def resnet_falls(frame: Any) -> stats.Finding:
     """F11a: the less a ResNet's weights stay alike, the better it is."""
     return stats.below(rank_correlations(frame, "thin_resnet18"), 0.0, name="rank correlation")
 
 
-def logistic_does_not(frame: Any) -> stats.Outcome:
+def logistic_does_not(frame: Any) -> stats.Finding:
     """F11b: logistic regression's accuracy falls less with likeness than the ResNet's."""
     return stats.greater(rank_correlations(frame, "logistic"), rank_correlations(frame, "thin_resnet18"))
 
@@ -126,7 +126,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=Settings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     claims=(

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, by_seed, row
+from bench.exhibit import ArmRun, Claim, Exhibit, Row, by_seed, row
 from bench.record import Record
-from bench.warmstart.grids import NAMES, SP, WarmstartSettings, shrink_start, substitution
+from bench.warmstart.design import NAMES, SP, WarmstartSettings, shrink_start, substitution
 from bench.warmstart.spec import FRESH, Round
 
 if TYPE_CHECKING:
@@ -32,25 +32,25 @@ class Settings(WarmstartSettings):
     perturb: float = Field(0.01, ge=0, description="s [O]")
 
 
-def members(settings: Settings) -> list[Member]:
+def members(settings: Settings) -> list[ArmRun]:
     fit = settings.fit_samples("cifar10")
     again = shrink_start(settings.shrink, settings.perturb)
     rounds = (Round(samples=fit, start=FRESH), Round(samples=fit, start=again, repeats=settings.cycles))
     labels = {"dataset": "cifar10", "model": "thin_resnet18", "method": SP, "optimizer": "adam"}
     return [
-        Member(labels, settings.training("cifar10", "thin_resnet18", "adam", seed, rounds=rounds, online=True))
+        ArmRun(labels, settings.training("cifar10", "thin_resnet18", "adam", seed, rounds=rounds, online=True))
         for seed in settings.seed_range()
     ]
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     rounds = record.series["rounds"]
     for cycle, (accuracy, samples) in enumerate(zip(rounds["report_acc"], rounds["samples"], strict=True)):
         yield row(member, "val_acc", accuracy, panel="left", x_name="cycle", x=cycle)
         yield row(member, "samples_round", samples, panel="right", x_name="cycle", x=cycle)
 
 
-def gains(frame: Any) -> stats.Outcome:
+def gains(frame: Any) -> stats.Finding:
     """F12: the last cycle ends above the first fit."""
     last = frame[frame["x_name"] == "cycle"]["x"].max()
     return stats.greater(by_seed(frame, "val_acc", x=last), by_seed(frame, "val_acc", x=0))
@@ -84,7 +84,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=Settings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     claims=(

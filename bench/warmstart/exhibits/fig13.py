@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member
-from bench.run import Frozen
+from bench.exhibit import ArmRun, Claim, Exhibit
+from bench.run import StrictModel
 from bench.warmstart.appendix import distinct, gaps
-from bench.warmstart.grids import (
+from bench.warmstart.design import (
     DATASETS,
     FRESH,
     KEPT,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Pair(Frozen):
+class Pair(StrictModel):
     """A data set and a network."""
 
     dataset: Role = Field(description="data set")
@@ -56,13 +56,13 @@ class Settings(WarmstartSettings):
     increment: int = Field(1000, ge=1, description="samples added in a round [P]")
 
 
-def members(settings: Settings) -> list[Member]:
+def members(settings: Settings) -> list[ArmRun]:
     made = []
     for one in settings.pairs:
         for method, start in ((RI, FRESH), (WS, KEPT)):
             labels = {"dataset": one.dataset, "model": one.model, "method": method, "optimizer": "adam"}
             made += [
-                Member(
+                ArmRun(
                     labels,
                     online(settings, one.dataset, one.model, "adam", seed, increment=settings.increment, start=start),
                 )
@@ -71,7 +71,7 @@ def members(settings: Settings) -> list[Member]:
     return made
 
 
-def same_sign(frame: Any) -> stats.Outcome:
+def same_sign(frame: Any) -> stats.Finding:
     """F13: random initialisation ends higher in every pair."""
     parts = []
     for dataset in distinct(frame, "dataset"):
@@ -113,7 +113,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=Settings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=round_rows,
     draw=draw,
     claims=(Claim("F13", "Warm starting ends behind on other data sets and networks too.", "Appendix", same_sign),),

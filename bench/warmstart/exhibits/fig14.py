@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member
+from bench.exhibit import ArmRun, Claim, Exhibit
 from bench.warmstart.appendix import Shrink, distinct, gaps
-from bench.warmstart.grids import (
+from bench.warmstart.design import (
     FRESH,
     KEPT,
     NAMES,
@@ -48,7 +48,7 @@ def name_of(shrink: float) -> str:
     return f"{LAST} λ={shrink:g}"
 
 
-def members(settings: Settings) -> list[Member]:
+def members(settings: Settings) -> list[ArmRun]:
     arms = {RI: FRESH, WS: KEPT}
     for shrink in settings.shrinks:
         arms[name_of(shrink)] = shrink_start(shrink, settings.perturb if shrink else 1.0, layers="last")
@@ -56,7 +56,7 @@ def members(settings: Settings) -> list[Member]:
     for method, start in arms.items():
         labels = {"dataset": "cifar10", "model": "thin_resnet18", "method": method, "optimizer": "adam"}
         made += [
-            Member(
+            ArmRun(
                 labels,
                 online(settings, "cifar10", "thin_resnet18", "adam", seed, increment=settings.increment, start=start),
             )
@@ -65,7 +65,7 @@ def members(settings: Settings) -> list[Member]:
     return made
 
 
-def gap_remains(frame: Any) -> stats.Outcome:
+def gap_remains(frame: Any) -> stats.Finding:
     """F14: random initialisation ends above each arm that shrinks the last layer alone."""
     at = last_round(frame)
     arms = [method for method in distinct(frame, "method") if method.startswith(LAST)]
@@ -97,7 +97,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=Settings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=round_rows,
     draw=draw,
     claims=(Claim("F14", "Shrinking the last layer alone leaves the gap.", "Appendix", gap_remains),),

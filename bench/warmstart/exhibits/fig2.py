@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, by_seed
+from bench.exhibit import ArmRun, Claim, Exhibit, Row, by_seed
 from bench.record import Record
-from bench.warmstart.grids import (
+from bench.warmstart.design import (
     FRESH,
     KEPT,
     NAMES,
@@ -45,30 +45,30 @@ class Settings(WarmstartSettings):
     increment: int = Field(1000, ge=1, description="samples added in a round [P]")
 
 
-def members(settings: Settings) -> list[Member]:
+def members(settings: Settings) -> list[ArmRun]:
     made = []
     fit = settings.fit_samples("cifar10")
     for method, start in ((RI, FRESH), (WS, KEPT)):
         labels = {"dataset": "cifar10", "model": "thin_resnet18", "method": method, "optimizer": "adam"}
         rounds = online_rounds(fit, settings.increment, start)
         made += [
-            Member(labels, settings.training("cifar10", "thin_resnet18", "adam", seed, rounds=rounds, online=True))
+            ArmRun(labels, settings.training("cifar10", "thin_resnet18", "adam", seed, rounds=rounds, online=True))
             for seed in settings.seed_range()
         ]
     return made
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     return round_rows(member, record, accuracy="left", cost="right")
 
 
-def final_gap(frame: Any) -> stats.Outcome:
+def final_gap(frame: Any) -> stats.Finding:
     """F2a: the gap at the end exceeds 5 points (published 12.4)."""
     fresh, warm = (by_seed(frame, "val_acc", method=method, x=last_round(frame)) for method in (RI, WS))
     return stats.greater(fresh, warm, by=5.0)
 
 
-def warm_start_is_cheaper(frame: Any) -> stats.Outcome:
+def warm_start_is_cheaper(frame: Any) -> stats.Finding:
     """F2b: random initialisation costs more than three times as many samples (published 5.5 times the seconds)."""
     fresh, warm = (by_seed(frame, "samples_total", method=method) for method in (RI, WS))
     return stats.above(
@@ -76,7 +76,7 @@ def warm_start_is_cheaper(frame: Any) -> stats.Outcome:
     )
 
 
-def many_warm_starts_hurt_more(frames: dict[str, Any]) -> stats.Outcome:
+def many_warm_starts_hurt_more(frames: dict[str, Any]) -> stats.Finding:
     """F2c: the gap after many warm starts exceeds that after one (Table 1, ResNet, Adam)."""
     online, single = frames["warmstart/fig2"], frames["warmstart/table1"]
     fresh, warm = (by_seed(online, "val_acc", method=method, x=last_round(online)) for method in (RI, WS))
@@ -120,7 +120,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=Settings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     margins={"val_acc": 3.0},

@@ -18,18 +18,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, row
+from bench.exhibit import ArmRun, Claim, Exhibit, Row, row
 from bench.record import Record
-from bench.warmstart.grids import (
-    NAMES,
-    RI,
-    WS,
-    WarmstartSettings,
-    accuracy_row,
-    random_init,
-    substitution,
-    two_phases,
-)
+from bench.warmstart.design import NAMES, RI, WS, WarmstartSettings, accuracy_row, random_init, substitution, two_phases
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,7 +53,7 @@ def _name(batch: int, lr: float) -> str:
     return f"batch {batch} lr {lr:g}"
 
 
-def members(settings: Settings) -> list[Member]:
+def members(settings: Settings) -> list[ArmRun]:
     where = {"dataset": "cifar10", "model": "thin_resnet18", "optimizer": "sgd"}
     made = []
     cells = settings.cells()
@@ -73,18 +64,18 @@ def members(settings: Settings) -> list[Member]:
             for seed in settings.seed_range():
                 labels = where | {"method": RI, "panel": f"{_name(batch, lr)} repeat {repeat}"}
                 run = random_init(settings, "cifar10", "thin_resnet18", own, seed + REPEAT * repeat)
-                made.append(Member(labels, run))
+                made.append(ArmRun(labels, run))
         for first_batch, first_lr in cells[place:] + cells[:place]:
             first = settings.optimizer("sgd", batch_size=first_batch, lr=first_lr)
             labels = where | {"method": WS, "panel": f"{_name(first_batch, first_lr)} then {_name(batch, lr)}"}
             made += [
-                Member(labels, two_phases(settings, "cifar10", "thin_resnet18", first, own, seed))
+                ArmRun(labels, two_phases(settings, "cifar10", "thin_resnet18", first, own, seed))
                 for seed in settings.seed_range()
             ]
     return made
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     yield accuracy_row(member, record)
     # A training that ended on a plateau or at the cap never reached the threshold, and has no such cost.
     if record.series["rounds"]["stop_rule"][-1] == "threshold":
@@ -122,7 +113,7 @@ def best_within(costs: list[float], accuracies: list[float], budget: float) -> f
     return max(within, default=None)
 
 
-def equal_budgets(frame: Any) -> stats.Outcome:
+def equal_budgets(frame: Any) -> stats.Finding:
     """F3: best warm start minus best fresh training within equal samples, averaged over the fresh trainings' costs.
 
     The average over budgets is the area between the two fronts divided by the number of budgets.
@@ -189,7 +180,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=Settings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     claims=(

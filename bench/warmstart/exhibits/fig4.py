@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, row
+from bench.exhibit import ArmRun, Claim, Exhibit, Row, row
 from bench.record import Record
-from bench.warmstart.grids import (
+from bench.warmstart.design import (
     NAMES,
     RI,
     WS,
@@ -64,7 +64,7 @@ class Settings(WarmstartSettings):
         return self.only_starts or tuple(range(self.step, self.epochs + 1, self.step))
 
 
-def members(settings: Settings) -> list[Member]:
+def members(settings: Settings) -> list[ArmRun]:
     fixed = settings.stop("thin_resnet18", epochs=settings.epochs)
     stop = fixed if settings.ends == "epochs" else settings.stop("thin_resnet18")
     where = {"dataset": "cifar10", "model": "thin_resnet18", "optimizer": "sgd"}
@@ -80,9 +80,9 @@ def members(settings: Settings) -> list[Member]:
             evaluate="epochs",
             keep_epochs=settings.starts(),
         ).model_copy(update={"leaves": False})
-        made.append(Member(where | {"panel": "left", "method": FIRST}, first))
+        made.append(ArmRun(where | {"panel": "left", "method": FIRST}, first))
         fresh = random_init(settings, "cifar10", "thin_resnet18", "sgd", seed, stop=stop)
-        made.append(Member(where | {"panel": "right", "method": RI, "x_name": "start_epoch", "x": 0}, fresh))
+        made.append(ArmRun(where | {"panel": "right", "method": RI, "x_name": "start_epoch", "x": 0}, fresh))
         for epoch in settings.starts():
             labels = where | {"panel": "right", "method": WS, "x_name": "start_epoch", "x": epoch}
             run = second_phase(
@@ -95,11 +95,11 @@ def members(settings: Settings) -> list[Member]:
                 start_from=f"epoch-{epoch}",
                 stop=stop,
             )
-            made.append(Member(labels, run))
+            made.append(ArmRun(labels, run))
     return made
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     if member.labels["method"] == FIRST:
         epochs = record.series["epochs"]
         for epoch, accuracy in zip(epochs["epoch"], epochs["report_acc"], strict=True):
@@ -129,17 +129,17 @@ def _mean_over(frame: Any, low: float, high: float) -> dict[int, float]:
     return {int(seed): float(group["value"].mean()) for seed, group in chosen.groupby("seed")}
 
 
-def early_starts_are_harmless(frame: Any) -> stats.Outcome:
+def early_starts_are_harmless(frame: Any) -> stats.Finding:
     """F4a: starts within 30 of 350 epochs lose less than 1 %, on average."""
     return stats.above(_mean_over(frame, 0, 30 / PAPER_EPOCHS), -1.0, name="relative difference")
 
 
-def late_starts_hurt(frame: Any) -> stats.Outcome:
+def late_starts_hurt(frame: Any) -> stats.Finding:
     """F4b: starts after 100 of 350 epochs lose more than 4 %, on average."""
     return stats.below(_mean_over(frame, 100 / PAPER_EPOCHS, 1), -4.0, name="relative difference")
 
 
-def damage_is_done_early(frame: Any) -> stats.Outcome:
+def damage_is_done_early(frame: Any) -> stats.Finding:
     """F4c: from 125 of 350 epochs on the loss stays within 1 point: first against second half of these starts."""
     begin = 125 / PAPER_EPOCHS
     middle = (1 + begin) / 2
@@ -178,7 +178,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=Settings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     derive=differences,
     draw=draw,
@@ -189,7 +190,7 @@ EXHIBIT = Exhibit(
             "Starts within the first 30 of 350 epochs lose less than 1 % of accuracy.",
             "Figure 4",
             early_starts_are_harmless,
-            beyond={"ci": "the first training has 13 epochs, so that the earliest start is already late"},
+            not_expected_at={"ci": "the first training has 13 epochs, so that the earliest start is already late"},
         ),
         Claim("F4b", "Starts after 100 of 350 epochs lose more than 4 %.", "Figure 4", late_starts_hurt),
         Claim(
@@ -197,7 +198,9 @@ EXHIBIT = Exhibit(
             "After 125 of 350 epochs the loss grows no further.",
             "Figure 4",
             damage_is_done_early,
-            beyond={"ci": "800 held-out samples give differences of two points by chance, more than the margin"},
+            not_expected_at={
+                "ci": "800 held-out samples give differences of two points by chance, more than the margin"
+            },
         ),
     ),
 )

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, by_seed, row
+from bench.exhibit import ArmRun, Claim, Exhibit, Row, by_seed, row
 from bench.record import Record
-from bench.warmstart.grids import (
+from bench.warmstart.design import (
     NAMES,
     SP,
     WS,
@@ -62,7 +62,7 @@ def panel(shrink: float) -> str:
     return f"lambda={shrink:.1f}"
 
 
-def members(settings: Settings) -> list[Member]:
+def members(settings: Settings) -> list[ArmRun]:
     optimizer = settings.optimizer("sgd", lr=settings.lr)
     fields: dict[str, Any] = {
         "report": "official_test",  # with a third held out the authors' script loses old and new samples
@@ -89,11 +89,11 @@ def members(settings: Settings) -> list[Member]:
                 probe=probe,
                 **fields,
             )
-            made.append(Member({"dataset": "cifar10", "model": "thin_resnet18", "optimizer": "sgd"} | labels, run))
+            made.append(ArmRun({"dataset": "cifar10", "model": "thin_resnet18", "optimizer": "sgd"} | labels, run))
     return made
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     lines = record.series["gradients"]
     last = max(lines["line"], default=0)
     for name in ("old", "new"):
@@ -126,12 +126,12 @@ def _shrinks(frame: Any) -> list[float]:
     return sorted(found, reverse=True)
 
 
-def warm_starts_are_unbalanced(frame: Any) -> stats.Outcome:
+def warm_starts_are_unbalanced(frame: Any) -> stats.Finding:
     """F5a: at the beginning of a warm start new samples have more than twice the gradient norm of old ones."""
     return stats.above(ratio(frame, None), 2.0, name="new over old")
 
 
-def shrinking_balances(frame: Any) -> stats.Outcome:
+def shrinking_balances(frame: Any) -> stats.Finding:
     """F5b: the ratio falls with lambda, from the warm start down."""
     order = [None, *_shrinks(frame)]
     return stats.all_of(
@@ -142,7 +142,7 @@ def shrinking_balances(frame: Any) -> stats.Outcome:
     )
 
 
-def ends_near_one(frame: Any) -> stats.Outcome:
+def ends_near_one(frame: Any) -> stats.Finding:
     """F5c: at the smallest lambda the ratio is 1 within a half."""
     return stats.equivalent_to(ratio(frame, min(_shrinks(frame))), 1.0, margin=0.5)
 
@@ -185,7 +185,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=Settings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     margins={"grad_l2_old": 6.0, "grad_l2_new": 10.0},

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, by_seed, row
+from bench.exhibit import ArmRun, Claim, Exhibit, Row, by_seed, row
 from bench.record import Record
-from bench.warmstart.grids import WarmstartSettings, random_init, substitution
+from bench.warmstart.design import WarmstartSettings, random_init, substitution
 from bench.warmstart.spec import Network, Probe
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Settings(WarmstartSettings):
         return Network(name="mlp", activation="relu", bias=model == "mlp")
 
 
-def members(settings: Settings) -> list[Member]:
+def members(settings: Settings) -> list[ArmRun]:
     probe = Probe(kind="shrinking", grid=settings.shrinks)
     made = []
     for model in ("thin_resnet18", "mlp", MLP_FLAT):
@@ -56,11 +56,11 @@ def members(settings: Settings) -> list[Member]:
         labels = {"dataset": "cifar10", "model": model, "method": "shrink", "optimizer": settings.optimizer_name}
         for seed in settings.seed_range():
             plain = random_init(settings, "cifar10", network.name, settings.optimizer_name, seed)
-            made.append(Member(labels, plain.model_copy(update={"network": network, "probe": probe})))
+            made.append(ArmRun(labels, plain.model_copy(update={"network": network, "probe": probe})))
     return made
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     columns = record.series["shrinking"]
     names = {"train_acc": "train_acc", "report_acc": "val_acc"}
     for place, factor in enumerate(columns["shrink"]):
@@ -79,7 +79,7 @@ def loss_at(frame: Any, model: str, factor: float, metric: str = "val_acc") -> d
     return {seed: whole[seed] - shrunk[seed] for seed in whole if seed in shrunk}
 
 
-def bias_free_is_invariant(frame: Any) -> stats.Outcome:
+def bias_free_is_invariant(frame: Any) -> stats.Finding:
     """F6a: no factor above 0 changes the accuracy of the MLP without biases by more than a tenth of a point.
 
     Exact in real numbers (Proposition 1); in float32 a tie may break the other way.
@@ -91,14 +91,14 @@ def bias_free_is_invariant(frame: Any) -> stats.Outcome:
     return stats.below(spread, 0.1, name="largest change of accuracy")
 
 
-def resnet_stands_shrinking(frame: Any) -> stats.Outcome:
+def resnet_stands_shrinking(frame: Any) -> stats.Finding:
     """F6b: with batch statistics the ResNet loses less than 2 points at lambda = .2."""
     return stats.below(
         loss_at(frame, "thin_resnet18", 0.2, "val_acc_batch"), 2.0, name="points lost by the ResNet at 0.2"
     )
 
 
-def biases_suffer(frame: Any) -> stats.Outcome:
+def biases_suffer(frame: Any) -> stats.Finding:
     """F6c: the MLP with biases loses more than 2 points at lambda = .2 and more than it does at .8."""
     low, high = loss_at(frame, "mlp", 0.2), loss_at(frame, "mlp", 0.8)
     return stats.all_of(
@@ -134,7 +134,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=Settings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     claims=(

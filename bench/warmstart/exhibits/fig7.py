@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, by_seed
+from bench.exhibit import ArmRun, Claim, Exhibit, Row, by_seed
 from bench.record import Record
-from bench.warmstart.grids import (
+from bench.warmstart.design import (
     NAMES,
     RI,
     SP,
@@ -57,14 +57,14 @@ def panel(shrink: float) -> str:
     return f"lambda={shrink:.1f}"
 
 
-def members(settings: Settings) -> list[Member]:
+def members(settings: Settings) -> list[ArmRun]:
     where = {"dataset": "cifar10", "model": "thin_resnet18", "optimizer": "adam"}
     arms: list[tuple[dict[str, str], float, float]] = [({"method": RI}, 0.0, 1.0)]
     for shrink in settings.shrinks:
         noise = settings.perturb if shrink else settings.perturb_at_zero
         arms.append(({"method": SP, "panel": panel(shrink)}, shrink, noise))
     return [
-        Member(
+        ArmRun(
             where | labels,
             online_shrink(
                 settings,
@@ -83,7 +83,7 @@ def members(settings: Settings) -> list[Member]:
     ]
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     return round_rows(member, record)
 
 
@@ -108,7 +108,7 @@ def shrinks_of(frame: Any) -> list[float]:
     return positive
 
 
-def as_good_for_less(frame: Any) -> stats.Outcome:
+def as_good_for_less(frame: Any) -> stats.Finding:
     """F7a: lambda = .6 ends at most 1 point behind random initialisation, for less than 60 % of its samples."""
     fresh, mine = cost(frame, None), cost(frame, 0.6)
     share = {seed: mine[seed] / fresh[seed] for seed in mine if seed in fresh}
@@ -120,12 +120,12 @@ def as_good_for_less(frame: Any) -> stats.Outcome:
     )
 
 
-def better_than_fresh(frame: Any) -> stats.Outcome:
+def better_than_fresh(frame: Any) -> stats.Finding:
     """F7b: lambda = .2 ends more than 2 points above random initialisation."""
     return stats.greater(at_end(frame, 0.2), at_end(frame, None), by=2.0)
 
 
-def less_shrinking_is_cheaper(frame: Any) -> stats.Outcome:
+def less_shrinking_is_cheaper(frame: Any) -> stats.Finding:
     """F7c: the smaller lambda, the more samples."""
     return stats.all_of(
         [
@@ -135,7 +135,7 @@ def less_shrinking_is_cheaper(frame: Any) -> stats.Outcome:
     )
 
 
-def more_shrinking_is_better(frame: Any) -> stats.Outcome:
+def more_shrinking_is_better(frame: Any) -> stats.Finding:
     """F7d: at the end .2 > .4 > .6 > .8 > 1 in accuracy."""
     return stats.all_of(
         [
@@ -185,7 +185,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=Settings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     margins={"val_acc": 3.0},
@@ -195,7 +196,7 @@ EXHIBIT = Exhibit(
             "λ = 0.6 ends at most 1 point behind random initialisation and costs less than 60 % of its samples.",
             "Figure 7, section 4.1",
             as_good_for_less,
-            beyond={
+            not_expected_at={
                 "ci": "in four rounds of 10 to 30 epochs the first, which nothing warms, costs as much as the others"
             },
         ),

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, by_seed, row
+from bench.exhibit import ArmRun, Claim, Exhibit, Row, by_seed, row
 from bench.record import Record
-from bench.warmstart.grids import RI, SP, WS, WarmstartSettings, online_shrink, substitution
+from bench.warmstart.design import RI, SP, WS, WarmstartSettings, online_shrink, substitution
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +53,7 @@ def method_of(shrink: float, noise: float) -> str:
     return {(0.0, 1.0): RI, (1.0, 0.0): WS}.get((shrink, noise), SP)
 
 
-def members(settings: Settings) -> list[Member]:
+def members(settings: Settings) -> list[ArmRun]:
     made = []
     for shrink, noise in settings.cells():
         labels = {
@@ -66,7 +66,7 @@ def members(settings: Settings) -> list[Member]:
             "x": noise,
         }
         made += [
-            Member(
+            ArmRun(
                 labels,
                 online_shrink(
                     settings,
@@ -85,7 +85,7 @@ def members(settings: Settings) -> list[Member]:
     return made
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     accuracies = record.series["rounds"]["report_acc"]
     yield row(member, "val_acc", accuracies[-1])
     yield row(member, "val_acc_mean", sum(accuracies) / len(accuracies))
@@ -103,7 +103,7 @@ def _cells(frame: Any) -> list[tuple[float, float]]:
     return [(float(panel.removeprefix("lambda=")), float(noise)) for panel, noise in found]
 
 
-def noise_is_harmless(frame: Any) -> stats.Outcome:
+def noise_is_harmless(frame: Any) -> stats.Finding:
     """F8a: at each 0 < lambda < 1 some s > 0 is at most 1 point less accurate and 10 % more costly than s = 0."""
     cells = _cells(frame)
     parts = []
@@ -130,7 +130,7 @@ def noise_is_harmless(frame: Any) -> stats.Outcome:
     return stats.all_of(parts)
 
 
-def something_beats_both(frame: Any) -> stats.Outcome:
+def something_beats_both(frame: Any) -> stats.Finding:
     """F8b: some cell is more accurate than random initialisation and warm start, and cheaper than the former."""
     corners = {method: by_seed(frame, "val_acc", method=method) for method in (RI, WS)}
     cost = by_seed(frame, "samples_total", method=RI)
@@ -209,7 +209,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=Settings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     claims=(
@@ -218,14 +219,14 @@ EXHIBIT = Exhibit(
             "Where weights shrink, some noise costs neither accuracy nor training.",
             "Figure 8",
             noise_is_harmless,
-            beyond=ONE_SEED,
+            not_expected_at=ONE_SEED,
         ),
         Claim(
             "F8b",
             "Some shrink factors and noise scales are more accurate than both ends and cheaper than random initialisation.",
             "Figure 8",
             something_beats_both,
-            beyond=ONE_SEED,
+            not_expected_at=ONE_SEED,
         ),
     ),
 )

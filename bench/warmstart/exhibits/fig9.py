@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, model_validator
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, by_seed, row
+from bench.exhibit import ArmRun, Claim, Exhibit, Row, by_seed, row
 from bench.record import Record
-from bench.run import Frozen
-from bench.warmstart.grids import DATASETS, NAMES, RI, SP, WS, Role, WarmstartSettings, shrink_start, transfer
+from bench.run import StrictModel
+from bench.warmstart.design import DATASETS, NAMES, RI, SP, WS, Role, WarmstartSettings, shrink_start, transfer
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
 
-class Pair(Frozen):
+class Pair(StrictModel):
     """A transfer."""
 
     source: Role = Field(description="data set that is trained on first")
@@ -75,7 +75,7 @@ class Settings(WarmstartSettings):
         return self
 
 
-def members(settings: Settings) -> list[Member]:
+def members(settings: Settings) -> list[ArmRun]:
     starts = {
         WS: shrink_start(1, 0),
         RI: shrink_start(0, 1),
@@ -94,13 +94,13 @@ def members(settings: Settings) -> list[Member]:
                     "x": fraction,
                 }
                 made += [
-                    Member(labels, transfer(settings, pair.source, pair.target, fraction, seed, start=start))
+                    ArmRun(labels, transfer(settings, pair.source, pair.target, fraction, seed, start=start))
                     for seed in settings.seed_range()
                 ]
     return made
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     yield row(member, "target_acc", record.metrics["report_acc"])
     yield row(member, "samples_to_stop", record.costs["samples"])
 
@@ -117,7 +117,7 @@ def _cells(frame: Any) -> list[tuple[str, float]]:
     return list(own[["panel", "x"]].drop_duplicates().itertuples(index=False, name=None))
 
 
-def never_worse(frame: Any) -> stats.Outcome:
+def never_worse(frame: Any) -> stats.Finding:
     """F9a: in every panel and at every fraction shrink perturb is within one SD of the better of the other two."""
     parts = []
     for panel, fraction in _cells(frame):
@@ -131,7 +131,7 @@ def never_worse(frame: Any) -> stats.Outcome:
     return stats.all_of(parts)
 
 
-def better_on_average(frame: Any) -> stats.Outcome:
+def better_on_average(frame: Any) -> stats.Finding:
     """F9b: averaged over panels and fractions it lies above the better of the other two."""
     gaps: dict[int, list[float]] = {}
     for panel, fraction in _cells(frame):
@@ -181,7 +181,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=Settings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     margins={"target_acc": 2.0},

@@ -17,10 +17,10 @@ from pydantic import Field, field_validator
 
 from bench import stats
 from bench.errors import UserError
-from bench.exhibit import Claim, Exhibit, Member, by_seed
+from bench.exhibit import ArmRun, Claim, Exhibit, by_seed
 from bench.warmstart import methods as known
 from bench.warmstart.appendix import Perturb, Shrink, gaps, two_phase_rows
-from bench.warmstart.grids import (
+from bench.warmstart.design import (
     NAMES,
     RI,
     SP,
@@ -87,9 +87,9 @@ def run_of(settings: Settings, method: str, seed: int) -> Training:
     return second_phase(settings, "cifar10", MODEL, name, seed, start=start, parent=parent)
 
 
-def members(settings: Settings) -> list[Member]:
+def members(settings: Settings) -> list[ArmRun]:
     return [
-        Member(
+        ArmRun(
             {"dataset": "cifar10", "model": MODEL, "method": method, "optimizer": settings.optimizer_name},
             run_of(settings, method, seed),
         )
@@ -98,22 +98,22 @@ def members(settings: Settings) -> list[Member]:
     ]
 
 
-def last_layer_is_not_enough(frame: Any) -> stats.Outcome:
+def last_layer_is_not_enough(frame: Any) -> stats.Finding:
     """ME1: random initialisation stays above a warm start with a new classifier."""
     return stats.above(gaps(frame, second="last_layer_reset"), 0.0, name="gap")
 
 
-def shrink_perturb_helps(frame: Any) -> stats.Outcome:
+def shrink_perturb_helps(frame: Any) -> stats.Finding:
     """ME2: shrink-perturb ends above the plain warm start."""
     return stats.above(gaps(frame, first=SP), 0.0, name="shrink perturb over warm start")
 
 
-def dash_helps(frame: Any) -> stats.Outcome:
+def dash_helps(frame: Any) -> stats.Finding:
     """ME3: DASH ends above the plain warm start."""
     return stats.above(gaps(frame, first="dash"), 0.0, name="DASH over warm start")
 
 
-def l2_init_gains(frame: Any) -> stats.Outcome:
+def l2_init_gains(frame: Any) -> stats.Finding:
     """ME4: what L2-init gains over the plain warm start: reported."""
     return stats.report(gaps(frame, first="l2_init"), "points of L2-init over warm start")
 
@@ -150,7 +150,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=Settings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=two_phase_rows,
     draw=draw,
     claims=(

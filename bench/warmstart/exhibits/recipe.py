@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member
+from bench.exhibit import ArmRun, Claim, Exhibit
 from bench.warmstart.appendix import compared, distinct, gaps, pair, two_phase_rows
-from bench.warmstart.grids import RI, WS, WarmstartSettings, first_phase, random_init, second_phase
+from bench.warmstart.design import RI, WS, WarmstartSettings, first_phase, random_init, second_phase
 from bench.warmstart.spec import Training
 
 if TYPE_CHECKING:
@@ -78,17 +78,17 @@ def runs(settings: Settings, arm: Arm, seed: int) -> Iterator[tuple[str, Trainin
     yield from pair(settings, "cifar10", MODEL, optimizer, seed, **changes)
 
 
-def members(settings: Settings) -> list[Member]:
+def members(settings: Settings) -> list[ArmRun]:
     made = []
     for arm in settings.arms:
         for seed in settings.seed_range():
             for method, run in runs(settings, arm, seed):
                 labels = {"panel": arm, "dataset": "cifar10", "model": MODEL, "method": method, "optimizer": "sgd"}
-                made.append(Member(labels, run))
+                made.append(ArmRun(labels, run))
     return made
 
 
-def survives_tuning(frame: Any) -> stats.Outcome:
+def survives_tuning(frame: Any) -> stats.Finding:
     """RE1: a gap with momentum, with weight decay and with a larger rate, as far as they were run."""
     arms = [arm for arm in distinct(frame, "panel") if arm in ("momentum", "weight_decay", "larger_rate")]
     if not arms:
@@ -96,7 +96,7 @@ def survives_tuning(frame: Any) -> stats.Outcome:
     return stats.all_of([stats.above(gaps(frame, panel=arm), 0.0, name=f"gap, {TITLES[arm]}") for arm in arms])
 
 
-def survives_modern(frame: Any) -> stats.Outcome:
+def survives_modern(frame: Any) -> stats.Finding:
     """RE2: the gap under the whole modern recipe: reported."""
     return stats.report(gaps(frame, panel="modern"), "gap in points under the modern recipe")
 
@@ -117,7 +117,8 @@ EXHIBIT = Exhibit(
     ),
     kind="table",
     settings=Settings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=two_phase_rows,
     draw=draw,
     claims=(

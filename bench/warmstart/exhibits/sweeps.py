@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, Row, by_seed, row
+from bench.exhibit import ArmRun, Claim, Exhibit, Row, by_seed, row
 from bench.record import Record
 from bench.warmstart.appendix import Perturb, Shrink, distinct, gaps
-from bench.warmstart.grids import FRESH, KEPT, NAMES, RI, WS, Role, WarmstartSettings, online, shrink_start, transfer
+from bench.warmstart.design import FRESH, KEPT, NAMES, RI, WS, Role, WarmstartSettings, online, shrink_start, transfer
 from bench.warmstart.spec import Restart, Training
 
 if TYPE_CHECKING:
@@ -78,24 +78,24 @@ def run_of(settings: Settings, kind: Kind, start: Restart, seed: int) -> Trainin
     return online(settings, role, network, optimizer, seed, increment=settings.increment, start=start)
 
 
-def members(settings: Settings) -> list[Member]:
+def members(settings: Settings) -> list[ArmRun]:
     made = []
     for kind in settings.kinds:
         role, network = WHERE[kind]
         for labels, start in arms(settings):
             cell = {"panel": kind, "dataset": role, "model": network, "optimizer": "adam", **labels}
-            made += [Member(cell, run_of(settings, kind, start, seed)) for seed in settings.seed_range()]
+            made += [ArmRun(cell, run_of(settings, kind, start, seed)) for seed in settings.seed_range()]
     return made
 
 
-def rows(member: Member, record: Record) -> Iterable[Row]:
+def rows(member: ArmRun, record: Record) -> Iterable[Row]:
     rounds = record.series["rounds"]["report_acc"]
     yield row(member, "val_acc", record.metrics["report_acc"])
     yield row(member, "val_acc_mean", sum(rounds) / len(rounds))
     yield row(member, "samples_total", record.costs["samples"])
 
 
-def dominates(frame: Any) -> stats.Outcome:
+def dominates(frame: Any) -> stats.Finding:
     """SW1: for each kind some cell with lambda below 1 is more accurate than WS and, online, cheaper than RI."""
     kinds = []
     for kind in distinct(frame, "panel"):
@@ -162,7 +162,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=Settings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     claims=(

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, by_seed
-from bench.warmstart.grids import (
+from bench.exhibit import ArmRun, Claim, Exhibit, by_seed
+from bench.warmstart.design import (
     DATASETS,
     MODELS,
     RI,
@@ -43,7 +43,7 @@ class Settings(WarmstartSettings):
     optimizers: tuple[Literal["sgd", "adam"], ...] = Field(("sgd", "adam"), description="optimisers [P]")
 
 
-def members(settings: Settings) -> list[Member]:
+def members(settings: Settings) -> list[ArmRun]:
     made = []
     for role in settings.datasets:
         for model in settings.models:
@@ -51,7 +51,7 @@ def members(settings: Settings) -> list[Member]:
                 for method, run in ((RI, random_init), (WS, second_phase)):
                     labels = {"dataset": role, "model": model, "method": method, "optimizer": optimizer}
                     made += [
-                        Member(labels, run(settings, role, model, optimizer, seed)) for seed in settings.seed_range()
+                        ArmRun(labels, run(settings, role, model, optimizer, seed)) for seed in settings.seed_range()
                     ]
     return made
 
@@ -66,24 +66,24 @@ def _cells(frame: Any) -> list[tuple[str, str, str]]:
     return list(frame[["dataset", "model", "optimizer"]].drop_duplicates().itertuples(index=False, name=None))
 
 
-def _fresh_is_better(frame: Any, model: str, *exceptions: tuple[str, str, str]) -> stats.Outcome:
+def _fresh_is_better(frame: Any, model: str, *exceptions: tuple[str, str, str]) -> stats.Finding:
     cells = [cell for cell in _cells(frame) if cell[1] == model and cell not in exceptions]
     if not cells:
         raise KeyError(f"no {model} cell")
     return stats.all_of([stats.greater(*gap(frame, *cell), name=" ".join(cell)) for cell in cells])
 
 
-def warm_started_resnets_generalise_worse(frame: Any) -> stats.Outcome:
+def warm_started_resnets_generalise_worse(frame: Any) -> stats.Finding:
     """T1a, ResNets. The printed exception, SVHN with Adam (gap 0.1), is left out."""
     return _fresh_is_better(frame, "thin_resnet18", ("svhn", "thin_resnet18", "adam"))
 
 
-def warm_started_mlps_generalise_worse(frame: Any) -> stats.Outcome:
+def warm_started_mlps_generalise_worse(frame: Any) -> stats.Finding:
     """T1a, MLPs: printed gaps are 0.9 to 7.3 points."""
     return _fresh_is_better(frame, "mlp")
 
 
-def logistic_regression_does_not(frame: Any) -> stats.Outcome:
+def logistic_regression_does_not(frame: Any) -> stats.Finding:
     """T1b: no cell shows a gap; the margin is the largest printed one, 0.9 points (CIFAR-10, SGD)."""
     cells = [cell for cell in _cells(frame) if cell[1] == "logistic"]
     if not cells:
@@ -91,7 +91,7 @@ def logistic_regression_does_not(frame: Any) -> stats.Outcome:
     return stats.all_of([stats.equivalent(*gap(frame, *cell), margin=0.9) for cell in cells])
 
 
-def svhn_suffers_less(frame: Any) -> stats.Outcome:
+def svhn_suffers_less(frame: Any) -> stats.Finding:
     """T1c: the ResNet's gap on CIFAR-10 exceeds that on SVHN."""
 
     def gaps(role: str, optimizer: str) -> dict[int, float]:
@@ -133,7 +133,8 @@ EXHIBIT = Exhibit(
     ),
     kind="table",
     settings=Settings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=final_rows,
     draw=draw,
     margins={"val_acc": 2.0},
@@ -149,7 +150,9 @@ EXHIBIT = Exhibit(
             "Warm-started MLPs generalise worse than freshly initialised ones.",
             "Table 1, section 3",
             warm_started_mlps_generalise_worse,
-            beyond={"ci": "on shifted colour fields an MLP fits all that it sees and its gaps are below a point"},
+            not_expected_at={
+                "ci": "on shifted colour fields an MLP fits all that it sees and its gaps are below a point"
+            },
         ),
         Claim(
             "T1b",
@@ -162,7 +165,7 @@ EXHIBIT = Exhibit(
             "The damage to the ResNet is larger on CIFAR-10 than on SVHN.",
             "Table 1",
             svhn_suffers_less,
-            beyond={"ci": "both stand-ins are generated alike and equally hard"},
+            not_expected_at={"ci": "both stand-ins are generated alike and equally hard"},
         ),
     ),
 )

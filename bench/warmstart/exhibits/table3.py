@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member, by_seed
-from bench.warmstart.grids import RI, WS, WarmstartSettings, final_rows, random_init, second_phase
+from bench.exhibit import ArmRun, Claim, Exhibit, by_seed
+from bench.warmstart.design import RI, WS, WarmstartSettings, final_rows, random_init, second_phase
 from bench.warmstart.spec import Optimizer, Penalty
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Settings(WarmstartSettings):
         return self.optimizer("sgd"), Penalty(kind=name, weight=weight, fgsm_eps=step)
 
 
-def members(settings: Settings) -> list[Member]:
+def members(settings: Settings) -> list[ArmRun]:
     made = []
     for name in settings.penalties:
         for weight in settings.weights:
@@ -64,13 +64,13 @@ def members(settings: Settings) -> list[Member]:
                     "x": weight,
                 }
                 made += [
-                    Member(labels, run(settings, "cifar10", "thin_resnet18", optimizer, seed, penalty=penalty))
+                    ArmRun(labels, run(settings, "cifar10", "thin_resnet18", optimizer, seed, penalty=penalty))
                     for seed in settings.seed_range()
                 ]
     return made
 
 
-def gap_in_every_column(frame: Any) -> stats.Outcome:
+def gap_in_every_column(frame: Any) -> stats.Finding:
     """T3: random initialisation is ahead under every regulariser and weight."""
     columns = frame[["panel", "x"]].drop_duplicates().itertuples(index=False, name=None)
     return stats.all_of(
@@ -112,7 +112,8 @@ EXHIBIT = Exhibit(
     ),
     kind="table",
     settings=Settings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=final_rows,
     draw=draw,
     margins={"val_acc": 2.0},
@@ -122,7 +123,7 @@ EXHIBIT = Exhibit(
             "No regulariser closes the gap between warm start and random initialisation.",
             "Section 3.3, Table 3",
             gap_in_every_column,
-            beyond=ONE_SEED,
+            not_expected_at=ONE_SEED,
         ),
     ),
 )

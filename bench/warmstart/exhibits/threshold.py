@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import Claim, Exhibit, Member
+from bench.exhibit import ArmRun, Claim, Exhibit
 from bench.warmstart.appendix import distinct, gaps, pair, two_phase_rows
-from bench.warmstart.grids import NAMES, RI, WS, WarmstartSettings, substitution
+from bench.warmstart.design import NAMES, RI, WS, WarmstartSettings, substitution
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +29,7 @@ class Settings(WarmstartSettings):
     optimizer_name: Literal["sgd", "adam"] = Field("sgd", description="optimiser")
 
 
-def members(settings: Settings) -> list[Member]:
+def members(settings: Settings) -> list[ArmRun]:
     made = []
     for threshold in settings.thresholds:
         # What is 100 % cannot be exceeded.
@@ -37,18 +37,18 @@ def members(settings: Settings) -> list[Member]:
         for seed in settings.seed_range():
             for method, run in pair(settings, "cifar10", "thin_resnet18", settings.optimizer_name, seed, stop=stop):
                 labels = {"dataset": "cifar10", "model": "thin_resnet18", "optimizer": settings.optimizer_name}
-                made.append(Member({**labels, "method": method, "x_name": "threshold", "x": threshold}, run))
+                made.append(ArmRun({**labels, "method": method, "x_name": "threshold", "x": threshold}, run))
     return made
 
 
-def gap_at_each(frame: Any) -> stats.Outcome:
+def gap_at_each(frame: Any) -> stats.Finding:
     """TH1: a gap at each threshold."""
     return stats.all_of(
         [stats.above(gaps(frame, x=x), 0.0, name=f"gap at {x:g} %") for x in sorted(distinct(frame, "x"))]
     )
 
 
-def growth(frame: Any) -> stats.Outcome:
+def growth(frame: Any) -> stats.Finding:
     """TH2: the gap at the highest threshold minus that at the lowest: reported."""
     thresholds = sorted(distinct(frame, "x"))
     if len(thresholds) < 2:
@@ -90,7 +90,8 @@ EXHIBIT = Exhibit(
     ),
     kind="figure",
     settings=Settings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=two_phase_rows,
     draw=draw,
     claims=(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from bench_extra.family import Settings, exhibit_of
 
 from bench.certified.spec import Certified, Network, Schedule, Verification
-from bench.exhibit import Member
+from bench.exhibit import ArmRun
 
 
-def members(settings: Settings) -> list[Member]:
+def members(settings: Settings) -> list[ArmRun]:
     made = []
     for seed in settings.seed_range():
         trained = Certified(
@@ -22,7 +22,7 @@ def members(settings: Settings) -> list[Member]:
             report_samples=20,
         )
         verified = Verification(seed=seed, parent=trained, methods=("ibp",), pgd_steps=2, samples=10)
-        made += [Member({}, trained), Member({}, verified)]
+        made += [ArmRun({}, trained), ArmRun({}, verified)]
     return made
 
 

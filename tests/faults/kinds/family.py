@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from pydantic import Field
 
-from bench.exhibit import Exhibit, ExhibitSettings, Member, row
+from bench.exhibit import ArmRun, Exhibit, ExhibitSettings, row
 
 
 class Settings(ExhibitSettings):
@@ -22,14 +22,15 @@ def draw(frame, published, settings):
     return frame[["metric", "value"]]
 
 
-def exhibit_of(name: str, members: Callable[[Settings], Sequence[Member]]) -> Exhibit:
+def exhibit_of(name: str, members: Callable[[Settings], Sequence[ArmRun]]) -> Exhibit:
     return Exhibit(
         name=f"kinds/{name}",
         title=name,
         caption=name,
         kind="table",
         settings=Settings,
-        members=members,
+        runs=members,
+        module=__name__,
         rows=rows,
         draw=draw,
     )

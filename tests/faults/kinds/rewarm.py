@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from bench_extra.family import Settings, exhibit_of
 
-from bench.exhibit import Member
+from bench.exhibit import ArmRun
 from bench.rewarm.spec import Evaluation, Generated, PretrainSpec, Schedule
 
 
-def members(settings: Settings) -> list[Member]:
+def members(settings: Settings) -> list[ArmRun]:
     made = []
     for seed in settings.seed_range():
         common = {
@@ -32,7 +32,7 @@ def members(settings: Settings) -> list[Member]:
             moments="kept",
             micro_batch=2,
         )
-        made += [Member({}, spec) for spec in (upstream, rewarmed, alone)]
+        made += [ArmRun({}, spec) for spec in (upstream, rewarmed, alone)]
     return made
 
 

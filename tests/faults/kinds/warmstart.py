@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from bench_extra.family import Settings, exhibit_of
 
-from bench.exhibit import Member
+from bench.exhibit import ArmRun
 from bench.warmstart.spec import FRESH, Network, Optimizer, Restart, Round, Stop, Training
 
 
-def members(settings: Settings) -> list[Member]:
+def members(settings: Settings) -> list[ArmRun]:
     made = []
     for seed in settings.seed_range():
         common = {
@@ -29,7 +29,7 @@ def members(settings: Settings) -> list[Member]:
             leaves=True,
         )
         second = Training(**common, rounds=(Round(samples=64),), parent=first)
-        made += [Member({}, first), Member({}, second)]
+        made += [ArmRun({}, first), ArmRun({}, second)]
     return made
 
 

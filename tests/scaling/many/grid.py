@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from bench.exhibit import Claim, Exhibit, ExhibitSettings, Member, row
-from bench.run import Cost, Outcome, RunSpec
+from bench.exhibit import ArmRun, Claim, Exhibit, ExhibitSettings, row
+from bench.run import Cost, Result, RunSpec
 
 
 class Short(RunSpec):
@@ -25,8 +25,8 @@ class Short(RunSpec):
         return f"cell {self.cell} seed {self.seed}"
 
 
-def train(spec: Short, context) -> Outcome:
-    return Outcome({"value": spec.cell + 0.1 * spec.seed}, {"steps": {"step": [1, 2], "value": [0.0, 1.0]}})
+def train(spec: Short, context) -> Result:
+    return Result({"value": spec.cell + 0.1 * spec.seed}, {"steps": {"step": [1, 2], "value": [0.0, 1.0]}})
 
 
 class Settings(ExhibitSettings):
@@ -34,7 +34,7 @@ class Settings(ExhibitSettings):
     cells: int = Field(20, ge=1, description="cells of the grid")
 
 
-def members(settings: Settings) -> list[Member]:
+def members(settings: Settings) -> list[ArmRun]:
     made = []
     for seed in settings.seed_range():
         first: Short | None = None
@@ -43,7 +43,7 @@ def members(settings: Settings) -> list[Member]:
                 first = None
             spec = Short(seed=seed, cell=cell, parent=first)
             first = first or spec
-            made.append(Member({"method": f"m{cell % 10}", "x_name": "cell", "x": cell}, spec))
+            made.append(ArmRun({"method": f"m{cell % 10}", "x_name": "cell", "x": cell}, spec))
     return made
 
 
@@ -68,7 +68,8 @@ EXHIBIT = Exhibit(
     caption="Many.",
     kind="table",
     settings=Settings,
-    members=members,
+    runs=members,
+    module=__name__,
     rows=rows,
     draw=draw,
     claims=(Claim("M1", "Later cells are larger.", "nowhere", later),),

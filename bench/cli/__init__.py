@@ -1,0 +1,1 @@
+"""The command line: one function for each command; everything heavy is imported when it is called."""

@@ -1,0 +1,139 @@
+"""A plan in words: runs, what would be trained and why, departures from the papers, cost."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+from bench import exhibit, words
+from bench.workflow import plan
+from bench.workflow.plan import Plan, Planned
+
+
+def _cost(runs: list[Planned]) -> dict[str, float]:
+    return {name: round(value, 4) if value < 1e6 else float(f"{value:.4g}") for name, value in plan.total(runs).items()}
+
+
+def _fed(made: Plan) -> dict[str, list[Planned]]:
+    """Exhibit -> its runs and their parents, in the plan's order."""
+    fed: dict[str, list[Planned]] = {name: [] for name in made.exhibits}
+    for run in made.runs.values():
+        for name in run.exhibits:
+            fed[name].append(run)
+    return fed
+
+
+def as_json(made: Plan) -> str:
+    """``{"scale", "exhibits": [{name, title, runs, with_parents, cost, departures}], "runs": [...], "to_train"}``."""
+    todo = {run.key for run in made.to_train()}
+    fed = _fed(made)
+    exhibits = [
+        {
+            "name": name,
+            "title": exhibit.registry()[name].title,
+            "runs": len(made.keys_of(name)),
+            "with_parents": len(fed[name]),
+            "cost": _cost(fed[name]),
+            "departures": {
+                field: {"paper": paper, "here": here}
+                for field, (paper, here) in made.settings[name].departures().items()
+            },
+        }
+        for name in made.exhibits
+    ]
+    runs = [
+        {
+            "key": run.key,
+            "label": run.spec.label(),
+            "group": run.spec.group,
+            "seed": run.spec.seed,
+            "state": run.state,
+            "train": run.key in todo,
+            "why": run.why,
+            "exhibits": run.exhibits,
+            "parent": None if run.spec.parent_spec is None else made.key(run.spec.parent_spec),
+            "cost": _cost([run]),
+        }
+        for run in made.runs.values()
+    ]
+    content = {"scale": made.suite.scale, "exhibits": exhibits, "runs": runs, "to_train": len(todo)}
+    return json.dumps(content, indent=1, default=str)
+
+
+def _departures(made: Plan) -> list[str]:
+    """A line for each reduction of a paper's grid, with the exhibits that share it."""
+    shared: dict[tuple[str, str], list[str]] = {}
+    for name, settings in made.settings.items():
+        paper, own = name.split("/")
+        for field, (published, here) in settings.departures().items():
+            shared.setdefault((paper, f"{field}: {words.setting(published)} -> {words.setting(here)}"), []).append(own)
+    of_paper = Counter(name.split("/")[0] for name in made.settings)
+    return [
+        f"  {paper} {change} ({'all' if len(names) == of_paper[paper] > 1 else ', '.join(names)})"
+        for (paper, change), names in sorted(shared.items(), key=lambda item: item[0][0])
+    ]
+
+
+def _amount(sums: dict[str, float]) -> str:
+    parts = [f"{_count(sums[unit])} {unit}" for unit in ("samples", "tokens") if sums[unit]]
+    return " + ".join(parts) or "nothing to train"
+
+
+def _count(value: float) -> str:
+    """Large counts in billions, as papers on language models state them."""
+    return f"{value / 1e9:,.0f} B" if value >= 1e10 else f"{value:.3g}"
+
+
+def _hours(value: float) -> str:
+    return f"{value * 60:.1f} min" if value < 1 else f"{value:,.1f} h" if value < 72 else f"{value / 24:,.0f} days"
+
+
+def as_text(made: Plan, *, every_run: bool = False) -> str:
+    """The plan for people: a line per exhibit, its departures, what is to be trained, the sums."""
+    todo = made.to_train()
+    keys = {run.key for run in todo}
+    lines = [f"{'exhibit':26} {'runs':>6} {'parents':>8} {'missing':>8} {'2 cores':>10} {'one GPU':>10}  work"]
+    for name, runs in _fed(made).items():
+        own = len(made.keys_of(name))
+        sums = plan.total(runs)
+        missing = sum(run.key in keys for run in runs)
+        lines.append(
+            f"{name:26} {own:6} {len(runs) - own:8} {missing:8} {_hours(sums['hours_cpu']):>10}"
+            f" {_hours(sums['hours_gpu']):>10}  {_amount(sums)}"
+        )
+    lines += [
+        "",
+        "departures from the paper (setting: paper's value -> here)",
+        *_departures(made),
+        "",
+        _summary(made, todo),
+    ]
+    reasons: dict[str, int] = {}
+    for run in todo:
+        reasons[run.why] = reasons.get(run.why, 0) + 1
+    lines += [f"  {count} because: {why}" for why, count in sorted(reasons.items(), key=lambda item: -item[1])]
+    if every_run:
+        lines += ["", f"{'run':60} {'state':11} feeds"]
+        lines += [
+            f"{run.spec.label()[:60]:60} {'train' if run.key in keys else run.state:11} {', '.join(run.exhibits)}"
+            for run in made.runs.values()
+        ]
+    return "\n".join(lines)
+
+
+def _summary(made: Plan, todo: list[Planned]) -> str:
+    everything, missing = plan.total(made.runs.values()), plan.total(todo)
+    kinds = {run.cost.kind for run in made.runs.values()}
+    rates = plan.throughput()
+    assumed = [
+        machine
+        for machine in ("cpu", "gpu")
+        if any(rates.get(kind, rates["default"])[machine]["measured"] is None for kind in kinds)
+    ]
+    note = f" (throughput assumed, not measured, for: {', '.join(assumed)})" if assumed else ""
+    return (
+        f"{len(made.runs)} runs, {len(made.runs) - len(todo)} done or not needed, {len(todo)} to train: "
+        f"{_hours(missing['hours_cpu'])} on 2 cores or {_hours(missing['hours_gpu'])} on one GPU; "
+        f"all of it: {_amount(everything)}, {everything['flops']:.3g} FLOP, "
+        f"{_hours(everything['hours_cpu'])} or {_hours(everything['hours_gpu'])}{note}"
+    )

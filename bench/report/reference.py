@@ -1,0 +1,179 @@
+"""Committed records (``results/reference/<scale>/<paper>.jsonl``): one line a record, with when, where and why."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace as with_fields
+from pathlib import Path
+from typing import Any
+
+from bench import checkpoint, config, machine, paths, record
+from bench.errors import UserError
+from bench.paths import Layout
+from bench.report import collect
+from bench.workflow import plan as planning
+from bench.workflow.plan import Plan
+
+
+def folder(scale: str) -> Path:
+    return paths.reference_root() / scale
+
+
+def scales() -> list[str]:
+    """Scales that have a reference."""
+    root = paths.reference_root()
+    return sorted({path.parent.name for path in root.glob("*/*.jsonl")}) if root.is_dir() else []
+
+
+def papers(scale: str) -> list[str]:
+    """Papers of which the scale has reference records."""
+    return sorted(path.stem for path in folder(scale).glob("*.jsonl"))
+
+
+def exists(scale: str) -> bool:
+    return scale in scales()
+
+
+def check(scale: str) -> None:
+    """Raises `UserError` when the scale has no reference, naming those that have."""
+    if not exists(scale):
+        raise UserError(
+            f"{folder(scale)}: no reference records of scale {scale}; there are: {', '.join(scales()) or 'none'}. "
+            f"Make them with `python -m bench reference --scale {scale} --why REASON`"
+        )
+
+
+def _records(scale: str) -> Iterator[tuple[Path, str, str]]:
+    """File, key and line of every reference record."""
+    for path in sorted(folder(scale).glob("*.jsonl")):
+        for number, line in enumerate(path.read_text().splitlines(), start=1):
+            try:
+                yield path, str(json.loads(line)["key"]), line
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(f"{path}:{number}: not a record; restore the file from the repository") from error
+
+
+def restore(scale: str, into: Layout) -> int:
+    """Writes the reference records of a scale as single files, as if they had been trained here; returns how many.
+
+    Records that an earlier reference left there go.
+
+    Raises:
+        UserError: the scale has no reference, or a line of it is no record.
+    """
+    check(scale)
+    lines = {key: line for _, key, line in _records(scale)}
+    for key in record.keys_in(into.runs) - set(lines):
+        into.record(key).unlink()
+    for key, line in lines.items():
+        path = into.record(key)
+        if not path.exists() or path.read_text() != line + "\n":
+            checkpoint.write_text(path, line + "\n")
+    return len(lines)
+
+
+def as_results(made: Plan) -> Plan:
+    """The same exhibits, fed by the reference records and collected, in ``results/<scale>-reference``.
+
+    Raises:
+        UserError: the scale has no reference.
+    """
+    layout = with_fields(made.layout, root=made.layout.root.with_name(f"{made.suite.scale}-reference"))
+    restore(made.suite.scale, layout)
+    suite = made.suite.model_copy(update={"older_code": "accept"})
+    fed = planning.make(suite, list(made.exhibits), source=made.source, layout=layout)
+    for name in fed.exhibits:
+        collect.collect(fed, name)
+    return fed
+
+
+def replace(made: Plan, *, why: str) -> int:
+    """Replaces a scale's reference by the records of the plan in ``results/``; returns an exit code.
+
+    Reference records of runs that belong to other exhibits of the scale stay; those that no exhibit of the scale needs
+    any more go. Writes when, from which commit, on what machine and why into ``<paper>.provenance.json`` beside them,
+    the latest first; a paper whose records stay the same keeps its notes.
+
+    Raises:
+        UserError: no record of the plan is there, one is not that the reference has, or no reason is given.
+    """
+    if not why.strip():
+        raise UserError("--why: expected a reason; it is written beside the records")
+    found: dict[str, list[record.Record]] = {}
+    lines: dict[str, dict[str, str]] = {}
+    for run in made.runs.values():
+        path = made.layout.record(run.used)
+        if path.exists():
+            paper = run.exhibits[0].split("/")[0]
+            found.setdefault(paper, []).append(record.read(path))
+            lines.setdefault(paper, {})[run.spec.identity] = path.read_text().rstrip("\n")
+    if not lines:
+        raise UserError(f"{made.layout.runs}: has no record of these exhibits; train them first")
+    _check_nothing_goes(made, {identity for fresh in lines.values() for identity in fresh})
+    kept = _still_needed(made, set(made.key_by_identity))
+    tree = machine.commit()  # before what is written here changes it
+    for paper, fresh in lines.items():
+        path = folder(made.suite.scale) / f"{paper}.jsonl"
+        whole = [*fresh.values(), *kept.get(path.stem, [])]
+        before = set(path.read_text().splitlines()) if path.exists() else set()
+        if before == set(whole):
+            print(f"{path}: unchanged")
+            continue
+        checkpoint.write_text(path, "\n".join(sorted(whole)) + "\n")
+        exhibits = sorted(name for name in made.exhibits if name.startswith(f"{paper}/"))
+        _note(path.with_suffix(".provenance.json"), found[paper], tree, exhibits, why)
+        print(f"{path}: {len(whole)} records, {len(set(whole) - before)} of them new")
+    return 0
+
+
+def _check_nothing_goes(made: Plan, fresh: set[str]) -> None:
+    """Raises `UserError` when the reference has records of the plan's runs that are not there anew."""
+    scale = made.suite.scale
+    present = {key.split("-")[0] for _, key, _ in _records(scale)}
+    if gone := (present & set(made.key_by_identity)) - fresh:
+        label = made.runs[made.key_by_identity[min(gone)]].spec.label()
+        raise UserError(
+            f"{made.layout.runs}: lacks {len(gone)} of the runs that {folder(scale)} has (one is {label}), whose records "
+            f"would be lost; train them first, or name with --exhibits those that are there"
+        )
+
+
+def _still_needed(made: Plan, replaced: set[str]) -> dict[str, list[str]]:
+    """Paper -> lines of the present reference that the scale still needs and this plan does not speak of."""
+    scale = made.suite.scale
+    if not exists(scale):
+        return {}
+    whole = planning.make(config.load(made.source or scale))
+    kept: dict[str, list[str]] = {}
+    for path, key, line in _records(scale):
+        identity = key.split("-")[0]
+        if identity in whole.key_by_identity and identity not in replaced:
+            kept.setdefault(path.stem, []).append(line)
+    return kept
+
+
+def _note(path: Path, found: list[record.Record], tree: dict[str, Any], exhibits: list[str], why: str) -> None:
+    """Adds who, when, where and why in front of what stands in `path`."""
+    machines: dict[str, int] = {}
+    for one in found:
+        machine = json.dumps(one.provenance.get("machine", {}), sort_keys=True)
+        machines[machine] = machines.get(machine, 0) + 1
+    about: dict[str, Any] = {
+        "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        **tree,
+        "trained_from": sorted({str(one.provenance.get("commit")) for one in found}),
+        "records": len(found),
+        "machines": [{**json.loads(text), "records": count} for text, count in machines.items()],
+        "exhibits": exhibits,
+        "why": why,
+    }
+    before = json.loads(path.read_text()) if path.exists() else []
+    checkpoint.write_text(path, json.dumps([about, *before], indent=1) + "\n")
+
+
+def notes(scale: str) -> dict[str, list[dict[str, Any]]]:
+    """Paper -> when, where and why its reference was replaced, the latest first."""
+    found = sorted(folder(scale).glob("*.provenance.json"))
+    return {path.name.split(".")[0]: json.loads(path.read_text()) for path in found}

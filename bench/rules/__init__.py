@@ -1,1 +1,0 @@
-"""The Snakemake rules and the tested functions that they call."""

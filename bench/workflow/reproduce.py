@@ -1,0 +1,262 @@
+"""The whole way from data to PDF: freeze the plan, call Snakemake, draw what is there when something failed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from bench import config, paths, record
+from bench.errors import UserError
+from bench.workflow import gpus, plan, planfile, status
+
+PROFILES = config.CONFIGS / "profiles"
+MOST_LINES = 10
+"""Of failed runs, and of errors, that are named at the end."""
+
+
+def _profile(name: str) -> tuple[Path, str]:
+    """The folder of a profile, by name or path, and the executor that it chooses."""
+    import yaml
+
+    folder = PROFILES / name if (PROFILES / name).is_dir() else Path(name)
+    if not (folder / "config.yaml").is_file():
+        known = ", ".join(sorted(path.name for path in PROFILES.iterdir()))
+        raise UserError(f"profile {name}: no {folder / 'config.yaml'}; known: {known}")
+    content = yaml.safe_load((folder / "config.yaml").read_text()) or {}
+    return folder, content.get("executor", "local")
+
+
+def check_executor(profile: str) -> None:
+    """Executors are plugins of Snakemake, and the environment has those of clusters on demand only.
+
+    Raises:
+        UserError: there is no such profile, or its executor is not installed.
+    """
+    _, executor = _profile(profile)
+    if executor != "local" and find_spec(f"snakemake_executor_plugin_{executor.replace('-', '_')}") is None:
+        how = "make slurm" if executor == "slurm" else f"pip install snakemake-executor-plugin-{executor}"
+        raise UserError(f"profile {profile}: Snakemake's plugin for the executor {executor} is not installed: {how}")
+
+
+def command_line(made: plan.Plan, profile: str) -> list[str]:
+    """The `snakemake` call that does the same, to paste into a shell after `plan --freeze`."""
+    folder, executor = _profile(profile)
+    return [
+        "snakemake",
+        "--snakefile",
+        os.path.relpath(paths.PROJECT / "Snakefile"),
+        "--profile",
+        os.path.relpath(folder),
+        "--config",
+        f"plan={made.layout.plan}",
+        *(_local_resources(made) if executor == "local" else []),  # a cluster counts and separates its jobs itself
+    ]
+
+
+def _local_resources(made: plan.Plan) -> list[str]:
+    """How many GPU jobs may run at once on this machine, and which alone."""
+    devices = gpus.visible()
+    jobs = [f"gpu={len(devices) * made.suite.jobs_per_gpu}"] if devices else []
+    return ["--resources", f"machine={planfile.WHOLE_MACHINE}", *jobs]
+
+
+@contextlib.contextmanager
+def _alone(root: Path) -> Iterator[int]:
+    """Holds the folder's lock. Snakemake inherits it, so that it outlives a killed call as long as its Snakemake does.
+
+    Raises:
+        UserError: another call is at work in the folder.
+    """
+    import fcntl
+
+    root.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{root}: another `reproduce` is running in this folder; wait for it or stop it") from None
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _snakemake(call: Sequence[str], lock: int) -> int:
+    """Runs Snakemake and returns its exit code, negative for a signal; an interrupt ends its jobs before it goes up."""
+    # The rules call `python`: this one, whether or not its environment has been activated.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    process = subprocess.Popen([sys.executable, "-m", *call], pass_fds=(lock,), env={**os.environ, "PATH": path})
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        # A terminal interrupts the whole group; from elsewhere only this process may have been told.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=3)
+        _interrupt_tree(process)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt_tree(process: subprocess.Popen[bytes]) -> None:
+    import psutil  # type: ignore[import-untyped]
+
+    with contextlib.suppress(psutil.NoSuchProcess):
+        tree = psutil.Process(process.pid)
+        for member in (*tree.children(recursive=True), tree):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.send_signal(signal.SIGINT)
+    with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+        process.wait(timeout=30)
+
+
+def reproduce(
+    scale: str,
+    names: Sequence[str],
+    *,
+    profile: str = "local",
+    budget: float | None = None,
+    rerun: bool = False,
+    dry_run: bool = False,
+) -> int:
+    """Makes every file of a scale; returns 0 when all is there and nothing failed.
+
+    Args:
+        scale: name or path.
+        names: exhibits or papers, all when empty.
+        profile: name or folder of a Snakemake profile.
+        budget: hours of machine time that are allowed.
+        rerun: train runs of older code again, and repeat measurements of time that other work disturbed.
+        dry_run: show what would be done.
+
+    Raises:
+        UserError: wrong configuration, a profile whose executor is not installed, too much work for the budget, or
+            another call at work in the same folder.
+    """
+    check_executor(profile)
+    suite = config.load(scale)
+    if rerun:
+        suite = suite.model_copy(update={"older_code": "retrain"})
+    made = plan.make(suite, names, source=scale)
+    call = command_line(made, profile)
+    with _alone(made.layout.root) as lock:
+        if rerun and not dry_run and _drop_disturbed(made):
+            made = plan.make(suite, names, source=scale)
+        if not dry_run:
+            plan.check_budget(made, budget, shutil.disk_usage(made.layout.root).free)
+        planfile.freeze(made)
+        print(
+            f"same as: {shlex.join([sys.executable, '-m', 'bench', 'plan', '--scale', scale, *_named(names), '--freeze'])} "
+            f"&& {shlex.join(call)}",
+            flush=True,
+        )
+        started = time.time()
+        with contextlib.nullcontext() if dry_run else status.watched(made):
+            code = _snakemake([*call, *(["--dry-run"] if dry_run else [])], lock)
+        if dry_run:
+            return code
+        if code < 0:
+            print(f"Snakemake was killed (signal {-code}); the same command goes on", file=sys.stderr)
+            return 1
+        if code != 0:
+            return _after_failure(scale, names, made, started)
+        _browsable(call, made)
+        from bench.workflow import execute
+
+        execute.prune(plan.make(suite, names, source=scale))
+    print(where(made))
+    return 0
+
+
+def _drop_disturbed(made: plan.Plan) -> int:
+    """Removes the records of measurements that did not have the machine to themselves, which no exhibit shows."""
+    timed = [made.layout.record(run.used) for run in made.runs.values() if run.spec.whole_machine]
+    disturbed = [path for path in timed if path.exists() and not record.read(path).alone]
+    for path in disturbed:
+        path.unlink()
+    return len(disturbed)
+
+
+def _named(names: Sequence[str]) -> list[str]:
+    return ["--exhibits", *names] if names else []
+
+
+def _errors(logs: Path, since: float) -> list[str]:
+    """The lines by which steps of this call explained themselves; Snakemake's own output says only that they failed."""
+    recent = (path for path in sorted(logs.rglob("*.log")) if path.stat().st_mtime >= since)
+    lines = [line for path in recent for line in path.read_text(errors="replace").splitlines()]
+    return list(dict.fromkeys(line for line in lines if line.startswith("error: ")))[:MOST_LINES]
+
+
+def _after_failure(scale: str, names: Sequence[str], made: plan.Plan, started: float) -> int:
+    """Draws and judges what is there, gaps marked, and says which runs failed."""
+    errors = _errors(made.layout.logs, started)
+    failures = sorted(made.layout.failure(key) for key in made.runs if made.layout.failure(key).exists())
+    for step in ("collect", "draw", "judge", "paper"):
+        subprocess.run([sys.executable, "-m", "bench", step, "--scale", scale, *_named(names)])
+    import json
+
+    causes = [content for path in failures if not (content := json.loads(path.read_text())).get("blocked")]
+    for content in causes[:MOST_LINES]:
+        print(f"FAILED {content['label']}: {content['why']}", file=sys.stderr)
+    if len(causes) > MOST_LINES:
+        print(f"and {len(causes) - MOST_LINES} more, in {made.layout.runs}/*.failed", file=sys.stderr)
+    for line in errors:
+        print(line, file=sys.stderr)
+    blocked = len(failures) - len(causes)
+    more = f", {blocked} of them since what they start from did" if blocked else ""
+    what = f"{len(failures)} runs failed{more}" if failures else "a step failed"
+    print(
+        f"{what}; what is there was drawn with gaps. The same command tries again; logs: {made.layout.logs}",
+        file=sys.stderr,
+    )
+    return 1
+
+
+def _browsable(call: list[str], made: plan.Plan) -> None:
+    """``report.zip``: every exhibit by paper, with caption, code and parameters; opens offline."""
+    target = made.layout.root / "report.zip"
+    newest = max((path.stat().st_mtime for path in made.layout.exhibits.rglob("*")), default=0.0)
+    if target.exists() and target.stat().st_mtime > newest:
+        return
+    # The archive holds a folder named after itself, so it is made under its final name.
+    part = target.parent / "scratch" / target.name
+    part.parent.mkdir(exist_ok=True)
+    made.layout.logs.mkdir(parents=True, exist_ok=True)
+    log = made.layout.logs / "report.log"
+    with log.open("w") as stream:
+        done = subprocess.run(
+            [sys.executable, "-m", *call, "--report", str(part)], stdout=stream, stderr=subprocess.STDOUT
+        ).returncode
+    if done == 0:
+        part.replace(target)
+    else:
+        print(f"report.zip could not be made; see {log}", file=sys.stderr)
+
+
+def where(made: plan.Plan) -> str:
+    """Paths of the outputs, for the terminal."""
+    root = made.layout.root
+    places = {
+        "report": root / "paper.pdf",
+        "verdicts": root / "index.html",
+        "as text": root / "verdicts.md",
+        "figures and tables": root / "exhibits",
+        "browsable": root / "report.zip",
+        "records": root / "runs",
+    }
+    return "\n".join(f"{name:20} {path}" for name, path in places.items() if path.exists())

@@ -1,0 +1,111 @@
+"""A record is whole, sealed and finite, or it is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench import checkpoint, record
+from bench.errors import FailedRun, UserError
+from bench.record import Record
+from bench.run import Result
+
+
+def sample(**metrics: float) -> Record:
+    outcome = Result(
+        metrics={"val_acc": 51.7, **metrics}, series={"epochs": {"epoch": [1, 2], "val_acc": [40.0, 51.7]}}
+    )
+    return Record("abc-def", {"seed": 3}, "sample", outcome, {}, {"threads": 1})
+
+
+def test_it_comes_back_as_written(tmp_path: Path) -> None:
+    path = tmp_path / "abc-def.json"
+    record.write(path, sample())
+    assert record.read(path) == sample()
+
+
+def test_an_edit_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "abc-def.json"
+    record.write(path, sample())
+    path.write_text(path.read_text().replace("51.7", "61.7"))
+    with pytest.raises(UserError, match="changed after it was written"):
+        record.read(path)
+
+
+def test_another_format_says_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "abc-def.json"
+    record.write(path, sample())
+    body = json.loads(path.read_text())
+    path.write_text(json.dumps({**body, "format": 0}))
+    with pytest.raises(UserError, match="record of format 0, this version writes format 1; move the folder aside"):
+        record.read(path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"seal": 1}'])
+def test_half_a_record_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "abc-def.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match="not a record"):
+        record.read(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_nothing_that_is_not_finite_becomes_a_result(tmp_path: Path, value: float) -> None:
+    with pytest.raises(FailedRun, match="val_acc is"):
+        record.write(tmp_path / "x.json", sample(val_acc=value))
+    ragged = Record("k", {"seed": 0}, "r", Result({}, {"epochs": {"a": [1], "b": [1, 2]}}), {}, {})
+    with pytest.raises(FailedRun, match="differ in length"):
+        record.write(tmp_path / "x.json", ragged)
+    hidden = Record("k", {"seed": 0}, "r", Result({}, {"epochs": {"a": [1.0, value]}}), {}, {})
+    with pytest.raises(FailedRun, match=r"epochs\.a is .* in row 1"):
+        record.write(tmp_path / "x.json", hidden)
+    assert not list(tmp_path.iterdir())
+
+
+def test_times_are_left_out_of_comparisons() -> None:
+    slow, fast = sample(seconds_training=9.0), sample(seconds_training=1.0)
+    assert slow.results() == fast.results()
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
+    import pickle
+
+    class Evil:
+        def __reduce__(self):
+            return (Path(tmp_path / "owned").write_text, ("x",))
+
+    path = tmp_path / "state.pt"
+    path.write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(UserError, match="not a readable checkpoint"):
+        checkpoint.load_state(path)
+    import torch
+
+    torch.save({"x": Evil()}, path)
+    with pytest.raises(UserError, match="not a readable checkpoint"):
+        checkpoint.load_state(path)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_weights_are_checked_against_their_record(tmp_path: Path) -> None:
+    import torch
+
+    path = tmp_path / "weights.safetensors"
+    digest = checkpoint.save_tensors(path, {"w": torch.arange(3.0)})
+    assert torch.equal(checkpoint.load_tensors(path, expected_sha256=digest)["w"], torch.arange(3.0))
+    with pytest.raises(UserError, match="its record says"):
+        checkpoint.load_tensors(path, expected_sha256="0" * 64)
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(UserError, match="not a readable safetensors file"):
+        checkpoint.load_tensors(path)
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    checkpoint.write_text(path, "before")
+    with pytest.raises(RuntimeError), checkpoint.atomic(path) as stream:
+        stream.write(b"half")
+        raise RuntimeError
+    assert path.read_text() == "before"
+    assert [found.name for found in tmp_path.iterdir()] == ["file"]
