@@ -224,7 +224,10 @@ class CertifiedSettings(DataSettings):
     tin_lambda_0: float = Field(0.2, ge=0, le=100, description="weight of the regularisers on TinyImageNet [C]")
     lr: float = Field(5e-4, gt=0, le=1, description="learning rate of Adam [C]")
     halve_after_add: bool = Field(True, description="residual halving of the IBP initialisation [C, October 2021]")
-    l_relu: Literal["skip", "code"] = Field("skip", description="L_relu of a layer without active neurons [P], [C]")
+    l_relu: Literal["skip", "code"] = Field(
+        "skip", description="L_relu of a layer without active neurons in training: left out [P], or 2 [C]"
+    )
+    loss_fusion: bool = Field(True, description="CROWN-IBP: bound the loss itself [C]; no is each margin of a matrix")
     report: Literal["last", "best_on_test", "best_on_val"] = Field(
         "last", description="epoch that is reported; the paper does not say [U]"
     )
@@ -263,6 +266,7 @@ class CertifiedSettings(DataSettings):
             "regularizers": components.regularizers,
             "lambda_0": self.tin_lambda_0 if role == "tiny_imagenet" and components.regularizers else None,
             "bound": components.bound,
+            "loss_fusion": self.loss_fusion and components.bound == "crown_ibp",
             "eps": None if is_default else eps,
             "schedule": self.schedule(setup),
             "batch": self.batch.get(role),
@@ -383,6 +387,13 @@ def radius_text(radius: float) -> str:
     """``8/255`` for a multiple of 1/255 up to 32, else a decimal number."""
     steps = radius * 255
     return f"{round(steps)}/255" if steps < 32.5 and abs(steps - round(steps)) < 1e-6 else f"{radius:.4g}"
+
+
+def scaled_radius_text(settings: DataSettings, role: PaperDataset, published: float) -> str:
+    """A radius of the paper, and the radius of this scale's runs behind an arrow where it is another: ``8/255 → 2/255``."""
+    actual = settings.radius(role, published)
+    text = radius_text(published)
+    return text if abs(actual - published) < 1e-6 else f"{text} → {radius_text(actual)}"
 
 
 def schedule_text(settings: CertifiedSettings, setup: SetupName) -> str:

@@ -1,6 +1,7 @@
 """Runs of certified training as data: training, verification, bounds at initialisation, timing. Without torch.
 
-Every field's default is the paper's or its code's value; what a record of each run holds stands in the docstrings.
+Every field's default is the paper's or its code's value, but for `Certified.loss_fusion`, which vanilla IBP does not have;
+what a record of each run holds stands in the docstrings.
 """
 
 from __future__ import annotations
@@ -212,7 +213,7 @@ class Certified(RunSpec):
 
     Rows of Table 4 as fields: r1 ``network.norm="none"``; r2 ``norm="convs"``; r3 (vanilla) all defaults; r4
     ``init="ibp"``; r5 ``init="ibp", regularizers=("tightness",)``; r6 ``("relu",)``; r7 both and ``init="default"``; r8
-    (ours) both and ``init="ibp"``. The CROWN-IBP baseline is vanilla with ``bound="crown_ibp"``.
+    (ours) both and ``init="ibp"``. The CROWN-IBP baseline is vanilla with ``bound="crown_ibp", loss_fusion=True``.
 
     A record has (errors in percent, on the test set, verified ones by interval bounds):
 
@@ -228,8 +229,10 @@ class Certified(RunSpec):
     series ``epochs``, a row for each epoch
         ``epoch`` from 1; ``phase`` zero, ramp or final; ``eps`` reached at its end, with which it is evaluated; ``lr``;
         ``train_loss``, ``train_error``, ``train_verified_error`` (running means in train mode; with eps = 0 and without
-        regularisers verified equals standard); ``standard_error``, ``verified_error`` (at this eps), ``tightness``,
-        ``relu`` (both regularisers on the test set, also where their weight is 0; eps = 0 is taken as 1e-6);
+        regularisers verified equals standard; with `loss_fusion` by IBP on the ramp too); ``standard_error``,
+        ``verified_error`` (at this eps), ``tightness``, ``relu`` (both regularisers on the test set, also where their
+        weight is 0; eps = 0 is taken as 1e-6; a layer without an active neuron counts 2 in ``relu``, as in the authors'
+        log);
         ``seconds`` of training, ``seconds_test``; with `holdout` also ``val_standard_error``, ``val_verified_error``.
     series ``layers``, a row for each epoch and ReLU layer, on the test set
         ``epoch``, ``layer`` from 1, shares ``active``, ``inactive``, ``unstable`` (sum 1), ``radius`` (mean).
@@ -252,13 +255,17 @@ class Certified(RunSpec):
     init: Init = Field("default", description="initial weights; default is the network's own, as in the authors' code")
     halve_after_add: bool = Field(True, description="IBP init: halve weights that read ReLU(a + b) (October 2021 code)")
     bound: Literal["ibp", "crown_ibp"] = Field("ibp", description="bound of the warm-up loss")
+    loss_fusion: bool = Field(
+        False, description="CROWN-IBP: bound the loss itself (published runs) instead of each margin of a matrix"
+    )
     regularizers: tuple[Literal["tightness", "relu", "std"], ...] = Field(
         (), description="regularisers of the warm-up (Equations 7 and 8; std is an extra of two code versions)"
     )
     lambda_0: float | None = Field(None, ge=0, le=100, description="their weight at the start; None is the data set's")
     tau: float = Field(0.5, gt=0, le=10, description="tolerance of the regularisers (authors' code)")
     l_relu: Literal["skip", "code"] = Field(
-        "skip", description="layers without an active or inactive neuron: left out (paper), or a constant 2 (code)"
+        "skip",
+        description="layers without an active or inactive neuron in training: left out (paper), or a constant 2 (code)",
     )
     eps: float | None = Field(None, gt=0, lt=1, description="target radius in pixel units of 0 to 1; None: data set's")
     schedule: Schedule = Field(default_factory=Schedule, description="epochs, eps and learning rate")
@@ -301,6 +308,8 @@ class Certified(RunSpec):
             raise ValueError(f"holdout {self.holdout} leaves nothing of {self.train_samples()} samples to train on")
         if self.micro_batch and self.batch_size % self.micro_batch:
             raise ValueError(f"batch {self.batch_size} is no multiple of micro_batch {self.micro_batch}")
+        if self.loss_fusion and self.bound != "crown_ibp":
+            raise ValueError("loss_fusion goes with bound crown_ibp only")
         if self.recipe.objective != "ibp" and self.bound != "ibp":
             raise ValueError(f"objective {self.recipe.objective} goes with bound ibp only")
         return self
@@ -365,10 +374,14 @@ class Certified(RunSpec):
         bounded = phase != "zero" or bool(self.regularizers)
         work = 9.0 if bounded else 3.0
         if phase == "ramp" and self.bound == "crown_ibp":
-            work += 4.0 * (self.classes() - 1)
+            work += 4.0 * self._backward_rows()
         if phase != "zero" and self.recipe.objective != "ibp":
             work += 2.0 * self.recipe.attack_steps + 3.0
         return work
+
+    def _backward_rows(self) -> int:
+        """Linear functions of the logits that CROWN-IBP bounds for a sample."""
+        return 1 if self.loss_fusion else self.classes() - 1
 
     def cost(self) -> Cost:
         schedule, fit = self.schedule, self.fit_samples()
@@ -380,8 +393,8 @@ class Certified(RunSpec):
         at_once = self.micro_batch or self.batch_size
         memory = layer_counts.PROCESS_MB + (58 * neurons * at_once + 20 * self.parameters()) / 2**20
         if self.bound == "crown_ibp":
-            # Coefficients of backward bounds, up to the room that they are given (`bench.certified.lirpa`).
-            memory += min(2e9, 16.0 * (self.classes() - 1) * neurons * at_once) / 2**20
+            # Coefficients of backward bounds, of as many rows at once as fit into 2 GB (`bench.certified.lirpa`).
+            memory += min(2e9, 16.0 * self._backward_rows() * neurons * at_once) / 2**20
         kind = f"certified_{self.precision}" if self.macs() >= NARROW_MACS else "certified_narrow"
         return Cost(float(schedule.epochs * fit), 2 * self.macs() * (train + test), "samples", kind, round(memory))
 
@@ -422,7 +435,8 @@ class Certified(RunSpec):
     def smoke(self) -> Certified:
         """Two steps of the ramp on generated samples of the true shape, with the default of what selects no code."""
         # Backward bounds of 199 margins take minutes a sample on a CPU.
-        batch = min(self.batch_size, 2 if self.bound == "crown_ibp" else SMOKE_BATCH)
+        many = self.bound == "crown_ibp" and self._backward_rows() > 1
+        batch = min(self.batch_size, 2 if many else SMOKE_BATCH)
         holdout = min(self.holdout, batch)
         shares = {"robust_weight": 0.5} if self.recipe.robust_weight < 1 else {}
         shares |= {"box_share": 0.5} if self.recipe.objective == "sabr" else {}

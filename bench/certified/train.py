@@ -179,8 +179,8 @@ class Trainer:
     def _batch(self, order: Tensor, start: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
         images, labels = self.data.train.take(order[start : start + self.spec.batch_size])
         padding, flip = self.spec.augmentation()
-        if flip:
-            images = crop_and_flip(images, padding=padding, generator=draw)
+        if padding or flip:
+            images = crop_and_flip(images, padding=padding, generator=draw, flip=flip)
         return images, labels
 
     def _diagnose(self, epoch: int, number: int, eps: Tensor) -> None:
@@ -237,7 +237,7 @@ class Trainer:
 
     def _test(self, eps: float) -> dict[str, float]:
         spec = self.spec
-        common: dict[str, Any] = {"batch": self.test_batch, "tau": spec.tau, "empty": spec.l_relu}
+        common: dict[str, Any] = {"batch": self.test_batch, "tau": spec.tau}
         test = evaluate.measure(self.model, self.data.test, eps, self.data.range, **common)
         self._note_layers(test.layers)
         row = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -246,19 +247,15 @@ class Verifier:
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Loads named tensors, or tensors of other names that fit in order.
+    """Loads named tensors, or tensors of other names layer by layer: each tensor of a layer by its kind.
 
     Raises:
-        UserError: the checkpoint is of another architecture; names the first tensor that does not fit.
+        UserError: the checkpoint is of another architecture, or its tensors cannot be told apart; names the first one.
     """
-
-    def kept(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name.removeprefix("module."): tensor for name, tensor in state.items() if "num_batches" not in name}
-
-    expected, state = kept(model.state_dict()), kept(tensors)
-    if set(expected) != set(state) and len(expected) == len(state):
-        state = dict(zip(expected, state.values(), strict=True))
+    expected, state = _named(model.state_dict()), _named(tensors)
     other = f"{where}: a checkpoint of another architecture"
+    if set(expected) != set(state) and len(expected) == len(state):
+        state = _renamed(expected, state, where)
     for name, tensor in expected.items():
         if name not in state:
             raise UserError(f"{other}; it has no '{name}' {tuple(tensor.shape)}")
@@ -266,9 +263,76 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str) ->
             raise UserError(
                 f"{other}; '{name}' is {tuple(state[name].shape)}, this network needs {tuple(tensor.shape)}"
             )
+        if not torch.equal(state[name].to(tensor.dtype).to(state[name].dtype), state[name]):
+            raise UserError(f"{where}: '{name}' is {state[name].dtype} and would be rounded to {tensor.dtype}")
     if extra := sorted(set(state) - set(expected)):
         raise UserError(f"{other}; this network has no '{extra[0]}'")
     model.load_state_dict(state, strict=False)
+
+
+KINDS = ("weight", "bias", "running_mean", "running_var")
+"""Kinds of tensors of a layer: the last part of their names."""
+
+
+def _named(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors without counters, and without what wrappers for several GPUs put before their names."""
+    return {
+        name.removeprefix("module."): tensor
+        for name, tensor in tensors.items()
+        if not name.endswith("num_batches_tracked")
+    }
+
+
+def _layers(tensors: Mapping[str, Tensor], where: str) -> dict[str, dict[str, Tensor]]:
+    """Layer -> kind -> tensor, in the order of the checkpoint.
+
+    Raises:
+        UserError: a tensor is of no known kind.
+    """
+    layers: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        layer, _, kind = name.rpartition(".")
+        if kind not in KINDS:
+            raise UserError(
+                f"{where}: '{name}' is no {', '.join(KINDS)} of a layer; rename the tensors as this network's"
+            )
+        layers.setdefault(layer, {})[kind] = tensor
+    return layers
+
+
+def _renamed(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    """The tensors under this network's names: the first layer's for its first, each by its kind.
+
+    Raises:
+        UserError: a layer has tensors of other kinds or shapes, or their order says nothing.
+    """
+
+    def natural(name: str) -> list[tuple[int, str]]:
+        return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
+
+    ours, theirs = _layers(expected, where), _layers(state, where)
+    names = list(theirs)
+    if names == sorted(names) != sorted(names, key=natural):
+        raise UserError(
+            f"{where}: its tensors are in alphabetical order ('{names[0]}', '{names[1]}', …), so that the order of its "
+            "layers is lost; rename them as this network's"
+        )
+    renamed: dict[str, Tensor] = {}
+    for (name, tensors), (their_name, their_tensors) in zip(ours.items(), theirs.items(), strict=False):
+        shapes, their_shapes = (
+            {kind: tuple(tensor.shape) for kind, tensor in layer.items()} for layer in (tensors, their_tensors)
+        )
+        if shapes != their_shapes:
+            raise UserError(
+                f"{where}: a checkpoint of another architecture; layer '{their_name}' has {_text(their_shapes)}, "
+                f"this network's '{name}' has {_text(shapes)}"
+            )
+        renamed |= {f"{name}.{kind}": their_tensors[kind] for kind in tensors}
+    return renamed
+
+
+def _text(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{kind} {shape}" for kind, shape in sorted(shapes.items()))
 
 
 def train(spec: Verification, context: Context) -> Result:

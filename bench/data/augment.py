@@ -7,7 +7,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def crop_and_flip(images: Tensor, *, padding: int, generator: torch.Generator, mode: str = "replicate") -> Tensor:
+def crop_and_flip(
+    images: Tensor, *, padding: int, generator: torch.Generator, mode: str = "replicate", flip: bool = True
+) -> Tensor:
     """Each image is padded, cropped at its own random place, and mirrored with probability 1/2.
 
     Args:
@@ -15,6 +17,7 @@ def crop_and_flip(images: Tensor, *, padding: int, generator: torch.Generator, m
         padding: pixels added on each side, so shifts go from -padding to padding.
         generator: CPU generator, so that a CPU and a GPU make the same choices.
         mode: "replicate" repeats the edge, "constant" fills with zeros.
+        flip: whether images are mirrored at all.
 
     Returns:
         float [B, C, H, W] in the memory layout of `images`.
@@ -24,7 +27,7 @@ def crop_and_flip(images: Tensor, *, padding: int, generator: torch.Generator, m
     span = 2 * padding + 1
     rows = torch.randint(0, span, (count,), generator=generator).to(device)
     columns = torch.randint(0, span, (count,), generator=generator).to(device)
-    flipped = (torch.rand(count, generator=generator) < 0.5).to(device)
+    flipped = (torch.rand(count, generator=generator) < 0.5 * flip).to(device)
     padded = F.pad(images, (padding,) * 4, mode=mode)
     x = torch.arange(width, device=device)
     x = torch.where(flipped[:, None], x.flip(0), x) + columns[:, None]

@@ -419,6 +419,25 @@ def test_table_rows_have_the_published_number_and_n_beside_ours() -> None:
     assert best[-1]["verified error"] == "65.56 [65.03]"
 
 
+def test_headings_name_the_radius_of_the_runs() -> None:
+    """At scale small runs are at 2/255 where the paper's are at 8/255."""
+    small = {name: settings_at("small", name) for name in ("table1", "radii", "recipes")}
+    table1 = of("table1").draw(frame_of("table1", scale="small"), published.of_exhibit(of("table1")), small["table1"])
+    ours = table1[table1["model"] != "other work"]["data set"]
+    assert set(ours) == {"MNIST, eps 0.1", "CIFAR-10, eps 2/255"}
+    radii = of("radii").draw(frame_of("radii", scale="small"), published.of_exhibit(of("radii")), small["radii"])
+    # 2/255 and 0.3 of the paper, a fourth each.
+    assert set(radii["eps"]) == {"0.1 → 0.025", "2/255 → 0.001961", "0.3 → 0.075 (trained at eps 0.4 → 0.1)"}
+    recipes = of("recipes")
+    fig = recipes.draw(frame_of("recipes", scale="small"), published.of_exhibit(recipes), small["recipes"])
+    assert {ax.get_title().partition("eps")[2] for ax in fig.axes} == {" 8/255 → 2/255"}
+    markers = [line.get_markerfacecolor() for ax in fig.axes for line in ax.get_lines()]
+    assert "none" not in markers  # numbers of later work at 8/255 are not beside runs at 2/255
+    fig = recipes.draw(frame_of("recipes"), published.of_exhibit(recipes), settings_at("paper", "recipes"))
+    assert {ax.get_title().partition("eps")[2] for ax in fig.axes} == {" 8/255", " 2/255"}
+    assert "none" in [line.get_markerfacecolor() for ax in fig.axes for line in ax.get_lines()]
+
+
 def test_a_number_is_expected_from_as_many_seeds_as_the_protocol_repeats_its_cell() -> None:
     made = plan.make(config.load("paper"), ["certified/table1"])
     facts = collect.Facts([], 0, 0, [], 0.0, [])

@@ -28,7 +28,8 @@ from bench.certified.design import (
     PaperDataset,
     SetupName,
     labels_of,
-    radius_text,
+    published_radius,
+    scaled_radius_text,
     schedule_text,
     trained_and_verified,
 )
@@ -119,14 +120,13 @@ def _line(
     method: str,
 ) -> dict[str, str]:
     role = SETUPS[setup].role
-    actual = settings.radius(role, eps)
-    radius = radius_text(eps) if abs(actual - eps) < 1e-6 else f"{radius_text(eps)} → {radius_text(actual)}"
+    radius, trained = (scaled_radius_text(settings, role, value) for value in (eps, published_radius(role)))
     labels = {"panel": panel, "dataset": role, "method": method, "x": round(eps, 9)}
     cited = published[published["x"] == round(eps, 9)].assign(seed=0)
     best = [values_of(cited, f"{kind}_error", dataset=role) for kind in ("standard", "verified")]
     return {
         "data set": PAPER_DATASETS[role],
-        "eps": f"{radius} ({AT_TARGET})" if panel == AT_TARGET else radius,
+        "eps": f"{radius} (trained at eps {trained})" if panel == AT_TARGET else radius,
         "schedule": schedule_text(settings, setup),
         "method": NAMES[method],
         **error_columns(frame, published.iloc[:0], **labels),

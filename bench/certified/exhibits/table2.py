@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CAPTION = (
-    "Errors in percent at eps 1/255, with the published value in brackets; the paper has one run a cell. Verified "
+    "Errors in percent, with the published value in brackets; the paper has one run a cell, at eps 1/255. Verified "
     "errors are of the last epoch, on the whole validation set, through auto_LiRPA; the best epoch is chosen on the "
     "same set and therefore optimistic."
 )
