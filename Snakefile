@@ -12,13 +12,11 @@ min_version("9.27")  # priorities by wildcards
 gc.set_threshold(1_000_000)
 
 
-configfile: "bench/workflow/rules/workflow.yaml"
-
-
 container: "docker://python:3.11-slim"
 
 
-PLAN = planfile.PlanFile.read(config["plan"])
+# The frozen plan to work from, which `python -m bench plan --scale S --freeze` writes.
+PLAN = planfile.PlanFile.read(config.get("plan", "results/ci/plan.json"))
 
 
 # Under a limit on jobs per second (Snakemake's default), every job that has finished makes Snakemake look at all waiting

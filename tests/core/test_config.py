@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bench import config, exhibit
-from bench.__main__ import main
+from bench.cli.main import main
 from bench.errors import UserError
 
 

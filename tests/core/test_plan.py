@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench import config, exhibit, record
-from bench.__main__ import main
+from bench.cli.main import main
 from bench.report import plan_text as overview
 from bench.workflow import execute, plan
 from bench.workflow import planfile as workflow

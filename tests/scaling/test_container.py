@@ -73,9 +73,9 @@ def test_each_run_line_is_a_command_of_the_shell() -> None:
 
 def test_the_command_is_the_suites_own_and_its_variables_are_read() -> None:
     assert of("ENTRYPOINT") == ['["python", "-m", "bench"]'] and of("CMD") == ['["doctor"]']
-    from bench.__main__ import parser
+    from bench.cli.main import bench
 
-    assert parser().parse_args(["doctor"]).command == "doctor"
+    assert "doctor" in bench.commands
     (variables,) = of("ENV")
     paths = (ROOT / "bench" / "paths.py").read_text()
     for name in re.findall(r"(BENCH_\w+)=", variables):
