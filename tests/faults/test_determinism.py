@@ -18,11 +18,12 @@ import torch
 from bench import config, record
 from bench.paths import Layout
 from bench.training.context import Context
-from bench.workflow import execute, plan
+from bench.workflow import execute
+from bench.workflow import plan as planning
 
 STEPS = 20
 TOLERANCE = 1e-5 if (platform.system(), platform.machine()) == ("Linux", "x86_64") else 1e-3
-"""Relative, of 20 losses: the goldens were made on Linux x86-64."""
+"""Relative, of 20 losses: the goldens were plan on Linux x86-64."""
 THREADS_TOLERANCE = 0.02
 """Relative, of metrics after a whole toy run with two threads instead of one: sums are split otherwise."""
 
@@ -152,10 +153,10 @@ def trained(folder: Path, monkeypatch: pytest.MonkeyPatch, *, threads: int = 1) 
     monkeypatch.setenv("BENCH_RESULTS", str(folder / "results"))
     folder.mkdir()
     (folder / "ci.yaml").write_text(SCALE.format(threads=threads))
-    made = plan.make(config.load(str(folder / "ci.yaml")), ["warmstart/fig1"])
-    tally = execute.run_all(made, made.to_train(), tell=lambda text: None)
+    plan = planning.make(config.load(str(folder / "ci.yaml")), ["warmstart/fig1"])
+    tally = execute.run_all(plan, plan.to_train(), tell=lambda text: None)
     assert not tally.failed and tally.trained
-    return {path.stem: record.read(path) for path in made.layout.runs.glob("*.json")}
+    return {path.stem: record.read(path) for path in plan.layout.runs.glob("*.json")}
 
 
 @pytest.mark.slow

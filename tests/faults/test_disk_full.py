@@ -68,15 +68,15 @@ def test_a_record(disk, injected) -> None:
     small = disk(100_000)
     path = small.root / "runs" / "key.json"
     outcome = Result({"val_acc": 50.0}, {"epochs": {"epoch": list(range(10_000))}})
-    made = record.Record("key", {"seed": 0}, "a run", outcome, {}, {})
+    plan = record.Record("key", {"seed": 0}, "a run", outcome, {}, {})
     small.fill(leave=8_192)
     with pytest.raises(UserError, match=r"key\.json: no space left while writing; free some and call again") as caught:
-        record.write(path, made)
+        record.write(path, plan)
     assert len(str(caught.value).splitlines()) == 1
     assert names(small.root) == [] and not list(small.root.rglob(".*"))
     small.empty()
-    record.write(path, made)
-    assert record.read(path) == made
+    record.write(path, plan)
+    assert record.read(path) == plan
     injected("disk full", "a record", THEN)
 
 

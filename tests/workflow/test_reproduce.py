@@ -1,4 +1,4 @@
-"""The whole way through Snakemake, on the invented paper: what is made, and what an edit makes again."""
+"""The whole way through Snakemake, on the invented paper: what is plan, and what an edit makes again."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_carried_records_train_nothing(bench: Call, scale: Path, results: Path, 
 def test_carried_records_fill_the_gaps_of_what_was_drawn_without_them(
     bench: Call, scale: Path, results: Path, tmp_path: Path
 ) -> None:
-    """Though they were made before it was drawn."""
+    """Though they were plan before it was drawn."""
     elsewhere = str(tmp_path / "elsewhere")
     carried = str(tmp_path / "carried")
     assert bench("run", "--scale", str(scale), BENCH_RESULTS=elsewhere).returncode == 0
@@ -129,7 +129,7 @@ def test_carried_records_fill_the_gaps_of_what_was_drawn_without_them(
 
 @pytest.mark.slow
 def test_deleted_records_are_trained_again(bench: Call, scale: Path, results: Path) -> None:
-    """Also where they are all that a job had made, so that the next job is the same one."""
+    """Also where they are all that a job had plan, so that the next job is the same one."""
     assert reproduce(bench, scale).returncode == 0
     runs = results / "toy" / "runs"
     before = {path.name: record.read(path).results() for path in runs.glob("*.json")}
@@ -236,7 +236,7 @@ def test_runs_done_are_told_while_snakemake_works(invented: Path, monkeypatch: p
     told: list[bool] = []
 
     @contextlib.contextmanager
-    def watched(made: object) -> Iterator[None]:
+    def watched(plan: object) -> Iterator[None]:
         told.append(True)
         yield
         told.clear()
@@ -255,17 +255,18 @@ def test_a_rerun_repeats_disturbed_measurements_and_nothing_else(
     invented: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from bench import config
-    from bench.workflow import execute, plan, reproduce
+    from bench.workflow import execute, reproduce
+from bench.workflow import plan as planning
 
-    def planned() -> plan.Plan:
-        return plan.make(config.load(str(invented)))
+    def planned() -> Plan:
+        return planning.make(config.load(str(invented)))
 
     execute.run_all(planned(), planned().to_train(), tell=lambda text: None)
-    made = planned()
-    timed = [run for run in made.runs.values() if run.spec.trainer == "bench_extra.measure"]
+    plan = planned()
+    timed = [run for run in plan.runs.values() if run.spec.trainer == "bench_extra.measure"]
     monkeypatch.setattr(type(timed[0].spec), "whole_machine", True)
-    for run in made.runs.values():
-        path = made.layout.record(run.key)
+    for run in plan.runs.values():
+        path = plan.layout.record(run.key)
         found = record.read(path)
         alone = run is timed[0]
         record.write(path, dataclasses.replace(found, provenance={**found.provenance, "alone": alone}))
@@ -273,9 +274,9 @@ def test_a_rerun_repeats_disturbed_measurements_and_nothing_else(
     def to_repeat(**how: bool) -> set[str]:
         monkeypatch.setattr(reproduce, "_snakemake", lambda call, lock: -signal.SIGKILL)
         assert reproduce.reproduce(str(invented), [], **how) != 0
-        frozen = json.loads(made.layout.plan.read_text())
+        frozen = json.loads(plan.layout.plan.read_text())
         return {key for batch in frozen["batches"] for key in batch["keys"]}
 
     assert to_repeat() == to_repeat(rerun=True, dry_run=True) == set()
     assert to_repeat(rerun=True) == {run.key for run in timed[1:]}
-    assert {path.stem for path in made.layout.runs.glob("*.json")} == set(made.runs) - {run.key for run in timed[1:]}
+    assert {path.stem for path in plan.layout.runs.glob("*.json")} == set(plan.runs) - {run.key for run in timed[1:]}
