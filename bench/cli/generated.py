@@ -76,7 +76,7 @@ def allowed(schema: dict[str, Any]) -> str:
     if kind == "object":
         return "keys and values"
     if kind in ("integer", "number"):
-        return _range(schema, "integer" if kind == "integer" else "number")
+        return _range(schema, "whole number" if kind == "integer" else "number")
     return {"boolean": "true or false", "string": "text", "null": "null"}.get(str(kind), "")
 
 
