@@ -51,18 +51,40 @@ def commit() -> dict[str, Any]:
     return {"commit": _git("rev-parse", "HEAD"), "clean": None if status is None else status == ""}
 
 
-def user_name() -> str | None:
-    """Name of the user; ``None`` for a user id without an account, as in containers."""
+def private_folder(name: str) -> Path:
+    """A folder of this user below the system's temporary one, which is made."""
+    folder = Path(tempfile.gettempdir()) / f"warmbench-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():  # somebody else was there first
+        folder = Path(tempfile.mkdtemp(prefix="warmbench-"))
+    (folder / name).mkdir(exist_ok=True)
+    return folder / name
+
+
+def provide_user() -> list[str]:
+    """Gives this process and those that it starts a user name and a home folder where there are none.
+
+    A container may run under a user id without an account: libraries that ask for its name raise `KeyError`, and those
+    that keep caches at home fail. Names in the environment go before the account's.
+
+    Returns:
+        What was missing, for people.
+    """
+    missing = []
     try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError):  # OSError from Python 3.13 on
-        return None
-
-
-def compile_cache() -> Path:
-    """Folder of compiled code, one for each user; torch's own choice asks for the user's name, which not all have."""
-    given = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
-    return Path(given) if given else Path(tempfile.gettempdir()) / f"warmbench-compiled-{os.getuid()}"
+        getpass.getuser()
+    except (KeyError, OSError):  # the latter from Python 3.13 on
+        os.environ["USER"] = f"uid-{os.getuid()}"
+        missing.append(f"user id {os.getuid()} has no account")
+    home = Path(os.path.expanduser("~"))
+    if not home.is_absolute() or not writable(home):
+        instead = private_folder("home")
+        missing.append(f"home folder {home} cannot be written; caches are kept in {instead}")
+        if not home.is_absolute() or not os.path.isdir(home):
+            os.environ["HOME"] = str(instead)
+        os.environ.setdefault("XDG_CACHE_HOME", str(instead / ".cache"))
+        os.environ.setdefault("MPLCONFIGDIR", str(instead / "matplotlib"))
+    return missing
 
 
 def writable(folder: Path) -> bool:

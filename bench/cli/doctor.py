@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -142,19 +142,6 @@ def devices() -> Iterator[Check]:
         yield Check("note", "C++ compiler", "g++ not found; everything trains eagerly", "install g++ for more speed")
 
 
-def user() -> Iterator[Check]:
-    """A container may run under a user id without an account; libraries then have no name and perhaps no home folder."""
-    name = machine.user_name()
-    if name is None:
-        yield Check(
-            "note", "user", f"id {os.getuid()} has no account; compiled code is kept in {machine.compile_cache()}"
-        )
-    home = Path(os.environ.get("HOME", "~")).expanduser()
-    if not machine.writable(home):
-        advice = "set HOME to a writable folder if data are fetched from the hub"
-        yield Check("note", "home folder", f"{home} cannot be written", advice)
-
-
 def folders() -> Iterator[Check]:
     """Whether results and data can be written, and how much space is left; Snakemake writes into the current folder."""
     for name, folder in (("results", paths.results_root()), ("data", paths.data_root())):
@@ -192,19 +179,24 @@ def data() -> Iterator[Check]:
             yield Check("ok", name, f"in {root}")
 
 
-def checks() -> list[Check]:
-    """Everything, in the order of the report."""
+def checks(user: Sequence[str] = ()) -> list[Check]:
+    """Everything, in the order of the report.
+
+    Args:
+        user: what `machine.provide_user` had to provide.
+    """
     python = f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
     supported = sys.version_info >= (3, 11)
     lines = [Check("ok" if supported else "missing", "Python", python, "" if supported else "3.11 or newer is needed")]
-    for part in (packages, torch_release, bounds, devices, user, folders, data):
+    lines += (Check("note", "user", text) for text in user)
+    for part in (packages, torch_release, bounds, devices, folders, data):
         lines += part()
     return lines
 
 
-def main() -> int:
+def main(user: Sequence[str] = ()) -> int:
     """Prints the report; 1 when something is missing without which nothing works."""
-    lines = checks()
+    lines = checks(user)
     for check in lines:
         print(check.line())
     missing = [check.subject for check in lines if check.level == "missing"]

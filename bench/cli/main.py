@@ -87,8 +87,12 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Machine-read
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-def bench() -> None:
+@click.pass_context
+def bench(context: click.Context) -> None:
     """Reproduces tables and figures of papers about warming networks up, and judges their claims."""
+    from bench import machine
+
+    context.meta["missing"] = machine.provide_user()
 
 
 def _plan(scale: str, exhibits: Sequence[str]) -> Plan:
@@ -369,11 +373,12 @@ def check(scale: str, exhibits: tuple[str, ...], count: int) -> int:
 
 
 @bench.command()
-def doctor() -> int:
+@click.pass_context
+def doctor(context: click.Context) -> int:
     """Check the environment and say what to do."""
     from bench.cli import doctor as examination
 
-    return examination.main()
+    return examination.main(context.meta["missing"])
 
 
 @bench.command()

@@ -14,6 +14,7 @@ from bench.config import Suite
 
 def prepare(suite: Suite) -> None:
     """Sets up the process that trains as the scale says; call it before torch is imported."""
+    machine.provide_user()
     limit_vectors(suite.vector_units)
     prepare_torch(suite.threads)
     if suite.compile != "never":
@@ -38,7 +39,6 @@ def limit_vectors(units: str) -> None:
 
 def prepare_torch(threads: int) -> None:
     """Process-wide settings that make equal runs equal: threads, algorithms, no TF32 unless a run asks for it."""
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(machine.compile_cache())
     import torch
 
     torch.set_num_threads(threads)

@@ -9,7 +9,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
@@ -114,15 +113,11 @@ def environment() -> dict[str, str]:
     """Variables for Snakemake and its jobs.
 
     The rules call `python`: this one, whether or not its environment has been activated, and this project, from whatever
-    folder. Snakemake reads its files by the locale, and keeps a cache in the home folder, which may not be writable.
+    folder. Snakemake reads its files by the locale.
     """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     modules = os.pathsep.join([str(paths.PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    variables = {**os.environ, "PATH": path, "PYTHONPATH": modules, "PYTHONUTF8": "1"}
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path(os.path.expanduser("~")) / ".cache")
-    if not machine.writable(cache):
-        variables["XDG_CACHE_HOME"] = str(Path(tempfile.gettempdir()) / f"warmbench-cache-{os.getuid()}")
-    return variables
+    return {**os.environ, "PATH": path, "PYTHONPATH": modules, "PYTHONUTF8": "1"}
 
 
 def _snakemake(call: Sequence[str], lock: int) -> int:
