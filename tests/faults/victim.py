@@ -1,4 +1,4 @@
-"""A process that forks children which train a plan and die at a moment that the test has chosen.
+"""A process that forks children, which train a plan and die at a moment that the test chooses.
 
 One line of JSON a task on standard input, the child's exit code (negative for a signal) a line on standard output.
 Forking saves the seconds that importing takes, also of what torch imports at its first step; nothing is computed before.
