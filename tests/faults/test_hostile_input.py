@@ -54,8 +54,6 @@ def test_a_state_that_holds_code(invented: Path, owned: Path, injected) -> None:
 
 
 def test_weights_that_hold_code(invented: Path, owned: Path, injected) -> None:
-    path = invented.parent / "never"
-    del path
     plan = planning.make(config.load(str(invented)))
     runs = plan.to_train()
     first = [run for run in runs if run.spec.parent_spec is None]
