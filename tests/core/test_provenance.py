@@ -24,7 +24,12 @@ COMMIT = "import json; from bench import machine; print(json.dumps(machine.commi
 
 
 def git(folder: Path, *words: str) -> str:
-    identity = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
+    identity = {
+        "GIT_AUTHOR_NAME": "a",
+        "GIT_AUTHOR_EMAIL": "a@b",
+        "GIT_COMMITTER_NAME": "a",
+        "GIT_COMMITTER_EMAIL": "a@b",
+    }
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | identity
     done = subprocess.run(["git", *words], cwd=folder, env=environment, capture_output=True, text=True, check=True)
     return done.stdout.strip()
@@ -101,7 +106,11 @@ def test_variables_of_git_name_another_repository(tmp_path: Path) -> None:
     repository(other, "bench")
     project = copy(tmp_path / "suite")
     commit = repository(project, "bench")
-    named = {"GIT_DIR": str(other / ".git"), "GIT_WORK_TREE": str(other), "GIT_INDEX_FILE": str(other / ".git" / "index")}
+    named = {
+        "GIT_DIR": str(other / ".git"),
+        "GIT_WORK_TREE": str(other),
+        "GIT_INDEX_FILE": str(other / ".git" / "index"),
+    }
     assert commit_of(project, **named) == {"commit": commit, "clean": True}
 
 
@@ -169,7 +178,12 @@ def test_the_peak_on_a_gpu_is_the_runs_own(recorded, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize(
     ("allowed", "device", "supported", "used"),
-    [(True, "cuda", True, True), (False, "cuda", True, False), (True, "cpu", True, False), (True, "cuda", False, False)],
+    [
+        (True, "cuda", True, True),
+        (False, "cuda", True, False),
+        (True, "cpu", True, False),
+        (True, "cuda", False, False),
+    ],
 )
 def test_tf32_is_what_was_used(
     monkeypatch: pytest.MonkeyPatch, allowed: bool, device: str, supported: bool, used: bool
@@ -193,9 +207,7 @@ def test_the_precision_of_a_verification_is_its_own(monkeypatch: pytest.MonkeyPa
     trained = Certified.model_validate({"seed": 0, "dataset": "synthetic_certified"})
     for dtype in ("float32", "float64"):
         run = planning.Planned("a-b", Verification.model_validate({"seed": 0, "parent": trained, "dtype": dtype}))
-        context: Any = SimpleNamespace(
-            device=SimpleNamespace(type="cpu"), threads=1, data_checksums={}, resumed=False
-        )
+        context: Any = SimpleNamespace(device=SimpleNamespace(type="cpu"), threads=1, data_checksums={}, resumed=False)
         assert execute._provenance(run, context, 0.0, machine.usage())["precision"] == dtype
 
 
