@@ -44,7 +44,7 @@ class Suite(StrictModel):
     )
     compile: Literal["auto", "never", "always"] = Field(
         "auto",
-        description="torch.compile: auto decides by the expected length of a run; never leaves the suite's kernels out too",
+        description="torch.compile: auto decides by the expected length of a run",
     )
     vector_units: Literal["all", "AVX2"] = Field(
         "all",

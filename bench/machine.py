@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import platform
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -133,8 +132,7 @@ def peak_memory_mb() -> float:
 def machine() -> dict[str, Any]:
     """The machine without its name: processor, cores; when torch was imported already GPUs and vector units.
 
-    Rented processors bear one name whatever they can do. By their vector units sums are rounded in another order, and
-    by whether there is a C++ compiler for the kernels of the suite's own.
+    Rented processors bear one name whatever they can do. With other vector units sums are rounded in another order.
     """
     gpus, units = [], None
     torch = sys.modules.get("torch")
@@ -145,7 +143,6 @@ def machine() -> dict[str, Any]:
     return {
         "processor": processor(),
         "vector_units": units,
-        "compiler": shutil.which("g++") is not None,
         "cores": os.cpu_count(),
         "gpus": gpus,
         "python": platform.python_version(),

@@ -49,15 +49,6 @@ def invented(results: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def own_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The suite's kernel in layers and batches of any size, also where it does not pay."""
-    from bench.models import winograd
-
-    monkeypatch.setattr(winograd, "LEAST_PRODUCTS", 0)
-    monkeypatch.setattr(winograd, "LEAST_TILES", 0)
-
-
-@pytest.fixture
 def bench(results: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """``bench("plan", "--scale", "ci")``: the command line in a process of its own."""
 

@@ -268,7 +268,6 @@ def _shaped(vector: Tensor, like: Tensor) -> Tensor:
 def _conv(one: Instruction, x: Streams) -> Streams:
     layer = one.module
     assert isinstance(layer, nn.Conv2d)
-    # Not F.conv2d: a layer may have been given a faster kernel (`bench.models.winograd`).
     convolve = layer._conv_forward
     weight, bias, norm = layer.weight, layer.bias, one.norm
     clean = None

@@ -20,7 +20,6 @@ from bench.certified.split import Split, make_split, prefers_channels_last
 from bench.certified.step import Step, Sums
 from bench.data.augment import crop_and_flip
 from bench.errors import FailedRun
-from bench.models import winograd
 from bench.run import Result
 from bench.training.samples import population_statistics
 
@@ -119,10 +118,6 @@ class Trainer:
             compile=context.compile,
             expected_steps=self.per_epoch * spec.schedule.epochs,
         )
-        # Only now: auto_LiRPA has looked into the layers, and knows torch's convolutions only. The kernel's results are in
-        # channels-last memory.
-        if channels_last and context.compile != "never":
-            winograd.use(self.model)
         if self.done.optimizer is not None:
             self.step.optimizer.load_state_dict(self.done.optimizer)
         largest = max(layer.neurons for layer in spec.layers())

@@ -129,10 +129,6 @@ def devices() -> Iterator[Finding]:
 
     if step.can_compile():
         yield Finding("ok", "C++ compiler", "found; long runs use torch.compile")
-        from bench.models import winograd
-
-        kind = "the suite's kernel" if winograd.kernel() else "torch's (the suite's kernel needs Linux, g++ and AVX2)"
-        yield Finding("ok", "3 x 3 convolutions", f"on a CPU {kind}")
     else:
         yield Finding("note", "C++ compiler", "g++ not found; everything trains eagerly", "install g++ for more speed")
 

@@ -25,7 +25,6 @@ from bench.certified.split import Range
 from bench.certified.step import Step, Sums, robust_loss
 from bench.certified.train import draw_network
 from bench.certified.verify import batch_size
-from bench.models import winograd
 from bench.perf import freed, peaks, profile
 from bench.perf.measure import Timing, alternate, in_turns, rate
 from bench.training.precision import Precision
@@ -71,7 +70,6 @@ class Ours:
         self.spec = spec
         model = draw_network(spec, spec.shape(), spec.classes()).to(device)
         self.model = model.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-        winograd.use(self.model)
         self.inner = Step(spec, self.model, Range.of(spec.dataset, device), compile=compile, expected_steps=1e9)
         self.eps = torch.full((), spec.target * SHARE, device=device)
         self.weight = spec.weight * (1 - SHARE)
@@ -264,8 +262,6 @@ class Table:
 
     def row(self, variant: str, ours: Ours, timing: Timing, note: str) -> dict[str, Any]:
         macs = sum(layer.macs for layer in ours.spec.layers())
-        if ours.spec.precision == "float32":
-            macs -= winograd.saved(ours.model, (ours.spec.batch_size, *ours.spec.shape()))
         share = 2 * PASSES * macs * timing.ours / self.peaks[ours.spec.precision]
         values = {**timing.row(), "share": share, "note": note}
         return {"path": "certified/step", "variant": variant, "unit": "images/s", **values}

@@ -26,7 +26,6 @@ from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
 from bench.errors import OutOfTime
-from bench.models import winograd
 from bench.run import Result
 from bench.training.context import Context
 from bench.training.precision import Precision, autocast
@@ -67,7 +66,6 @@ class Networks:
         self.compile_batch = compile_batch
         self.compiled: Callable[..., Answer] | None = None
         self.skeleton = copy.deepcopy(model).to("meta").train().requires_grad_(True)
-        winograd.leave(self.skeleton)
         self.names = [name for name, _ in model.named_parameters()]
         self.shapes = [tensor.shape for _, tensor in model.named_parameters()]
         self.sizes = [shape.numel() for shape in self.shapes]

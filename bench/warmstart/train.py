@@ -19,7 +19,6 @@ from torch.nn import functional as F
 
 from bench import seeds
 from bench.errors import FailedRun
-from bench.models import winograd
 from bench.run import Result
 from bench.training.samples import EVAL_BATCH, Pool, accuracy, population_statistics
 from bench.training.step import TrainStep
@@ -144,8 +143,6 @@ class Trainer:
         self.initial = copies(self.model)
         if self.split.fit.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            if context.compile != "never":
-                winograd.use(self.model)
         if spec.parent is not None:
             load_matching(self.model, context.parent_tensors(spec.start_from))
         self.before = copies(self.model)

@@ -6,7 +6,7 @@ import copy
 import gc
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +17,6 @@ from bench.certified import interval, lirpa, regularizers, step, train
 from bench.certified.spec import Certified, Network, Recipe, Schedule
 from bench.certified.split import Range
 from bench.errors import FailedRun, OutOfTime, UserError
-from bench.models import winograd
 from bench.record import check_finite
 from bench.run import SMOKE_BATCH, Result
 from bench.training.samples import population_statistics
@@ -254,33 +253,6 @@ def test_smoke_keeps_the_true_shape(name: str) -> None:
     assert cut.network == spec.network and cut.batch_size == SMOKE_BATCH and cut.steps_per_epoch() == 2
     assert cut.regularizers == spec.regularizers and cut.shape() == spec.shape()
     assert cut.data() == () and cut.schedule.epochs == 1
-
-
-@pytest.mark.skipif(winograd.kernel() is None, reason="no g++, or no AVX2")
-@pytest.mark.parametrize("bound", ["ibp", "crown_ibp"])
-def test_own_convolutions_train_alike_and_stay_out_where_nothing_is_compiled(
-    bound: Literal["ibp", "crown_ibp"],
-    make_context: MakeContext,
-    monkeypatch: pytest.MonkeyPatch,
-    own_convolutions: None,
-) -> None:
-    whole, calls = winograd._Convolution.apply, [0]
-
-    def counted(*arguments: Any) -> torch.Tensor:
-        calls[0] += 1
-        return whole(*arguments)
-
-    monkeypatch.setattr(winograd._Convolution, "apply", counted)
-    spec = tiny(network=Network(width=8, units=8), bound=bound)
-    losses, used = {}, {}
-    for mode in ("auto", "never"):
-        context = make_context(spec, key=mode)
-        context.compile = mode
-        calls[0] = 0
-        losses[mode] = train.train(spec, context).series["epochs"]["train_loss"]
-        used[mode] = calls[0]
-    assert losses["auto"] == pytest.approx(losses["never"], rel=1e-3)
-    assert used["auto"] > 0 and used["never"] == 0
 
 
 def test_a_compiled_step_asks_for_no_other_network(monkeypatch: pytest.MonkeyPatch) -> None:
