@@ -95,7 +95,7 @@ def parser() -> Parser:
     reproduce = add("reproduce", "the whole way from data to PDF, through Snakemake")
     _scale(reproduce)
     _exhibits(reproduce)
-    reproduce.add_argument("--profile", default="local", help="local, slurm, kubernetes, or the path of a profile")
+    reproduce.add_argument("--profile", default="local", help="local, slurm, or the path of a profile")
     reproduce.add_argument("--budget", type=float, metavar="HOURS", help="allow more than a day of machine time")
     reproduce.add_argument(
         "--rerun",

@@ -68,7 +68,7 @@ def made_of(command: str) -> list[list[str]]:
 def dry(arguments: list[str]) -> list[str] | None:
     """What stands for a call of the suite: itself, a dry run, or the plan of the same scale; None when it is parsed only.
 
-    A dry run for Kubernetes needs a plugin that the lock file leaves out, and one for Slurm what `make slurm` installs.
+    A dry run for Slurm needs the plugin that `make slurm` installs.
     """
     chosen = command_line.parser().parse_args(arguments)
     if chosen.command in ("plan", "status", "smoke") and "--freeze" not in arguments:

@@ -17,6 +17,7 @@ from pathlib import Path
 from bench import config, paths, record
 from bench.errors import UserError
 from bench.workflow import gpus, plan, planfile, status
+from bench.workflow.jobs import jobs_of
 
 PROFILES = config.CONFIGS / "profiles"
 MOST_LINES = 10
@@ -58,8 +59,20 @@ def command_line(made: plan.Plan, profile: str) -> list[str]:
         os.path.relpath(folder),
         "--config",
         f"plan={made.layout.plan}",
+        "--max-jobs-per-timespan",
+        job_rate(len(jobs_of(made))),
         *(_local_resources(made) if executor == "local" else []),  # a cluster counts and separates its jobs itself
     ]
+
+
+def job_rate(jobs: int) -> str:
+    """A limit on job starts that is never reached, over a time that grows with the number of jobs.
+
+    Snakemake knows no plan without a limit. For each job that has finished it looks at all waiting jobs again once in
+    that time, and it waits for that time when it ends: with one second, its default, a hundred finished jobs took a tenth
+    of a core from training.
+    """
+    return f"100000/{max(1, jobs // 10)}s"
 
 
 def _local_resources(made: plan.Plan) -> list[str]:

@@ -168,25 +168,15 @@ def test_a_killed_workflow_goes_on(bench: Call, scale: Path, results: Path, tmp_
         assert untimed[0] == untimed[1] and ours.series == theirs.series
 
 
-@pytest.mark.slow
-def test_a_job_that_has_finished_costs_snakemake_nothing_more(
-    bench: Call, scale: Path, results: Path, tmp_path: Path
-) -> None:
-    # Timers that outlive their jobs add up until Snakemake takes cores from the runs; no timing has the machine alone.
-    snakefile, seen = tmp_path / "Snakefile", tmp_path / "timers"
-    snakefile.write_text(
-        f"include: {str(ROOT / 'Snakefile')!r}\n\n"
-        "onsuccess:\n"
-        "    import threading\n"
-        f"    with open({str(seen)!r}, 'w') as file:\n"
-        "        print(sum(isinstance(one, threading.Timer) for one in threading.enumerate()), file=file)\n"
-    )
-    assert bench("plan", "--scale", str(scale), "--freeze").returncode == 0
-    plan = results / "toy" / "plan.json"
-    answer = snakemake("all", "--snakefile", str(snakefile), "--config", f"plan={plan}")
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert len(rules(answer)) >= 5
-    assert int(seen.read_text()) == 0
+@pytest.mark.parametrize(("jobs", "seconds"), [(0, 1), (15, 1), (105, 10), (500, 50)])
+def test_finished_jobs_cost_snakemake_little(jobs: int, seconds: int, invented: Path) -> None:
+    """For each of them it looks at all waiting jobs once in this time; at most ten times a second, that is."""
+    from bench import config
+    from bench.workflow import plan
+    from bench.workflow.reproduce import command_line, job_rate
+
+    assert job_rate(jobs) == f"100000/{seconds}s"
+    assert "--max-jobs-per-timespan" in command_line(plan.make(config.load(str(invented))), "local")
 
 
 def test_the_longest_chain_of_jobs_starts_first(bench: Call, scale: Path, results: Path) -> None:
