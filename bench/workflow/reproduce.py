@@ -17,7 +17,6 @@ from pathlib import Path
 from bench import config, paths, record
 from bench.errors import UserError
 from bench.workflow import gpus, plan, planfile, status
-from bench.workflow.jobs import jobs_of
 
 PROFILES = config.CONFIGS / "profiles"
 MOST_LINES = 10
@@ -48,8 +47,8 @@ def check_executor(profile: str) -> None:
         raise UserError(f"profile {profile}: Snakemake's plugin for the executor {executor} is not installed: {how}")
 
 
-def command_line(made: plan.Plan, profile: str) -> list[str]:
-    """The `snakemake` call that does the same, to paste into a shell after `plan --freeze`."""
+def command_line(made: plan.Plan, profile: str, jobs: int) -> list[str]:
+    """The `snakemake` call that does the same, to paste into a shell after `plan --freeze`, which made so many jobs."""
     folder, executor = _profile(profile)
     return [
         "snakemake",
@@ -60,7 +59,7 @@ def command_line(made: plan.Plan, profile: str) -> list[str]:
         "--config",
         f"plan={made.layout.plan}",
         "--max-jobs-per-timespan",
-        job_rate(len(jobs_of(made))),
+        job_rate(jobs),
         *(_local_resources(made) if executor == "local" else []),  # a cluster counts and separates its jobs itself
     ]
 
@@ -165,13 +164,13 @@ def reproduce(
     if rerun:
         suite = suite.model_copy(update={"older_code": "retrain"})
     made = plan.make(suite, names, source=scale)
-    call = command_line(made, profile)
     with _alone(made.layout.root) as lock:
         if rerun and not dry_run and _drop_disturbed(made):
             made = plan.make(suite, names, source=scale)
         if not dry_run:
             plan.check_budget(made, budget, shutil.disk_usage(made.layout.root).free)
-        planfile.freeze(made)
+        jobs = len(planfile.frozen(planfile.freeze(made))["jobs"])
+        call = command_line(made, profile, jobs)
         print(
             f"same as: {shlex.join([sys.executable, '-m', 'bench', 'plan', '--scale', scale, *_named(names), '--freeze'])} "
             f"&& {shlex.join(call)}",

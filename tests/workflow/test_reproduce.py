@@ -176,7 +176,7 @@ def test_finished_jobs_cost_snakemake_little(jobs: int, seconds: int, invented: 
     from bench.workflow.reproduce import command_line, job_rate
 
     assert job_rate(jobs) == f"100000/{seconds}s"
-    assert "--max-jobs-per-timespan" in command_line(plan.make(config.load(str(invented))), "local")
+    assert "--max-jobs-per-timespan" in command_line(plan.make(config.load(str(invented))), "local", jobs)
 
 
 def test_the_longest_chain_of_jobs_starts_first(bench: Call, scale: Path, results: Path) -> None:

@@ -15,7 +15,8 @@ import yaml
 from bench import config
 from bench.errors import UserError
 from bench.run import RunSpec
-from bench.workflow import gpus, plan
+from bench.workflow import gpus, plan, planfile
+from bench.workflow.jobs import gpus_for
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -86,7 +87,7 @@ def test_a_job_of_several_gpus_gets_all_or_waits(tmp_path: Path) -> None:
 
 def test_a_killed_job_frees_its_gpu(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from bench import gpus\n"
+        "import sys, time; from pathlib import Path; from bench.workflow import gpus\n"
         "with gpus.claim(1, devices=['0'], folder=Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -130,18 +131,18 @@ class Wide(RunSpec):
 @pytest.mark.parametrize(("offered", "expected"), [(1, 1), (2, 2), (3, 2), (8, 8)])
 def test_a_run_takes_what_it_can_use(invented: Path, offered: int, expected: int) -> None:
     suite = config.load(str(invented)).model_copy(update={"device": "cuda", "gpus_per_job": offered})
-    assert plan.gpus_for([Wide(seed=0)], suite, offered) == expected
-    assert plan.gpus_for([Wide(seed=0)], suite.model_copy(update={"device": "cpu"}), offered) == 0
+    assert gpus_for([Wide(seed=0)], suite, offered) == expected
+    assert gpus_for([Wide(seed=0)], suite.model_copy(update={"device": "cpu"}), offered) == 0
 
 
 def test_the_plan_gives_each_job_its_gpus(invented: Path) -> None:
     suite = config.load(str(invented))
     made = plan.make(suite.model_copy(update={"device": "cuda"}))
-    plan.freeze(made)
-    assert {batch["gpus"] for batch in json.loads(made.layout.plan.read_text())["batches"]} == {1}
+    planfile.freeze(made)
+    assert {job["gpus"] for job in json.loads(made.layout.plan.read_text())["jobs"]} == {1}
     made = plan.make(suite)
-    plan.freeze(made)
-    assert {batch["gpus"] for batch in json.loads(made.layout.plan.read_text())["batches"]} == {0}
+    planfile.freeze(made)
+    assert {job["gpus"] for job in json.loads(made.layout.plan.read_text())["jobs"]} == {0}
 
 
 def test_snakemake_is_told_how_many_gpu_jobs_fit(invented: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,10 +151,10 @@ def test_snakemake_is_told_how_many_gpu_jobs_fit(invented: Path, monkeypatch: py
     monkeypatch.setenv("BENCH_GPUS", "0,1")
     suite = config.load(str(invented)).model_copy(update={"jobs_per_gpu": 3})
     made = plan.make(suite)
-    assert reproduce.command_line(made, "local")[-3:] == ["--resources", "machine=1000", "gpu=6"]
-    assert "--resources" not in reproduce.command_line(made, "slurm"), "a cluster counts its own"
+    assert reproduce.command_line(made, "local", 1)[-3:] == ["--resources", "machine=1000", "gpu=6"]
+    assert "--resources" not in reproduce.command_line(made, "slurm", 1), "a cluster counts its own"
     monkeypatch.setenv("BENCH_GPUS", "")
-    assert reproduce.command_line(made, "local")[-2:] == ["--resources", "machine=1000"]
+    assert reproduce.command_line(made, "local", 1)[-2:] == ["--resources", "machine=1000"]
 
 
 @pytest.mark.parametrize(
@@ -174,7 +175,7 @@ def test_an_executor_that_is_not_installed_is_named(
 
 
 def test_several_gpus_go_through_torchrun(invented: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A batch whose runs use two GPUs starts one process for each, on the GPUs that were claimed."""
+    """A job whose runs use two GPUs starts one process for each, on the GPUs that were claimed."""
     import os
 
     from bench import __main__
@@ -188,9 +189,9 @@ def test_several_gpus_go_through_torchrun(invented: Path, monkeypatch: pytest.Mo
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(RunSpec, "gpus", lambda self, offered: offered)
     made = plan.make(config.load(str(scale)), source=str(scale))
-    plan.freeze(made)
-    (batch,) = json.loads(made.layout.plan.read_text())["batches"]
-    assert batch["gpus"] == 2
+    planfile.freeze(made)
+    (job,) = json.loads(made.layout.plan.read_text())["jobs"]
+    assert job["gpus"] == 2
     seen: list[tuple[int, list[str], str]] = []
 
     def started(processes: int, arguments: list[str]) -> int:
@@ -198,7 +199,7 @@ def test_several_gpus_go_through_torchrun(invented: Path, monkeypatch: pytest.Mo
         return 0
 
     monkeypatch.setattr(gpus, "run_on", started)
-    call = ["run", "--scale", str(scale), "--batch", batch["name"]]
+    call = ["run", "--scale", str(scale), "--job", job["name"]]
     monkeypatch.setattr(sys, "argv", ["bench", *call])
     assert __main__.main(call) == 0
     assert seen == [(2, call, "0,1")]

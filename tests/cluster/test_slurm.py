@@ -16,7 +16,7 @@ import pytest
 from bench import record
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
@@ -108,10 +108,10 @@ def test_a_job_asks_for_what_the_plan_says(slurm, start, scale, results, tmp_pat
     call = start(slurm.profile(tmp_path / "profile", retries=0))
     assert call.wait() == 1
     plan = json.loads((results / "toy" / "plan.json").read_text())
-    (batch,) = plan["batches"]
+    (planned,) = plan["jobs"]
     (job,) = slurm.run("scontrol", "--oneliner", "show", "jobs").strip().splitlines()[-1:]
     assert "TresPerJob=gres:gpu:1" in job or "TresPerJob=gres/gpu:1" in job
-    assert f"MinMemoryNode={batch['memory_mb']}M" in job
+    assert f"MinMemoryNode={planned['memory_mb']}M" in job
     assert "TimeLimit=00:10:00" in job and "CPUs/Task=1" in job
     assert "device: cuda is asked for and torch finds no GPU" in call.text(), call.text()
     assert not list((results / "toy" / "runs").glob("*.json"))

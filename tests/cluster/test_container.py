@@ -32,11 +32,6 @@ def test_every_line_is_an_instruction_that_we_know() -> None:
     assert instructions()[0] == ("FROM", "python:3.11-slim")
 
 
-def test_the_base_image_is_the_one_that_the_workflow_names() -> None:
-    named = re.search(r'container: "docker://([^"]+)"', (ROOT / "Snakefile").read_text())
-    assert named is not None and of("FROM") == [named[1]]
-
-
 def test_the_lock_file_is_what_is_installed_and_nothing_else() -> None:
     pip = [run for run in of("RUN") if "pip install" in run]
     assert len(pip) == 2
@@ -71,11 +66,9 @@ def test_each_run_line_is_a_command_of_the_shell() -> None:
         subprocess.run(["sh", "-n", "-c", run], check=True)
 
 
-def test_the_command_is_the_suites_own_and_its_variables_are_read() -> None:
+def test_the_command_is_the_suites_own_and_its_variables_are_read(bench) -> None:
     assert of("ENTRYPOINT") == ['["python", "-m", "bench"]'] and of("CMD") == ['["doctor"]']
-    from bench.__main__ import parser
-
-    assert parser().parse_args(["doctor"]).command == "doctor"
+    assert re.search(r"^\s+doctor\b", bench("--help").stdout, re.MULTILINE)
     (variables,) = of("ENV")
     paths = (ROOT / "bench" / "paths.py").read_text()
     for name in re.findall(r"(BENCH_\w+)=", variables):
@@ -116,7 +109,7 @@ def test_the_image_holds_the_repository_and_none_of_what_is_made() -> None:
     assert not ignored("results/reference/small/x.json")
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_it_builds(tmp_path: Path) -> None:
     engine = next((name for name in ("docker", "podman") if shutil.which(name)), None)
     if engine is None:

@@ -34,7 +34,7 @@ def _missing() -> list[str]:
 
 
 def _install() -> str:
-    """Installs Debian's packages and Snakemake's plugin when the test was asked for by its marker.
+    """Installs Debian's packages and Snakemake's plugin when the test was asked for by the marker `cluster`.
 
     Returns why that cannot be done, or ''.
     """
@@ -169,9 +169,10 @@ def _settle() -> tuple[int, int]:
 @pytest.fixture(scope="session")
 def slurm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """The cluster; a test that needs it is skipped, with the reason, where it cannot be had."""
-    asked = "slurm" in (request.config.getoption("-m") or "") and "not slurm" not in request.config.getoption("-m")
+    marks = request.config.getoption("-m") or ""
+    asked = "cluster" in marks and "not cluster" not in marks
     if _missing():
-        why = _install() if asked else "Slurm is not installed; `-m slurm` installs it where root can"
+        why = _install() if asked else "Slurm is not installed; `-m cluster` installs it where root can"
         if why or _missing():
             pytest.skip(why or f"still missing: {', '.join(_missing())}")
     if os.geteuid() != 0:
