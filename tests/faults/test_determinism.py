@@ -64,7 +64,7 @@ def warmstart_losses(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[floa
 
 def rewarm_losses(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     from bench.rewarm import train as pretrain
-    from bench.rewarm.course import Course
+    from bench.rewarm.progress import Progress
     from bench.rewarm.spec import Evaluation, Generated, PretrainSpec, Schedule
 
     spec = PretrainSpec(
@@ -78,13 +78,13 @@ def rewarm_losses(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[float]:
         schedule=Schedule(max_lr=3e-3, steps=STEPS, warmup=0.2),
     )
     losses: list[float] = []
-    whole = Course.advance
+    whole = Progress.advance
 
-    def advance(self: Course, loss: torch.Tensor) -> None:
+    def advance(self: Progress, loss: torch.Tensor) -> None:
         losses.append(float(loss))
         whole(self, loss)
 
-    monkeypatch.setattr(Course, "advance", advance)
+    monkeypatch.setattr(Progress, "advance", advance)
     pretrain.train(spec, surroundings(spec, folder))
     return losses
 
