@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from bench import models, seeds
@@ -45,3 +46,10 @@ def reset_buffers(model: nn.Module) -> None:
 def copies(model: nn.Module) -> dict[str, Tensor]:
     """The learnable tensors by name, detached from what training changes."""
     return {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
+
+
+def to_channels_last(model: nn.Module) -> None:
+    """Filters lie in the memory layout that convolutions prefer."""
+    for parameter in model.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.to(memory_format=torch.channels_last)
