@@ -250,10 +250,10 @@ class Trainer:
         if name not in self.steps:
             method = methods.load(start.method) if start.method not in ("fresh", "kept") else None
             penalty = getattr(method, "penalty", None)
-            pull = None if penalty is None else partial(penalty, initial=self.initial, strength=start.strength)
+            regulariser = None if penalty is None else partial(penalty, initial=self.initial, strength=start.strength)
             self.steps[name] = TrainStep(
                 self.model,
-                loss=make_loss(self.spec.penalty, pull),
+                loss=make_loss(self.spec.penalty, regulariser),
                 batch_size=self.spec.optimizer.batch_size,
                 precision=self.spec.precision,
                 compile=self.context.compile,

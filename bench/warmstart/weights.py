@@ -28,12 +28,12 @@ def load_matching(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     Raises:
         FailedRun: anything else does not fit.
     """
-    own = model.state_dict()
+    present = model.state_dict()
     head = {name for name, module in model.named_modules() if module is last_layer(model)}
-    wrong = [name for name in own if name not in tensors or own[name].shape != tensors[name].shape]
+    wrong = [name for name in present if name not in tensors or present[name].shape != tensors[name].shape]
     if foreign := [name for name in wrong if name.rpartition(".")[0] not in head]:
         raise FailedRun("parent weights", None, f"{foreign[0]} does not fit the network")
-    model.load_state_dict({name: own[name] if name in wrong else tensors[name] for name in own})
+    model.load_state_dict({name: present[name] if name in wrong else tensors[name] for name in present})
 
 
 def reset_buffers(model: nn.Module) -> None:

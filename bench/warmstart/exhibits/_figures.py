@@ -49,7 +49,7 @@ def curve(ax: figure.Axes, frame: Any, series: Series, published: Any = None, **
     Args:
         ax: panel.
         frame: long frame of the exhibit.
-        series: what is drawn.
+        series: the curve.
         published: numbers of the paper, where there are any.
         labels: further labels of the numbers, such as ``metric``.
     """
@@ -93,8 +93,8 @@ def accuracy_and_cost(
     stretch = settings.fit_samples("cifar10") / PAPER_SAMPLES
     paper = None if published is None else digitised(published, stretch)
     for ax, (metric, label) in zip(axes, (("val_acc", "validation accuracy (%)"), cost), strict=True):
-        for one in series:
-            curve(ax, frame, one, paper, metric=metric)
+        for arm in series:
+            curve(ax, frame, arm, paper, metric=metric)
         ax.set(xlabel=x, ylabel=label)
     axes[1].set_ylim(bottom=0)
     has_published = paper is not None and bool(len(paper))

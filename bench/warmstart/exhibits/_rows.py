@@ -23,7 +23,7 @@ def final_rows(run: ArmRun, record: Record, *, timed: bool = True) -> Iterator[R
     Args:
         run: names the numbers.
         record: of the run; seconds are given when it was alone on the machine.
-        timed: whether seconds are given at all.
+        timed: whether seconds are among its numbers.
     """
     yield accuracy_row(run, record)
     yield row(run, "samples_to_stop", record.costs["samples"])
@@ -86,10 +86,10 @@ def combinations(frame: Any, *columns: str) -> list[tuple[Any, ...]]:
     Raises:
         KeyError: there are none.
     """
-    found = list(frame[list(columns)].drop_duplicates().itertuples(index=False, name=None))
-    if not found:
-        raise KeyError(f"no {' and '.join(columns)}")
-    return found
+    rows = frame[list(columns)].drop_duplicates()
+    if rows.empty:
+        raise KeyError("no arm of this kind")
+    return list(rows.itertuples(index=False, name=None))
 
 
 def wide(frame: Any, *metrics: str) -> Any:

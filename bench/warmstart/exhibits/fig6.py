@@ -49,7 +49,7 @@ class Settings(WarmstartSettings):
     selects = WarmstartSettings.selects | {"shrinks"}
 
     shrinks: tuple[Shrink, ...] = Field(
-        tuple(round(0.02 * place, 2) for place in range(51)), description="lambda; 0 to 1 [O]"
+        tuple(round(0.02 * index, 2) for index in range(51)), description="lambda; 0 to 1 [O]"
     )
     optimizer_name: OptimizerName = Field("adam", description="optimiser of the training [O]")
 
