@@ -84,7 +84,7 @@ doctor: env
 	@$(BENCH) doctor
 
 test: env
-	$(BIN)/python -m pytest -m "not slow and not gpu and not slurm" $(PYTEST)
+	$(BIN)/python -m pytest -m "not slow and not gpu and not cluster" $(PYTEST)
 
 lint: env
 	$(BIN)/ruff check .

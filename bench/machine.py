@@ -8,7 +8,6 @@ import importlib.metadata
 import os
 import platform
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -208,7 +207,6 @@ def machine() -> dict[str, Any]:
     return {
         "processor": processor(),
         "vector_units": units,
-        "compiler": shutil.which("g++") is not None,
         "cores": os.cpu_count(),
         "gpus": gpus,
         "python": platform.python_version(),

@@ -66,7 +66,7 @@ def made_of(command: str) -> list[list[str]]:
 def dry(arguments: list[str]) -> list[str] | None:
     """What stands for a call of the suite: itself, a dry run, or the plan of the same scale; None when it is parsed only.
 
-    A dry run for a cluster needs a plugin: that for Slurm is what `make slurm` installs.
+    A dry run for Slurm needs the plugin that `make slurm` installs.
     """
     command, *rest = arguments
     if command == "reference":

@@ -43,9 +43,9 @@ class Command(click.Command):
 class Group(click.Group):
     command_class = Command
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(self, name: str | None = None, **options: Any) -> None:
         # Without a command, a line says that one is missing.
-        super().__init__(*arguments, **options, no_args_is_help=False)
+        super().__init__(name, **options, no_args_is_help=False)
 
 
 class Radius(click.ParamType):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import ValidationError
 
 from bench import checkpoint, paths
-from bench.certified.spec import EPS, SHAPES, Certified, Network
+from bench.certified.spec import DATA_SETS, Certified, Network
 from bench.errors import FailedRun, UserError, closest
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Request:
     as_json: bool
 
     def __post_init__(self) -> None:
-        for option, value, known in (("dataset", self.dataset, SHAPES), ("network", self.network, NETWORKS)):
+        for option, value, known in (("dataset", self.dataset, DATA_SETS), ("network", self.network, NETWORKS)):
             if value is not None and value not in known:
                 raise UserError(f"--{option} '{value}' does not exist{closest(value, known)}")
 
@@ -101,7 +101,7 @@ def spec_for(request: Request) -> Certified:
     if request.dataset is not None:
         update["dataset"] = request.dataset
     if recorded is None:
-        update["eps"] = EPS[str(request.dataset)]["exact"]
+        update["eps"] = DATA_SETS[str(request.dataset)].eps
     return base.model_copy(update=update)
 
 
@@ -183,7 +183,7 @@ def verify(request: Request) -> int:
     from tqdm import tqdm
 
     from bench import models
-    from bench.certified.split import make_split
+    from bench.certified.dataset import samples_of
     from bench.certified.verify import Options, Tally, Verifier, load_weights
     from bench.training.context import Context
     from bench.workflow import process
@@ -210,7 +210,7 @@ def verify(request: Request) -> int:
     layout = paths.Layout("verify", paths.results_root() / "verify")
     context = Context(key, str(where), layout, device, data_root=paths.data_root())
     whole = spec.model_copy(update={"report_samples": request.samples, "population": None, "holdout": 0})
-    verifier = Verifier(model, make_split(whole, context).test, spec.dataset, options, request.batch, str(where))
+    verifier = Verifier(model, samples_of(whole, context).test, spec.dataset, options, request.batch, str(where))
     state = layout.scratch / f"{key}.json"
     tally = Tally(**json.loads(state.read_text())) if state.exists() else Tally()
     with tqdm(total=len(verifier.pool), initial=tally.done, unit="samples", disable=None, leave=False) as bar:

@@ -16,8 +16,6 @@ BUILDERS = {
     "mlp": "bench.models.mlp:mlp",
     "logistic": "bench.models.mlp:logistic",
     "cnn7": "bench.models.cnn7:cnn7",
-    "cnn7_nobn": "bench.models.cnn7:cnn7_nobn",
-    "cnn7_convbn": "bench.models.cnn7:cnn7_convbn",
     "wide_resnet8": "bench.models.wide_resnet:wide_resnet8",
     "resnext": "bench.models.resnext:resnext",
 }

@@ -1,11 +1,10 @@
 """CNN-7 of certified training: five convolutions, two linear layers; BatchNorm everywhere, after convolutions, or nowhere.
 
-Source: protocol of Shi et al., section (b); 17,192,650 parameters for CIFAR-10.
+Source: bench/certified/protocol.md, section b; 17,192,650 parameters for CIFAR-10.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Literal
 
 from torch import nn
@@ -36,7 +35,3 @@ def cnn7(
     if norm == "full":
         layers.append(nn.BatchNorm1d(units))
     return nn.Sequential(*layers, nn.ReLU(), nn.Linear(units, num_classes))
-
-
-cnn7_nobn = partial(cnn7, norm="none")
-cnn7_convbn = partial(cnn7, norm="convs")

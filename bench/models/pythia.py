@@ -43,7 +43,7 @@ class Shape:
         return self.non_embedding() + 2 * self.vocabulary * self.width
 
     def flops_per_token(self) -> float:
-        """Training: 6 (non-embedding + unembedding) + 12 L d T (protocol, section d)."""
+        """Of training: 6 (non-embedding + unembedding) + 12 L d T; ``bench/rewarm/protocol.md``, section d."""
         dense = 6 * (self.non_embedding() + self.vocabulary * self.width)
         return dense + 12 * self.layers * self.width * self.context
 

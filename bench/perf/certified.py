@@ -19,13 +19,12 @@ from torch.nn import functional as F
 
 from bench import seeds
 from bench.certified import lirpa, regularizers
+from bench.certified.dataset import Range
 from bench.certified.interval import box, others
 from bench.certified.spec import Certified, Network
-from bench.certified.split import Range
 from bench.certified.step import Step, Sums, robust_loss
 from bench.certified.train import draw_network
 from bench.certified.verify import batch_size
-from bench.models import winograd
 from bench.perf import freed, peaks, profile
 from bench.perf.measure import Timing, alternate, in_turns, rate
 from bench.training.precision import Precision
@@ -41,7 +40,10 @@ PATCHES = 4
 SHARE = 0.5
 """eps as a share of its target: half-way up the ramp, where everything is computed."""
 PASSES = 9
-"""Products of a step in units of a forward pass: three streams, each forward and twice backward (protocol, section f)."""
+"""Products of a step in units of a forward pass: three streams, each forward and twice backward.
+
+Source: bench/certified/protocol.md, section f.
+"""
 VERIFIED = {"ibp": 200, "crown_ibp": 100, "crown": 10}
 """Images of one turn of a verification method."""
 
@@ -71,7 +73,6 @@ class Ours:
         self.spec = spec
         model = draw_network(spec, spec.shape(), spec.classes()).to(device)
         self.model = model.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-        winograd.use(self.model)
         self.inner = Step(spec, self.model, Range.of(spec.dataset, device), compile=compile, expected_steps=1e9)
         self.eps = torch.full((), spec.target * SHARE, device=device)
         self.weight = spec.weight * (1 - SHARE)
@@ -264,8 +265,6 @@ class Table:
 
     def row(self, variant: str, ours: Ours, timing: Timing, note: str) -> dict[str, Any]:
         macs = sum(layer.macs for layer in ours.spec.layers())
-        if ours.spec.precision == "float32":
-            macs -= winograd.saved(ours.model, (ours.spec.batch_size, *ours.spec.shape()))
         share = 2 * PASSES * macs * timing.ours / self.peaks[ours.spec.precision]
         values = {**timing.row(), "share": share, "note": note}
         return {"path": "certified/step", "variant": variant, "unit": "images/s", **values}

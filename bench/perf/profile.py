@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 STEPS = 3
 KINDS = {
-    "products": ("convolution", "mm", "linear", "attention", "conv", "winograd"),
+    "products": ("convolution", "mm", "linear", "attention", "conv"),
     "normalisation": ("norm",),
     "optimiser": ("_fused_", "optimizer.", "_foreach_"),
 }

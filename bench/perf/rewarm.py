@@ -8,7 +8,7 @@ shape is measured; on a GPU the Pythia shapes of 14M, 70M and 410M parameters in
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -17,10 +17,13 @@ from torch.nn import functional as F
 
 from bench import seeds
 from bench.models import pythia
+from bench.paths import Layout
 from bench.perf import peaks, profile
 from bench.perf.measure import in_turns, rate
-from bench.rewarm import adam
-from bench.rewarm.company import Company
+from bench.rewarm.engine import Engine
+from bench.rewarm.spec import Optimizer, PretrainSpec, Schedule
+from bench.training.context import Context
+from bench.training.distributed import Ranks
 from bench.training.precision import Precision
 
 TINY = "cpu-tiny"
@@ -40,32 +43,16 @@ class Trained(Protocol):
         """One update from (B, T + 1) tokens; the mean loss in nats, detached."""
 
 
-class Small:
-    """The engine that tiny shapes train in, with one network."""
-
-    def __init__(self, shape: pythia.Shape, device: torch.device, precision: str):
-        self.engine = Company(shape, device, precision)
-        self.engine.add(initial(shape))
-
-    def step(self, windows: np.ndarray) -> Tensor:
-        return self.engine.step([windows], [LR])[0]
-
-
-class Large:
-    """The engine of shapes that fill a device, compiled."""
+class Ours:
+    """The suite's engine, with one network."""
 
     def __init__(self, name: str, batch: int, device: torch.device, precision: str):
-        from bench.paths import Layout
-        from bench.rewarm.distributed import Ranks
-        from bench.rewarm.solo import Solo
-        from bench.rewarm.spec import PretrainSpec, Schedule
-        from bench.training.context import Context
-
+        compiled: Literal["always", "never"] = "always" if device.type == "cuda" else "never"
+        context = Context(key="perf", label="perf", layout=Layout.of("perf"), device=device, compile=compiled)
         spec = PretrainSpec.model_validate(
             {"seed": 0, "model": name, "schedule": Schedule(max_lr=LR), "batch": batch, "precision": precision}
         )
-        context = Context(key="perf", label="perf", layout=Layout.of("perf"), device=device, compile="always")
-        self.engine = Solo(spec, context, Ranks(0, 1, device), initial(spec.shape), None)
+        self.engine = Engine(spec, context, Ranks(0, 1, device), initial(spec.shape))
 
     def step(self, windows: np.ndarray) -> Tensor:
         return self.engine.step(windows, LR)
@@ -78,17 +65,19 @@ class Plain:
         self.network = pythia.reference(shape, initial(shape)).to(device).train()
         self.model: Callable[..., Any] = torch.compile(self.network) if compiled else self.network
         self.device, self.half = device, half
+        settings = Optimizer()
+        self.clip_norm = settings.clip_norm
         groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
         for name, parameter in self.network.named_parameters():
             groups[pythia.decayed(name)].append(parameter)
         self.optimizer = torch.optim.AdamW(
             [
-                {"params": groups[True], "weight_decay": adam.WEIGHT_DECAY},
+                {"params": groups[True], "weight_decay": settings.weight_decay},
                 {"params": groups[False], "weight_decay": 0.0},
             ],
             lr=LR,
-            betas=adam.BETAS,
-            eps=adam.EPS,
+            betas=settings.betas,
+            eps=settings.eps,
             foreach=True,
         )
 
@@ -98,7 +87,7 @@ class Plain:
             logits = self.model(input_ids=tokens[:, :-1]).logits
             loss = F.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())
         loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), adam.CLIP_NORM)
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         return loss.detach()
@@ -178,7 +167,7 @@ def on_cpu(turns: int) -> Iterator[dict[str, Any]]:
     device, shape, steps = torch.device("cpu"), pythia.shape(TINY), 5
     most = peaks.by_precision(device)
     for suffix, compiled in PEERS.items():
-        ours = {kind + suffix: Turns(Small(shape, device, kind), shape, BATCH, steps, device) for kind in most}
+        ours = {kind + suffix: Turns(Ours(TINY, BATCH, device, kind), shape, BATCH, steps, device) for kind in most}
         peer = Turns(Plain(shape, device, compiled=compiled), shape, BATCH, steps, device)
         for row in compared(ours, peer, shape, turns=turns, most=most):
             if not compiled:
@@ -191,7 +180,7 @@ def on_gpu(device: torch.device, turns: int) -> Iterator[dict[str, Any]]:
     for name, batch in ON_GPU.items():
         shape = pythia.shape(name)
         for suffix, compiled in PEERS.items():
-            ours = Turns(Large(name, batch, device, "bf16"), shape, batch, 5, device)
+            ours = Turns(Ours(name, batch, device, "bf16"), shape, batch, 5, device)
             peer = Turns(Plain(shape, device, compiled=compiled, half=True), shape, batch, 5, device)
             yield from compared({f"bf16, {name}{suffix}": ours}, peer, shape, turns=turns, most=most)
             del ours, peer

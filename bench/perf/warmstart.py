@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from bench import models, seeds
-from bench.models import winograd
 from bench.perf import peaks, profile
 from bench.perf.measure import Timing, alternate, in_turns, rate
 from bench.training.precision import Precision
@@ -178,7 +177,7 @@ class InMemory:
 
 
 class Ours:
-    """The trainer's own step on a pool of images that lies on the device; without `kernel` on torch's convolutions."""
+    """The trainer's own step on a pool of images that lies on the device."""
 
     def __init__(
         self,
@@ -186,14 +185,10 @@ class Ours:
         precision: Precision,
         compile: Compile,
         name: str = THIN,
-        *,
-        kernel: bool = True,
     ):
         self.on, self.pool, self.indices = on, on.pool(), on.indices()
         self.precision = precision
         self.model = network(name).to(on.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if kernel:
-            winograd.use(self.model)
         self.begin = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=LR, fused=True)
         self.step = TrainStep(self.model, loss=cross_entropy, batch_size=BATCH, precision=precision, compile=compile)
@@ -210,10 +205,6 @@ class Ours:
         if self.on.device.type == "cuda":
             torch.cuda.synchronize()
         return losses
-
-    def saved(self) -> int:
-        """Products of an image's forward pass that the step does without."""
-        return winograd.saved(self.model, (BATCH, *IN_SHAPE)) if self.precision == "float32" else 0
 
     def restart(self) -> None:
         self.model.load_state_dict(self.begin)
@@ -295,7 +286,6 @@ class Way:
     kind: Precision
     turn: Callable[[], float]
     note: str
-    saved: int = 0
 
 
 class Table:
@@ -307,12 +297,10 @@ class Table:
         self.steps = STEPS[on.device.type]
         self.peaks = peaks.by_precision(on.device)
 
-    def row(
-        self, path: str, variant: str, kind: Precision, name: str, timing: Timing, note: str, saved: int = 0
-    ) -> dict[str, Any]:
-        """One row; `saved` are the products of an image's forward pass that the step does without."""
+    def row(self, path: str, variant: str, kind: Precision, name: str, timing: Timing, note: str) -> dict[str, Any]:
+        """One row."""
         # Forward, and backward to the inputs and to the weights.
-        flops = 6 * (Network.model_validate({"name": name}).macs(IN_SHAPE, 10) - saved)
+        flops = 6 * Network.model_validate({"name": name}).macs(IN_SHAPE, 10)
         share = flops * timing.ours / self.peaks[kind]
         values = {**timing.row(), "share": share, "note": note}
         return {"path": path, "variant": variant, "unit": "images/s", **values}
@@ -323,7 +311,7 @@ class Table:
         timings = in_turns([way.turn for way in ways], peer.turn, turns=self.turns)
         loop = f"against the authors' loop with {peer.workers} workers"
         for way, timing in zip(ways, timings, strict=True):
-            yield self.row(way.path, way.variant, way.kind, THIN, timing, f"{loop}; {way.note}", way.saved)
+            yield self.row(way.path, way.variant, way.kind, THIN, timing, f"{loop}; {way.note}")
 
     def _ways(self, expected: Tensor) -> Iterator[Way]:
         """Those of the thin ResNet-18, compiled and with their first losses compared."""
@@ -337,7 +325,7 @@ class Table:
                 note = _difference(ours.some(LOSSES if headline else FEWER), expected, variant, exact=kind == "float32")
                 if not headline:
                     note += f"; {profile.remark(partial(ours.some, 1))}"
-                yield Way("warmstart/step", variant, kind, partial(ours.turn, self.steps), note, ours.saved())
+                yield Way("warmstart/step", variant, kind, partial(ours.turn, self.steps), note)
                 if not self.large and variant != "float32, eager":
                     continue  # runs train alone on a CPU; this row shows why
                 count = company.PLACES if self.large else 2
@@ -345,15 +333,6 @@ class Table:
                 note = _difference(many.some(LOSSES if self.large else FEWER), expected, variant, exact=False)
                 note += "" if self.large else "; not used on a CPU"
                 yield Way("warmstart/company", f"{count} networks, {variant}", kind, many.turn, note)
-
-    def against_convolutions(self) -> dict[str, Any]:
-        """Our eager step against itself on torch's convolutions."""
-        ours, peer = (Ours(self.on, "float32", "never", kernel=kernel) for kernel in (True, False))
-        variant = "float32, eager, own convolutions"
-        note = _difference(ours.some(FEWER), torch.stack(peer.some(FEWER)), variant, exact=True)
-        timing = alternate(lambda: ours.turn(self.steps), lambda: peer.turn(self.steps), turns=self.turns)
-        note = f"against torch's; {note}"
-        return self.row("warmstart/step", variant, "float32", THIN, timing, note, ours.saved())
 
     def against_memory(self, ours: Ours, name: str, *, compiled: bool) -> dict[str, Any]:
         """Our step against a plain loop with its data in memory, eager or compiled."""
@@ -368,7 +347,7 @@ class Table:
         note = _difference(ours.some(checked), expected, variant, exact=True)
         turns = self.turns if name == THIN or self.large else 2  # a step of the wide network takes seconds
         timing = alternate(lambda: ours.turn(steps), lambda: peer.turn(steps), turns=turns)
-        return self.row("warmstart/step", variant, "float32", name, timing, f"data in memory; {note}", ours.saved())
+        return self.row("warmstart/step", variant, "float32", name, timing, f"data in memory; {note}")
 
 
 def rows(
@@ -391,8 +370,6 @@ def rows(
     peer.choose_workers()
     tell("our step against the authors' loop")
     yield from table.against_authors(peer)
-    if device.type == "cpu":
-        yield table.against_convolutions()
     tell("our step against loops with their data in memory")
     ours = Ours(on, "float32", "always")
     for compiled in (False, True):

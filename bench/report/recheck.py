@@ -91,7 +91,6 @@ def surroundings(one: Record) -> dict[str, object]:
         "code": known.get("code"),
         "processor": machine.get("processor") if on_cpu else "a GPU",
         "vector units": machine.get("vector_units") if on_cpu else None,
-        "C++ compiler": machine.get("compiler") if on_cpu else None,
         "device": known.get("device"),
         "threads": known.get("threads"),
         "precision": known.get("precision"),

@@ -15,7 +15,7 @@ READY_BYTES = 1_000_000_000
 
 @dataclass
 class Pool:
-    """Samples of one split.
+    """Samples on a device.
 
     Attributes:
         images: uint8 [N, C, H, W], or float32 already normalised.
@@ -42,7 +42,7 @@ class Pool:
         device: torch.device,
         channels_last: bool = True,
     ) -> Pool:
-        """Moves a split to the device and normalises it if it is small."""
+        """Moves samples to the device and normalises them if they are few."""
         centre = torch.tensor(mean, device=device).reshape(1, -1, 1, 1)
         scale = torch.tensor(std, device=device).reshape(1, -1, 1, 1)
         pool = cls(images.to(device), labels.to(device), centre, scale, channels_last)

@@ -36,7 +36,7 @@ def should_compile(
 ) -> bool:
     """Decides by configuration, compiler, kind of network and what the whole run is expected to do.
 
-    Without convolutions there is little to fuse: a compiled MLP was a sixth slower than an eager one on a CPU.
+    Without convolutions there is little to gain: a compiled MLP was a sixth slower than an eager one on a CPU.
     """
     if mode == "never" or not can_compile():
         return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +11,11 @@ from torch.nn import functional as F
 from bench.training.samples import EVAL_BATCH, Pool, accuracy
 
 
-def _norm_of_gradient(model: nn.Module, logits: Tensor, labels: Tensor, *, again: bool) -> Tensor:
-    """Of the mean loss; with `again` the logits' graph is kept for another call."""
+def _norm_of_gradient(model: nn.Module, logits: Tensor, labels: Tensor, *, keep_graph: bool) -> Tensor:
+    """Of the mean loss over all parameters; `keep_graph` keeps the logits' graph for another call."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    slopes = torch.autograd.grad(F.cross_entropy(logits, labels), parameters, retain_graph=again)
-    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(slope) for slope in slopes]))
+    gradients = torch.autograd.grad(F.cross_entropy(logits, labels), parameters, retain_graph=keep_graph)
+    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))
 
 
 def gradient_norms(
@@ -24,7 +23,7 @@ def gradient_norms(
     images: Tensor,
     labels: Tensor,
     is_old: Tensor,
-    columns: dict[str, list[Any]],
+    columns: dict[str, list[float]],
     *,
     batch_statistics: bool = False,
 ) -> None:
@@ -35,7 +34,7 @@ def gradient_norms(
         images: [B, C, H, W].
         labels: [B].
         is_old: [B], whether a sample was in the first phase.
-        columns: "old" and "new" grow by one value each; a batch without such samples repeats nothing and appends -1.
+        columns: "old" and "new" grow by one value each, -1 where the batch has no such samples.
         batch_statistics: BatchNorm takes the statistics of the whole batch. In eval mode, which the paper's code uses, it
             takes its running ones: for the first dozens of steps after shrinking they are those of other weights.
     """
@@ -43,14 +42,14 @@ def gradient_norms(
     model.train(batch_statistics)
     whole = None
     if batch_statistics:
-        spare = {name: buffer.clone() for name, buffer in model.named_buffers()}
-        whole = torch.func.functional_call(model, spare, (images,))
-    for name, chosen in (("old", is_old), ("new", ~is_old)):
-        value = -1.0
-        if bool(chosen.any()):
-            logits = model(images[chosen]) if whole is None else whole[chosen]
-            value = float(_norm_of_gradient(model, logits, labels[chosen], again=whole is not None))
-        columns.setdefault(name, []).append(value)
+        buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        whole = torch.func.functional_call(model, buffers, (images,))
+    for name, part in (("old", is_old), ("new", ~is_old)):
+        norm = -1.0
+        if bool(part.any()):
+            logits = model(images[part]) if whole is None else whole[part]
+            norm = float(_norm_of_gradient(model, logits, labels[part], keep_graph=whole is not None))
+        columns.setdefault(name, []).append(norm)
     model.train(was_training)
 
 
@@ -74,10 +73,10 @@ def averaged(columns: dict[str, list[float]], every: int) -> dict[str, list[floa
 @torch.no_grad()
 def scaled(model: nn.Module, factor: float) -> nn.Module:
     """A copy whose learnable tensors are multiplied by `factor`."""
-    other = copy.deepcopy(model)
-    for parameter in other.parameters():
+    shrunk = copy.deepcopy(model)
+    for parameter in shrunk.parameters():
         parameter.mul_(factor)
-    return other
+    return shrunk
 
 
 @torch.no_grad()
@@ -87,19 +86,18 @@ def shrinking(model: nn.Module, fit: Pool, report: Pool, grid: tuple[float, ...]
     Returns columns `shrink`, `train_acc`, `report_acc` with the running statistics of BatchNorm as they are, and
     `train_acc_batch`, `report_acc_batch` with the statistics of the evaluated batch.
     """
-    has_norm = any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in model.modules())
     names = ("shrink", "train_acc", "report_acc", "train_acc_batch", "report_acc_batch")
     columns: dict[str, list[float]] = {name: [] for name in names}
     for factor in grid:
-        other = scaled(model, factor)
+        shrunk = scaled(model, factor)
         values = [factor]
-        values += [accuracy(other, pool, min(len(pool), 4 * EVAL_BATCH)) for pool in (fit, report)]
-        if has_norm:
-            for module in other.modules():
-                if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-                    # Without running statistics BatchNorm takes those of the batch, in eval mode too.
-                    module.running_mean = module.running_var = None
-            values += [accuracy(other, pool, min(len(pool), 4 * EVAL_BATCH)) for pool in (fit, report)]
+        values += [accuracy(shrunk, pool, min(len(pool), 4 * EVAL_BATCH)) for pool in (fit, report)]
+        norms = [module for module in shrunk.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+        for norm in norms:
+            # Without running statistics BatchNorm takes those of the batch, in eval mode too.
+            norm.running_mean = norm.running_var = None
+        if norms:
+            values += [accuracy(shrunk, pool, min(len(pool), 4 * EVAL_BATCH)) for pool in (fit, report)]
         else:
             values += values[1:]
         for name, value in zip(names, values, strict=True):
@@ -113,9 +111,8 @@ def correlation(before: dict[str, Tensor], after: dict[str, Tensor]) -> dict[str
     names = [name for name in before if name in after and before[name].shape == after[name].shape]
     first = torch.cat([before[name].double().flatten() for name in names])
     second = torch.cat([after[name].double().flatten() for name in names])
-    centred = F.cosine_similarity(first - first.mean(), second - second.mean(), dim=0)
     return {
-        "weight_correlation": float(centred),
+        "weight_correlation": float(F.cosine_similarity(first - first.mean(), second - second.mean(), dim=0)),
         "weight_cosine": float(F.cosine_similarity(first, second, dim=0)),
         "weight_distance": float((first - second).norm()),
     }

@@ -1,4 +1,4 @@
-"""Stopping rules and the train accuracy that they look at. Pure functions on plain numbers."""
+"""Stopping rules and the train accuracy that they look at; pure functions on plain numbers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def fired(rule: Stop, accuracies: Sequence[float], epochs: int | None = None) ->
     Args:
         rule: the run's stopping rule.
         accuracies: train accuracy in percent by epoch of this round, at least one.
-        epochs: a fixed number of epochs of this round, which goes before everything else.
+        epochs: a fixed number of epochs of this round, which takes precedence.
     """
     done = len(accuracies)
     fixed = epochs if epochs is not None else rule.epochs

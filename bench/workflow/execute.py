@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from bench import checkpoint, machine, paths, record
 from bench.errors import FailedRun, OutOfTime, ParentFailed, UserError
 from bench.run import Result
-from bench.training import peers
+from bench.training import distributed
 from bench.workflow import process
 from bench.workflow.plan import DONE, MISSING, Plan, Planned
 
@@ -143,7 +143,7 @@ def _provenance(run: Planned, context: Context, started: float, before: machine.
         "packages": machine.versions(),
         "machine": machine.machine(),
         "device": str(context.device),
-        "processes": peers.world(),
+        "processes": distributed.world(),
         "threads": context.threads,
         "precision": getattr(run.spec, "precision", getattr(run.spec, "dtype", "float32")),
         "tf32": _used_tf32(run, context.device),
@@ -263,9 +263,9 @@ def run_all(
             tally.present.append(run.key)
         else:
             waiting.append(run)
-    with peers.joined(device_of(plan.suite.device)) as device:
+    with distributed.joined(device_of(plan.suite.device)) as device:
         for number, run in enumerate(waiting, start=1):
-            if peers.agreed(deadline is not None and time.monotonic() >= deadline):
+            if distributed.agreed(deadline is not None and time.monotonic() >= deadline):
                 tally.left.append(run.key)
                 continue
             started = time.monotonic()
@@ -280,7 +280,7 @@ def run_all(
 def _run(plan: Plan, run: Planned, device: torch.device, deadline: float | None, tally: Tally) -> bool:
     """Trains a run that can start now, and writes its record; returns whether it began."""
     with contextlib.ExitStack() as stack:
-        if not peers.agreed(peers.leads() and _ready(plan, run, deadline, tally, stack)):
+        if not distributed.agreed(distributed.leads() and _ready(plan, run, deadline, tally, stack)):
             return False
         started, before = time.monotonic(), machine.usage()
         _reset_peak_memory(device)
@@ -290,10 +290,10 @@ def _run(plan: Plan, run: Planned, device: torch.device, deadline: float | None,
         except OutOfTime:
             tally.left.append(run.key)
         except Exception as error:
-            if peers.leads():
+            if distributed.leads():
                 _fail(plan, run, error, tally)
         else:
-            if peers.leads():
+            if distributed.leads():
                 _finish(plan, run, context, result, started, before, tally)
         finally:
             context.close()
@@ -308,7 +308,7 @@ def _ready(plan: Plan, run: Planned, deadline: float | None, tally: Tally, stack
         _fail(plan, run, why, tally)
     elif _recorded(plan, run):
         tally.present.append(run.key)
-    elif peers.world() > 1 and not getattr(importlib.import_module(run.spec.trainer), "DISTRIBUTED", False):
+    elif distributed.world() > 1 and not getattr(importlib.import_module(run.spec.trainer), "DISTRIBUTED", False):
         _fail(plan, run, UserError("it trains in one process; call `python -m bench run` without torchrun"), tally)
     else:
         return True
@@ -323,7 +323,7 @@ def _recorded(plan: Plan, run: Planned) -> bool:
 
 def prune(plan: Plan) -> None:
     """Applies the suite's policy on artefacts to runs whose dependants are all done."""
-    if plan.suite.keep == "everything" or not peers.leads():
+    if plan.suite.keep == "everything" or not distributed.leads():
         return
     needed: dict[str, set[str]] = {}
     for run in plan.runs.values():

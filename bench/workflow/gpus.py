@@ -13,7 +13,7 @@ from pathlib import Path
 
 POLL_SECONDS = 0.5
 
-ASSIGNED_BY = ("SLURM_JOB_ID", "KUBERNETES_SERVICE_HOST", "LOCAL_RANK")
+ASSIGNED_BY = ("SLURM_JOB_ID", "LOCAL_RANK")
 """Set where a cluster, or torchrun, has assigned this process its GPUs: then this module assigns none."""
 
 

@@ -51,10 +51,8 @@ class PlanFile:
         return self.content["source"]
 
     def path(self, *parts: str) -> str:
-        """A file below the results. All machines see it there: where a cluster has a storage of its own, it is left out."""
-        from snakemake.io import local
-
-        return local(str(self.root.joinpath(*parts)))
+        """A file below the results."""
+        return str(self.root.joinpath(*parts))
 
     def project_file(self, name: str) -> str:
         """A file of the project, from whatever folder Snakemake is called."""
@@ -71,7 +69,7 @@ class PlanFile:
         return {key: job["name"] for job in self.content["jobs"] for key in job["keys"]}
 
     def marker(self, job: str) -> str:
-        """Says that a job, or "data", is done. It may be in a cluster's storage: a job with local files runs locally."""
+        """Marker file: a job, or "data", is done."""
         return str(Layout(self.scale, self.root).marker(job))
 
     def markers(self) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-from functools import partial
 from typing import Any
 
 import pytest
@@ -16,7 +15,6 @@ from torch.nn import functional as F
 
 from bench.certified import interval, lirpa
 from bench.errors import UserError
-from bench.models import winograd
 
 from .conftest import ARCHITECTURES, network
 
@@ -45,21 +43,6 @@ def test_bounds_and_margins_equal_those_of_auto_lirpa(
     found = interval.bounds(model, lower, upper, clean=x)
     for ours, theirs in ((margins, expected), (found[0], low), (found[1], high)):
         assert (ours - theirs).abs().max() <= tolerance * theirs.abs().max()
-
-
-@pytest.mark.skipif(winograd.kernel() is None, reason="no g++, or no AVX2")
-@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-def test_bounds_on_own_convolutions_equal_those_on_torchs(
-    architecture: Architecture, training: bool, own_convolutions: None
-) -> None:
-    name, norm, shape, classes = architecture
-    model = network(name, norm, shape, classes, trained=True).train(training)
-    own = copy.deepcopy(model)
-    winograd.use(own)
-    x, y = batch(shape, classes)
-    for mapped in (partial(interval.bounds, clean=x), partial(interval.margins, labels=y, clean=x)):
-        for found, expected in zip(mapped(own, x - 0.02, x + 0.03), mapped(model, x - 0.02, x + 0.03), strict=True):
-            assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 
 @pytest.mark.parametrize("architecture", [ARCHITECTURES[0], ARCHITECTURES[5], ARCHITECTURES[7]], ids=lambda a: a[0])

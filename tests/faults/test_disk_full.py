@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -11,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from bench import checkpoint, record
+from bench.data import fetch
 from bench.errors import UserError
 
 
@@ -135,21 +139,21 @@ def test_a_shard(disk, injected) -> None:
     injected("disk full", "a shard of tokens", THEN)
 
 
-def test_a_download(disk, injected, tmp_path: Path) -> None:
-    from bench.data import archives
-
-    small = disk(200_000)
-    import gzip
-
-    packed = tmp_path / "file.gz"
-    packed.write_bytes(gzip.compress(os.urandom(150_000)))
+def test_a_data_file(disk, injected, tmp_path: Path) -> None:
+    """An archive that was put into the data folder, which has no room for its content."""
+    packed = gzip.compress(os.urandom(150_000))
+    catalogue = tmp_path / "catalogue.yaml"
+    download = {"name": "file.gz", "bytes": len(packed), "checksum": f"sha256:{hashlib.sha256(packed).hexdigest()}"}
+    source = {"files": {"file": "any"}, "downloads": [download | {"unpack": "gzip", "urls": ["http://127.0.0.1:9/"]}]}
+    catalogue.write_text(json.dumps({"one": {"title": "One file", "home": "http://127.0.0.1:9/"} | source}))
+    small = disk(400_000)
+    (small.root / "file.gz").write_bytes(packed)
     small.fill(leave=50_000)
     with pytest.raises(UserError, match="no space left"):
-        archives.gunzip(packed, small.root / "file")
-    assert names(small.root) == []
+        fetch.ensure("one", small.root, catalogue=catalogue)
+    assert not (small.root / "file").exists() and not (small.root / ".fetch").exists()
     small.empty()
-    archives.gunzip(packed, small.root / "file")
-    assert (small.root / "file").stat().st_size == 150_000
+    assert fetch.ensure("one", small.root, catalogue=catalogue)[0].stat().st_size == 150_000
     injected("disk full", "an unpacked data file", THEN)
 
 

@@ -46,11 +46,11 @@ def own_results(shape: pythia.Shape, weights: dict[str, Tensor], windows: Tensor
     own = {name: tensor.clone().requires_grad_() for name, tensor in weights.items()}
     position = neox.rotary(shape.context, shape.width, shape.heads, "cpu", torch.float32)
     sizes = {"layers": shape.layers, "heads": shape.heads, "position": position}
-    logits = neox.logits(own, windows[..., :-1], **sizes)
-    rows = neox.hidden(own, windows[..., :-1], **sizes)
-    targets = windows[..., 1:].flatten(-2)
+    logits = neox.logits(own, windows[:, :-1], **sizes)
+    rows = neox.hidden(own, windows[:, :-1], **sizes)
+    targets = windows[:, 1:].flatten()
     loss = neox.head_loss(rows, own["embed_out.weight"], targets, at_once=at_once)
-    gradients = dict(zip(own, torch.autograd.grad(loss.sum(), list(own.values())), strict=True))
+    gradients = dict(zip(own, torch.autograd.grad(loss, list(own.values())), strict=True))
     summed = neox.summed_loss(rows, own["embed_out.weight"], targets, at_once=at_once)
     return logits.detach(), loss.detach(), gradients, summed
 
@@ -68,20 +68,6 @@ def test_forward_loss_and_gradients_equal_transformers(context: int, at_once: in
     assert own_gradients.keys() == gradients.keys() == pythia.layout(shape).keys()
     for name, gradient in gradients.items():
         torch.testing.assert_close(own_gradients[name], gradient, atol=1e-5, rtol=1e-4, msg=name)
-
-
-def test_networks_in_company_compute_what_each_computes_alone() -> None:
-    several = [noisy_weights(TINY, seed) for seed in range(3)]
-    windows = torch.stack([tokens_of(TINY, 2), tokens_of(TINY, 2).flip(1), tokens_of(TINY, 2).roll(1, 1)])
-    stacked = {name: torch.stack([weights[name] for weights in several]) for name in several[0]}
-    logits, losses, gradients, summed = own_results(TINY, stacked, windows, 11)
-    for index, weights in enumerate(several):
-        own_logits, loss, own_gradients, own_summed = own_results(TINY, weights, windows[index], 11)
-        torch.testing.assert_close(logits[index], own_logits, atol=1e-6, rtol=1e-6)
-        torch.testing.assert_close(losses[index], loss)
-        torch.testing.assert_close(summed[index], own_summed)
-        for name, gradient in own_gradients.items():
-            torch.testing.assert_close(gradients[name][index], gradient, atol=1e-6, rtol=1e-5, msg=name)
 
 
 def test_extreme_logits_have_a_finite_loss() -> None:

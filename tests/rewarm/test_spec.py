@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from bench.errors import UserError
-from bench.rewarm.spec import Checkpoint, Evaluation, PretrainSpec, Schedule, Text
+from bench.rewarm.design import RewarmSettings
+from bench.rewarm.spec import Checkpoint, Evaluation, Optimizer, PretrainSpec, Schedule, Text
 
 Make = Callable[..., PretrainSpec]
 
@@ -56,6 +57,9 @@ def test_kept_steps_are_shares_of_the_run(toy: Make) -> None:
         ({"corpora": {"kind": "text", "upstream": "pil"}}, "corpus 'pil' does not exist; did you mean 'pile'?"),
         ({"keep": (0.001,)}, "expected shares of the run"),
         ({"keep": (1.5,)}, "expected shares of the run"),
+        ({"optimizer": {"betas": (0.9, 1.0)}}, "less than 1"),
+        ({"optimizer": {"clip_norm": 0.0}}, "greater than 0"),
+        ({"optimizer": {"nesterov": True}}, "nesterov"),
     ],
 )
 def test_what_cannot_be(toy: Make, fields: dict[str, Any], said: str) -> None:
@@ -84,17 +88,19 @@ def test_seeds_group_and_options_at_their_defaults_change_no_identity(toy: Make)
     assert children[0].group == children[1].group
 
 
-def test_company_is_of_equal_shape_batch_and_precision(toy: Make) -> None:
-    assert toy(seed=3, train_on="upstream").company() == toy().company() is not None
-    assert toy(batch=8).company() != toy().company()
-    assert toy(micro_batch=2).company() is None
-    assert PretrainSpec(seed=0, model="14m", schedule=Schedule(max_lr=1e-3)).company() is None
+def test_the_optimizer_enters_the_identity_where_it_departs(toy: Make) -> None:
+    assert toy(optimizer=Optimizer()).identity == toy().identity
+    other = toy(optimizer={"weight_decay": 0.0})
+    assert other.identity != toy().identity and other.description()["optimizer"] == {"weight_decay": 0.0}
+    assert RewarmSettings(optimizer={"clip_norm": 0.5}).upstream(0).optimizer.clip_norm == 0.5
+    assert "optimizer" in RewarmSettings(optimizer={"betas": [0.9, 0.99]}).departures()
 
 
 def test_gpus_are_as_many_as_divide_the_batch(toy: Make) -> None:
     large = PretrainSpec(seed=0, schedule=Schedule(max_lr=3e-4))  # 1104 = 16 x 69
     assert [large.gpus(offered) for offered in (0, 1, 2, 5, 7, 8, 16)] == [0, 1, 2, 4, 6, 8, 16]
     assert [toy().gpus(offered) for offered in (0, 1, 8)] == [0, 1, 1]
+    assert [toy(sharding="shard").gpus(offered) for offered in (0, 1, 8)] == [0, 1, 4]
 
 
 def test_text_of_the_neox_tokenizer_needs_it_before(toy: Make) -> None:

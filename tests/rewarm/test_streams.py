@@ -20,7 +20,10 @@ from bench.rewarm.spec import PretrainSpec
 
 
 def blended_by_the_protocol(weights: list[float], length: int) -> list[int]:
-    """For sample i the source with the largest w_j max(i, 1) - taken_j; the first wins ties (protocol, section c)."""
+    """For sample i the source with the largest w_j max(i, 1) - taken_j; the first wins ties.
+
+    Source: bench/rewarm/protocol.md, section c.
+    """
     total = sum(weights)
     taken = [0] * len(weights)
     order = []

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal
-
 import pytest
 import torch
 
 from bench import models, seeds
-from bench.models import winograd
 from bench.training import step as steps
 from bench.training.precision import has_bf16
 from bench.training.step import TrainStep, should_compile
-from bench.warmstart import train as rounds
 from bench.warmstart.losses import cross_entropy
-from bench.warmstart.spec import Network, Training
 from bench.workflow import execute
 
 CPU = torch.device("cpu")
@@ -43,8 +37,6 @@ def losses(count: int = 20, dtype: torch.dtype = torch.float32, **options: objec
     model = models.build_seeded("thin_resnet18", 0, num_classes=10, in_shape=(3, 16, 16), width=8)
     layout = torch.channels_last if options.pop("channels_last", True) else torch.contiguous_format
     model = model.to(dtype=dtype, memory_format=layout).train()
-    if options.pop("kernel", False):
-        winograd.use(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, fused=bool(options.pop("fused", True)))
     step = TrainStep(model, loss=cross_entropy, batch_size=32, **options)
     draw = seeds.generator("golden")
@@ -76,13 +68,6 @@ def test_golden_losses(summing_order: str) -> None:
 
 def test_layout_and_fused_optimiser_change_nothing_but_rounding(summing_order: str) -> None:
     assert_losses_stay(summing_order, 1e-4, channels_last=False, fused=False)
-
-
-@pytest.mark.skipif(winograd.kernel() is None, reason="no g++, or no AVX2")
-def test_own_convolutions_change_nothing_but_rounding(own_convolutions: None) -> None:
-    """In losses of three steps: with more, a ReLU whose input lies next to 0 changes a gradient by 2e-3."""
-    found = losses(3, kernel=True)
-    assert found == pytest.approx(losses(3), rel=1e-3) and found != losses(3)
 
 
 def test_bf16_stays_near_float32() -> None:
@@ -126,15 +111,3 @@ def test_bf16_support_is_read_from_the_processor(monkeypatch: pytest.MonkeyPatch
     assert not has_bf16(CPU)
     monkeypatch.setattr("bench.training.precision.cpu_flags", lambda: {"avx2", "amx_bf16"})
     assert has_bf16(CPU)
-
-
-@pytest.mark.skipif(winograd.kernel() is None, reason="no g++, or no AVX2")
-@pytest.mark.parametrize(("mode", "expected"), [("auto", 13), ("never", 0)])
-def test_trainers_use_own_convolutions_unless_nothing_is_compiled(
-    mode: Literal["auto", "never"], expected: int, toy: Callable[..., Training], surroundings: Callable[..., Any]
-) -> None:
-    spec = toy(network=Network(name="thin_resnet18", width=8))
-    context = surroundings(spec)
-    context.compile = mode
-    layers = rounds.Trainer(spec, context).model.modules()
-    assert sum("_conv_forward" in vars(layer) for layer in layers) == expected

@@ -141,25 +141,12 @@ def test_deleted_records_are_trained_again(bench: Call, scale: Path, results: Pa
     assert {path.name: record.read(path).results() for path in runs.glob("*.json")} == before
 
 
-@pytest.mark.slow
-def test_a_job_that_has_finished_costs_snakemake_nothing_more(
-    bench: Call, scale: Path, results: Path, tmp_path: Path
-) -> None:
-    # Timers that outlive their jobs add up until Snakemake takes cores from the runs; no timing has the machine alone.
-    snakefile, seen = tmp_path / "Snakefile", tmp_path / "timers"
-    snakefile.write_text(
-        f"include: {str(ROOT / 'Snakefile')!r}\n\n"
-        "onsuccess:\n"
-        "    import threading\n"
-        f"    with open({str(seen)!r}, 'w') as file:\n"
-        "        print(sum(isinstance(one, threading.Timer) for one in threading.enumerate()), file=file)\n"
-    )
-    assert bench("plan", "--scale", str(scale), "--freeze").returncode == 0
-    plan = results / "toy" / "plan.json"
-    answer = snakemake("all", "--snakefile", str(snakefile), "--config", f"plan={plan}")
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert len(rules(answer)) >= 5
-    assert int(seen.read_text()) == 0
+@pytest.mark.parametrize(("jobs", "seconds"), [(0, 1), (15, 1), (105, 10), (500, 50)])
+def test_finished_jobs_cost_snakemake_little(jobs: int, seconds: int, invented: Path) -> None:
+    """For each of them it looks at all waiting jobs once in this time; at most ten times a second, that is."""
+    assert reproduce.job_rate(jobs) == f"100000/{seconds}s"
+    plan = planning.make(config.load(str(invented)))
+    assert "--max-jobs-per-timespan" in reproduce.command_line(plan, "local", jobs)
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Point:
-    """What a method is given at the beginning of a round.
+    """The beginning of a round, where a method changes the weights.
 
     Attributes:
         model: weights at hand, on the device.
@@ -44,7 +44,7 @@ class Point:
 
 
 def known() -> list[str]:
-    """Names of the methods that are there."""
+    """Names of all methods, the user's own included."""
     folders = [Path(__file__).parent]
     if extra := os.environ.get("BENCH_EXTRA"):
         folders.append(Path(extra) / "methods")
@@ -59,8 +59,8 @@ def module_of(name: str) -> str:
     """
     if name not in known():
         raise UserError(f"method '{name}' does not exist{closest(name, ['fresh', 'kept', *known()])}")
-    own = Path(__file__).parent / f"{name}.py"
-    return f"{__name__}.{name}" if own.exists() else f"bench_extra.methods.{name}"
+    in_suite = (Path(__file__).parent / f"{name}.py").exists()
+    return f"{__name__}.{name}" if in_suite else f"bench_extra.methods.{name}"
 
 
 def load(name: str) -> ModuleType:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def restart(at: Point) -> None:
-    """Nothing is changed at the beginning of a round; the pull comes with the loss."""
+    """Nothing changes at the beginning of a round: the penalty acts in training."""
 
 
 def penalty(model: nn.Module, initial: dict[str, Tensor], strength: float) -> Tensor:

@@ -70,10 +70,7 @@ rule draw_figure:
         "python -m bench draw --scale {params.scale:q} --exhibits {wildcards.exhibit} > {log:q} 2>&1"
 
 
-rule draw_table:
-    input:
-        PLAN.path("tables", "{exhibit}.parquet"),
-        PLAN.path("tables", "{exhibit}.json"),
+use rule draw_figure as draw_table with:
     output:
         PLAN.path("exhibits", "{exhibit}.csv"),
         PLAN.path("exhibits", "{exhibit}.tex"),
@@ -84,29 +81,11 @@ rule draw_table:
             labels=PLAN.labels,
             caption="caption.rst",
         ),
-    log:
-        PLAN.path("logs", "draw", "{exhibit}.log"),
-    benchmark:
-        PLAN.path("benchmarks", "draw", "{exhibit}.tsv")
     wildcard_constraints:
         exhibit=PLAN.constraint("table"),
-    priority: planfile.AT_ONCE
     localrule: True
-    threads: 1
-    resources:
-        runtime=30,
-        mem_mb=2000,
-    params:
-        scale=PLAN.scale,
-        version=PLAN.version,
-        title=PLAN.title,
-        caption=PLAN.caption,
-        declared=PLAN.declared,
-        settings=PLAN.settings,
     message:
         "table {wildcards.exhibit}"
-    shell:
-        "python -m bench draw --scale {params.scale:q} --exhibits {wildcards.exhibit} > {log:q} 2>&1"
 
 
 rule judge:
