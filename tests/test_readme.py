@@ -142,7 +142,7 @@ def test_the_example_exhibit_is_judged(extra: Path, results: Path, monkeypatch: 
     exhibit.registry.cache_clear()
     try:
         example = exhibit.registry()["warmstart/halved_weights"]
-        assert len(example.members(example.settings())) == 15
+        assert len(example.runs(example.settings())) == 15
         rows = [
             {"method": method, "metric": "val_acc", "seed": seed, "value": value + 0.1 * seed**2 * step}
             for step, (method, value) in enumerate((("random_init", 60.0), ("warm_start", 50.0), ("halved", 55.0)))
@@ -166,7 +166,7 @@ def test_the_example_method_halves_weights(extra: Path) -> None:
 
     model = torch.nn.Linear(2, 1)
     before = model.weight.detach().clone()
-    runpy.run_path(str(extra / "methods" / "halved.py"))["restart"](SimpleNamespace(model=model))
+    runpy.run_path(str(extra / "warmstart" / "methods" / "halved.py"))["restart"](SimpleNamespace(model=model))
     assert torch.equal(model.weight, before / 2)
 
 
