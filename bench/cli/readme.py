@@ -122,7 +122,7 @@ def _numbers(chosen: Iterable[Source]) -> list[str]:
     """The best-known numbers, published beside reproduced; nothing where there are none."""
     lines = [
         f"| {_link(entry.exhibit)} | {entry.name} | {entry.published_text()} {entry.unit} | {entry.ours_text()} "
-        f"| `{source.scale}` | {entry.outcome.n} | {entry.verdict} |"
+        f"| `{source.scale}` | {entry.finding.n} | {entry.verdict} |"
         for source in chosen
         for entry in headline_numbers(source)
     ]

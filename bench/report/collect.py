@@ -83,10 +83,10 @@ def frame_of(plan: Plan, name: str) -> tuple[pd.DataFrame, Facts]:
                 else machine.get("processor", "unknown")
             )
             commits.add(str(found.provenance.get("commit")))
-    frame = _long(rows)
+    frame = long_frame(rows)
     if chosen.derive is not None and rows:
         derived = [{**row, "key": "", "older": bool(older)} for row in chosen.derive(frame)]
-        frame = _long([*rows, *derived])
+        frame = long_frame([*rows, *derived])
     facts = Facts(
         missing=missing,
         older=older,
@@ -103,7 +103,7 @@ def _digest(names: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()[:16]
 
 
-def _long(rows: list[dict[str, Any]]) -> pd.DataFrame:
+def long_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Rows as a frame: labels are text, "" where nothing is said, and `x` is a number or NaN."""
     import pandas as pd
 

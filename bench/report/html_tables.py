@@ -40,7 +40,7 @@ def _number(value: float | None) -> str:
 def _more(entry: Entry) -> str:
     """What is behind an entry, folded."""
     facts = {
-        "found": entry.outcome.detail,
+        "found": entry.finding.detail,
         "tested": entry.test if entry.kind == "target" else "",
         "published in": entry.source,
         "reference": f"{entry.reference} {entry.reference_text}".strip(),
@@ -65,8 +65,8 @@ def _claim(entry: Entry, linked: bool) -> str:
             _cell("exhibit", _where(entry, linked=linked), entry.exhibit),
             _cell("claim", f"<b>{html.escape(entry.name)}</b> {html.escape(entry.statement)}", entry.name),
             _cell("verdict", badge(entry.verdict), ORDER[entry.verdict]),
-            _cell("estimate", html.escape(entry.ours_text()), _number(entry.outcome.estimate), "number"),
-            _cell("n", str(entry.outcome.n or ""), kind="number"),
+            _cell("estimate", html.escape(entry.ours_text()), _number(entry.finding.estimate), "number"),
+            _cell("n", str(entry.finding.n or ""), kind="number"),
             _cell("test", html.escape(entry.test)),
             _cell("remarks", _more(entry)),
         )
@@ -86,8 +86,8 @@ def _value(entry: Entry, linked: bool) -> str:
                 _number(entry.published),
                 "number",
             ),
-            _cell("ours", html.escape(entry.ours_text()), _number(entry.outcome.estimate), "number"),
-            _cell("n", str(entry.outcome.n or ""), kind="number"),
+            _cell("ours", html.escape(entry.ours_text()), _number(entry.finding.estimate), "number"),
+            _cell("n", str(entry.finding.n or ""), kind="number"),
             _cell("margin", margin, kind="number"),
             _cell("unit", html.escape(entry.unit)),
             _cell("remarks", _more(entry)),

@@ -102,7 +102,7 @@ class Subject:
             exhibit=self.name,
             kind=kind,
             name=name,
-            outcome=outcome,
+            finding=outcome,
             scale=self.plan.suite.scale,
             machine="; ".join(self.facts.machines),
             older=self.facts.older > 0 and outcome.n > 0,  # a number that nothing stands beside is not of older code
@@ -228,7 +228,7 @@ def claims(subject: Subject, read: Frames) -> list[Entry]:
                 source=claim.source,
                 provenance="text",
                 cost=subject.cost if outcome.verdict == "not run" else "",
-                beyond=reason,
+                not_expected_at=reason,
             )
         )
     return entries
@@ -247,7 +247,7 @@ def further(plan: Plan) -> list[Entry]:
                     statement="",
                     source=str(row["exhibit"]),
                     margin=None,
-                    outcome=stats.not_run(""),
+                    finding=stats.not_run(""),
                     test="",
                     scale=plan.suite.scale,
                     machine="",
@@ -299,7 +299,7 @@ def _regressions(entries: list[Entry]) -> list[str]:
     """Claims that the reference reproduced and these results do not."""
     return [
         f"{entry.exhibit} {entry.name}: reproduced in the reference ({entry.reference_text}), "
-        f"now {entry.verdict} ({entry.outcome.detail})"
+        f"now {entry.verdict} ({entry.finding.detail})"
         for entry in entries
         if entry.kind == "claim" and entry.reference == "reproduced" and entry.verdict != "reproduced"
     ]

@@ -199,7 +199,7 @@ def _exhibit(item: Shown, entries: Sequence[Entry], shared: Mapping[str, str]) -
                 "source": entry.source,
                 "verdict": entry.verdict,
                 "ours": entry.ours_text(),
-                "n": entry.outcome.n,
+                "n": entry.finding.n,
                 "test": entry.test or "not tested",
             }
             for entry in claims
@@ -214,7 +214,7 @@ def _exhibit(item: Shown, entries: Sequence[Entry], shared: Mapping[str, str]) -
                 "name": entry.name,
                 "published": entry.published_text(),
                 "ours": entry.ours_text(),
-                "n": entry.outcome.n,
+                "n": entry.finding.n,
                 "unit": entry.unit,
                 "verdict": entry.verdict,
             }
@@ -227,7 +227,7 @@ def _exhibit(item: Shown, entries: Sequence[Entry], shared: Mapping[str, str]) -
 
 def _reason(entry: Entry) -> str:
     """Why a claim stands as it does: what was found, and what the scale cannot show."""
-    found = f"{entry.outcome.detail}."
+    found = f"{entry.finding.detail}."
     return f"{found} {entry.beyond_text()[0].upper()}{entry.beyond_text()[1:]}." if entry.not_expected_at else found
 
 

@@ -36,7 +36,7 @@ def entry(exhibit: str, kind: str, name: str, outcome: stats.Finding, **changes:
         "provenance": "printed", "margin": None, "test": outcome.test, "scale": "ci", "machine": "a machine",
         "older": False, "cost": "", "note": "",
     }  # fmt: skip
-    return Entry(exhibit=exhibit, kind=kind, name=name, outcome=outcome, **{**facts, **changes})  # type: ignore[arg-type]
+    return Entry(exhibit=exhibit, kind=kind, name=name, finding=outcome, **{**facts, **changes})  # type: ignore[arg-type]
 
 
 def wide(columns: int, rows: int, words: int) -> pd.DataFrame:

@@ -28,7 +28,7 @@ def claim(name: str, values: dict[int, float], exhibit: str = "warmstart/table1"
     outcome = stats.above(values, 0.0)
     return Entry(
         exhibit=exhibit, kind="claim", name=name, statement=f"Statement of {name}.", source="Table 1", published=None,
-        spread=None, unit="", provenance="text", margin=None, outcome=outcome, test=outcome.test, scale="ci",
+        spread=None, unit="", provenance="text", margin=None, finding=outcome, test=outcome.test, scale="ci",
         machine="a machine", older=False, cost="", note="",
         not_expected_at="generated images have no such shift" if name == "C3" else "",
     )  # fmt: skip
@@ -38,7 +38,7 @@ def number(name: str, published: float, ours: dict[int, float], kind: str = "tar
     outcome = stats.equivalent_to(ours, published, margin=2.0) if ours else stats.not_run("no record")
     return Entry(
         exhibit="certified/table1", kind=kind, name=name, statement="", source="Table 1", published=published,
-        spread=0.5, unit="percent", provenance="printed", margin=2.0, outcome=outcome, test="equivalence", scale="ci",
+        spread=0.5, unit="percent", provenance="printed", margin=2.0, finding=outcome, test="equivalence", scale="ci",
         machine="a machine", older=False, cost="" if ours else "about 3.0 h on 2 cores", note="",
     )  # fmt: skip
 

@@ -25,7 +25,7 @@ def entry(**changes: object) -> Entry:
         "unit": "",
         "provenance": "text",
         "margin": None,
-        "outcome": stats.greater({0: 3.0, 1: 4.0, 2: 3.5}, {0: 1.0, 1: 1.5, 2: 1.2}),
+        "finding": stats.greater({0: 3.0, 1: 4.0, 2: 3.5}, {0: 1.0, 1: 1.5, 2: 1.2}),
         "test": "difference > 0",
         "scale": "ci",
         "machine": "a machine",
@@ -39,7 +39,7 @@ def entry(**changes: object) -> Entry:
 def number(**changes: object) -> Entry:
     found = stats.equivalent_to({0: 51.0, 1: 52.0, 2: 51.5}, 51.7, margin=2.0)
     fields = {"kind": "target", "name": "cifar10, val_acc", "statement": "", "published": 51.7, "margin": 2.0}
-    return entry(**{**fields, "outcome": found, **changes})
+    return entry(**{**fields, "finding": found, **changes})
 
 
 def test_csv_has_every_entry_with_its_interval() -> None:
@@ -94,6 +94,6 @@ def test_what_a_scale_cannot_show_stands_with_its_reason() -> None:
 
 
 def test_an_entry_that_was_not_run_says_what_it_would_cost() -> None:
-    absent = number(outcome=stats.not_run("no record"), cost="about 3.0 h on 2 cores")
+    absent = number(finding=stats.not_run("no record"), cost="about 3.0 h on 2 cores")
     assert "would take about 3.0 h on 2 cores" in verdicts.as_markdown([absent])
     assert "about 3.0 h on 2 cores" in html_tables.table([absent], "target")
