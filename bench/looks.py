@@ -23,6 +23,9 @@ ALPHA = 0.025
 LEAST = 5
 """Seeds below which nothing is decided where looks are declared: three of them agree by chance too often."""
 
+JUDGED, BLOCK = 2000, 100
+"""First seed that verdicts may come from, below which settings are settled, and the seeds of a block: 2000 to 2099, …"""
+
 
 @dataclass(frozen=True)
 class Looks:

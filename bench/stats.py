@@ -22,10 +22,23 @@ from bench.finding import (
     left_open,
     several,
 )
-from bench.interval import LOG, PLAIN, R_SQUARED, Numbers, Scale, Values, by_seed, correlation, interval, sd, shown
+from bench.interval import (
+    LEVEL,
+    LOG,
+    PLAIN,
+    R_SQUARED,
+    Numbers,
+    Scale,
+    Values,
+    by_seed,
+    correlation,
+    interval,
+    sd,
+    shown,
+)
 
 __all__ = [
-    "DECIDED", "LOG", "PLAIN", "R_SQUARED", "VERDICTS", "Finding", "Hypothesis", "Numbers", "Scale", "Values", "Verdict",
+    "DECIDED", "LEVEL", "LOG", "PLAIN", "R_SQUARED", "VERDICTS", "Finding", "Hypothesis", "Numbers", "Scale", "Values", "Verdict",
     "above", "all_of", "any_of", "below", "by_seed", "correlation", "describe", "equivalent", "equivalent_to", "estimate",
     "expected_wrong", "greater", "interval", "judged", "leaves", "not_run", "not_worse", "on_average", "sd", "shown",
     "undecided",

@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from bench import config, exhibit, published, stats, words
 from bench.errors import UserError
-from bench.exhibit import Claim, Exhibit
+from bench.exhibit import Exhibit
+from bench.report import claims as claim_tests
 from bench.report import collect, html_tables, page, verdicts
 from bench.report import pdf as document
+from bench.report.claims import Frames
 from bench.report.verdicts import Entry
 from bench.workflow import plan as planning
 from bench.workflow.plan import Plan
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Frames = Mapping[str, "tuple[pd.DataFrame, collect.Facts]"]
-"""Exhibit -> its long frame and its facts."""
 
 
 @dataclass(frozen=True)
@@ -191,44 +190,21 @@ def context(subject: Subject) -> list[Entry]:
     return entries
 
 
-def _tested(claim: Claim, name: str, read: Frames) -> stats.Finding:
-    """The claim's own verdict, undecided where runs that it may need are missing."""
-    needed = (name, *claim.also)
-    if absent := [other for other in needed if other not in read or len(read[other][1].missing) >= read[other][1].runs]:
-        return stats.not_run(f"no run of {', '.join(absent)} is there")
-    given = {other: read[other][0] for other in needed} if claim.also else read[name][0]
-    gaps = {other: read[other][1] for other in needed if read[other][1].missing}
-    empty = any(read[other][0].empty for other in needed)  # of runs that are there: the test says what they lack
-    try:
-        outcome = claim.test(given)
-    except Exception as error:
-        # A test may ask for cells that this scale leaves out; with every run there, anything else is a fault of the test.
-        if not (gaps or empty) and not isinstance(error, KeyError | IndexError):
-            raise
-        said = error.args[0] if error.args else error  # of a KeyError, without quotes
-        return stats.not_run(f"rows are missing: {' '.join(str(said).split())}")
-    if gaps and outcome.verdict in ("reproduced", "not reproduced"):
-        lacks = ", ".join(f"{len(facts.missing)} of {facts.runs} runs of {other}" for other, facts in gaps.items())
-        return stats.undecided(outcome, f"missing: {lacks}")
-    return outcome
-
-
 def claims(subject: Subject, read: Frames) -> list[Entry]:
-    """One entry for each claim of an exhibit; claims are judged at every scale."""
+    """One entry for each claim and estimate of an exhibit; claims are judged at every scale."""
     entries = []
     for claim in subject.exhibit.claims:
-        outcome = _tested(claim, subject.name, read)
-        reason = claim.not_expected_at.get(subject.plan.suite.scale, "")
+        finding = claim_tests.finding(subject.plan, subject.name, claim, read)
         entries.append(
             subject.entry(
-                "claim",
+                "estimate" if "estimate" in (claim.kind, finding.verdict) else "claim",
                 claim.name,
-                outcome,
+                finding,
                 statement=claim.statement,
                 source=claim.source,
                 provenance="text",
-                cost=subject.cost if outcome.verdict == "not run" else "",
-                not_expected_at=reason,
+                cost=subject.cost if finding.verdict == "not run" else "",
+                not_expected_at=claim.not_expected_at.get(subject.plan.suite.scale, ""),
             )
         )
     return entries
@@ -295,32 +271,20 @@ def beside_reference(plan: Plan, entries: list[Entry]) -> list[Entry]:
     ]
 
 
-def _regressions(entries: list[Entry]) -> list[str]:
-    """Claims that the reference reproduced and these results do not."""
-    return [
-        f"{entry.exhibit} {entry.name}: reproduced in the reference ({entry.reference_text}), "
-        f"now {entry.verdict} ({entry.finding.detail})"
-        for entry in entries
-        if entry.kind == "claim" and entry.reference == "reproduced" and entry.verdict != "reproduced"
-    ]
-
-
 def _strict(plan: Plan, entries: list[Entry]) -> int:
     """Says what the comparison with the reference found; 1 when a claim was lost.
 
     Raises:
         UserError: there is nothing to compare with.
     """
-    from bench.report import reference
+    from bench.report import reference, regress
 
     reference.check(plan.suite.scale)
-    claimed = [entry for entry in entries if entry.kind == "claim"]
-    held = [entry for entry in claimed if entry.reference == "reproduced"]
-    lost = _regressions(entries)
     unknown = [
-        f"{entry.exhibit} {entry.name}" for entry in claimed if entry.verdict != "not run" and not entry.reference
+        f"{entry.exhibit} {entry.name}"
+        for entry in entries
+        if entry.kind == "claim" and entry.verdict != "not run" and not entry.reference
     ]
-    print(f"reference: {len(held)} of {len(claimed)} claims are reproduced there, {len(held) - len(lost)} of them here")
     if unknown:
         shown = ", ".join(unknown[:5]) + (" …" if len(unknown) > 5 else "")
         print(
@@ -328,9 +292,24 @@ def _strict(plan: Plan, entries: list[Entry]) -> int:
             f"Renew it with `python -m bench reference --scale {plan.source or plan.suite.scale} --why REASON`",
             file=sys.stderr,
         )
-    for line in lost:
-        print(f"REGRESSION {line}", file=sys.stderr)
-    return 1 if lost else 0
+    return regress.tell(regress.compare(plan, entries))
+
+
+def _fewer_seeds(plan: Plan) -> str:
+    """Says where the reference looked at more seeds, and how to train them; "" where it did not."""
+    from bench.report import reference
+
+    more = {
+        name: n
+        for name, n in reference.seeds(plan.suite.scale).items()
+        if name in plan.settings and plan.settings[name].seeds < n
+    }
+    if not plan.suite.looks or not more:
+        return ""
+    return (
+        f"The reference has further seeds of {len(more)} exhibits, and may decide claims that are open here; "
+        f"`make reproduce SCALE={plan.source or plan.suite.scale} DECIDE=<core-hours>` trains them where they decide most."
+    )
 
 
 def judge(plan: Plan, *, strict: bool = False, tell: Callable[[str], None] = print) -> int:
@@ -340,6 +319,8 @@ def judge(plan: Plan, *, strict: bool = False, tell: Callable[[str], None] = pri
     html_tables.write(entries, plan.layout.root / "verdicts.html")
     page.write(plan.layout.root / "index.html", entries, exhibits_of(plan), scale=plan.suite.scale)
     tell(verdicts.as_text(entries))
+    if note := _fewer_seeds(plan):
+        tell(note)
     return _strict(plan, entries) if strict else 0
 
 

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 
 from bench import exhibit, words
+from bench.report import freeze
 from bench.workflow import plan
 from bench.workflow.plan import Plan, Planned
 
@@ -102,6 +103,8 @@ def as_text(made: Plan, *, every_run: bool = False) -> str:
             f" {_hours(sums['hours_gpu']):>10}  {_amount(sums)}"
         )
     lines += [
+        "",
+        freeze.summary(made),
         "",
         "departures from the paper (setting: paper's value -> here)",
         *_departures(made),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -12,10 +13,11 @@ from typing import Any
 
 import yaml
 
-from bench import exhibit
+from bench import checkpoint, exhibit
 from bench.config import Suite
 from bench.errors import UserError
 from bench.exhibit import ArmRun, Exhibit, ExhibitSettings
+from bench.looks import BLOCK
 from bench.paths import Layout
 from bench.record import failures_in, keys_in
 from bench.run import Cost, RunSpec
@@ -148,8 +150,11 @@ def gc_disabled() -> Iterator[None]:
 
 def _planned(suite: Suite, names: Sequence[str], source: str, layout: Layout) -> Plan:
     plan = Plan(suite, layout, {}, {}, {}, {}, source)
+    more = further_seeds(suite, layout)
     for chosen in exhibit.select(suite, names):
         settings = exhibit.settings_of(suite, chosen)
+        if more.get(chosen.name, 0) > settings.seeds:
+            settings = settings.model_copy(update={"seeds": more[chosen.name]})
         plan.settings[chosen.name] = settings
         plan.exhibits[chosen.name] = exhibit.runs_of(suite, chosen, settings)
         for arm_run in plan.exhibits[chosen.name]:
@@ -163,6 +168,32 @@ def _planned(suite: Suite, names: Sequence[str], source: str, layout: Layout) ->
     for run in plan.runs.values():
         _set_state(run, suite, layout, present, failed, older.get(run.spec.identity, []))
     return plan
+
+
+def further_seeds(suite: Suite, layout: Layout) -> dict[str, int]:
+    """Exhibit -> number of its seeds, of those that were given more than the scale file says, at a scale with looks.
+
+    Raises:
+        UserError: the file holds anything else.
+    """
+    if not suite.looks or not layout.seeds.exists():
+        return {}
+    try:
+        content = json.loads(layout.seeds.read_text(encoding="utf-8"))
+        known = {str(name): n for name, n in content.items()}
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{layout.seeds}: expected exhibits and numbers of seeds ({error}); delete it") from error
+    for name, n in known.items():
+        if type(n) is not int or not 1 <= n <= BLOCK:
+            raise UserError(f"{layout.seeds}: {name}: expected a number of seeds from 1 to {BLOCK}, found {n!r}")
+    return known
+
+
+def give_seeds(plan: Plan, more: Mapping[str, int]) -> None:
+    """Notes exhibits that get further seeds, for all later plans of these results; nobody's seeds become fewer."""
+    known = further_seeds(plan.suite, plan.layout)
+    whole = {name: max(known.get(name, 0), more.get(name, 0)) for name in sorted({*known, *more})}
+    checkpoint.write_text(plan.layout.seeds, json.dumps(whole, indent=1) + "\n")
 
 
 def _add(plan: Plan, spec: RunSpec, chosen: Exhibit) -> None:
