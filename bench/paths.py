@@ -74,6 +74,11 @@ class Layout:
         """Exhibit -> number of its seeds, of those that were given more than the scale file says."""
         return self.root / SEEDS
 
+    @property
+    def decisions(self) -> Path:
+        """What each round of `decide` was expected to decide, and what it decided."""
+        return self.root / "decisions.json"
+
     def marker(self, job: str) -> Path:
         """Marker file: a job, or "data", is done."""
         return self.root / "jobs" / f"{job}.done"

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.finding import EQUAL, Finding, Hypothesis, Rule
+from bench.finding import EQUAL, Finding, Hypothesis, Rule, leaves
 from bench.interval import sd
 from bench.looks import FIXED, Looks
 
@@ -51,7 +51,7 @@ def given_up(finding: Finding, looks: Looks) -> bool:
 
     This binds nobody: where other claims bring its runs to the next look, it is looked at there.
     """
-    if finding.verdict != "undecided" or not finding.tested:
+    if not looks.at or finding.verdict != "undecided" or not all(leaf.tested for leaf in leaves(finding)):
         return False
     later = chances(finding, looks, at_estimate=True)
     return not later or later[max(later)] < GIVE_UP

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from bench import exhibit, stats
+from bench import exhibit, power, stats
 from bench.exhibit import Claim
 from bench.looks import Looks
 from bench.report import chance, collect
@@ -21,6 +21,26 @@ Frames = Mapping[str, "tuple[pd.DataFrame, collect.Facts]"]
 
 HUGE = 1e12
 """Stands for values that say nothing: a verdict that holds with them on either side does not rest on them."""
+
+
+Key = tuple[str, str]
+"""Exhibit and name of a claim."""
+
+
+def findings(plan: Plan) -> dict[Key, Finding]:
+    """The findings of all claims of a plan, without its estimates.
+
+    Raises:
+        UserError: an exhibit has not been collected.
+    """
+    read = {name: collect.read(plan, name) for name in plan.exhibits}
+    every = {
+        (name, claim.name): finding(plan, name, claim, read)
+        for name in plan.exhibits
+        for claim in exhibit.registry()[name].claims
+        if claim.kind == "claim"
+    }
+    return {key: found for key, found in every.items() if found.verdict != "estimate"}
 
 
 def looks_of(plan: Plan, name: str) -> Looks:
@@ -46,7 +66,7 @@ def finding(plan: Plan, name: str, claim: Claim, read: Frames) -> Finding:
     if claim.kind == "estimate" and found.verdict != "not run":
         return replace(found, verdict="estimate", tested=False)
     if found.verdict not in stats.DECIDED:
-        return found
+        return _given_up(found, looks_of(plan, name))
     if doubts := _doubts(plan, claim, name, frames, found):
         return stats.undecided(found, doubts)
     end = plan.settings[name].first_seed + max(leaf.n for leaf in stats.leaves(found))
@@ -55,6 +75,15 @@ def finding(plan: Plan, name: str, claim: Claim, read: Frames) -> Finding:
         if any(seed < end for seed in facts.missing_seeds) or (facts.missing and not plan.suite.looks):
             return stats.undecided(found, f"missing: {len(facts.missing)} of {facts.runs} runs of {other}")
     return found
+
+
+def _given_up(found: Finding, looks: Looks) -> Finding:
+    """Says of a claim that was looked at that it is not worth further seeds."""
+    if not power.given_up(found, looks):
+        return found
+    n, last = max(leaf.n for leaf in stats.leaves(found)), looks.at[-1]
+    why = "after the last look" if n >= last else f"its chance of being decided by {last} is below {power.GIVE_UP:.0%}"
+    return replace(found, detail=f"{found.detail}; given up at {n} seeds: {why}")
 
 
 def _cannot_run(plan: Plan, needed: Sequence[str], read: Frames, *, every_arm: bool) -> str:

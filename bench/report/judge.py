@@ -12,7 +12,7 @@ from bench import config, exhibit, published, stats, words
 from bench.errors import UserError
 from bench.exhibit import Exhibit
 from bench.report import claims as claim_tests
-from bench.report import collect, html_tables, page, verdicts
+from bench.report import collect, html_tables, needs, page, verdicts
 from bench.report import pdf as document
 from bench.report.claims import Frames
 from bench.report.verdicts import Entry
@@ -204,6 +204,7 @@ def claims(subject: Subject, read: Frames) -> list[Entry]:
                 source=claim.source,
                 provenance="text",
                 cost=subject.cost if finding.verdict == "not run" else "",
+                note=needs.note(subject.name, claim.name),
                 not_expected_at=claim.not_expected_at.get(subject.plan.suite.scale, ""),
             )
         )
@@ -292,7 +293,8 @@ def _strict(plan: Plan, entries: list[Entry]) -> int:
             f"Renew it with `python -m bench reference --scale {plan.source or plan.suite.scale} --why REASON`",
             file=sys.stderr,
         )
-    return regress.tell(regress.compare(plan, entries))
+    claimed = {(entry.exhibit, entry.name): entry.finding for entry in entries if entry.kind == "claim"}
+    return regress.tell(regress.compare(plan, claimed))
 
 
 def _fewer_seeds(plan: Plan) -> str:

@@ -158,12 +158,14 @@ def seeds(scale: str) -> dict[str, int]:
 
 
 def _keep_seeds(made: Plan) -> None:
-    """Writes which exhibits have further seeds beside the records; those of other exhibits stay."""
+    """Writes which exhibits have further seeds beside the records, and why; those of other exhibits stay."""
     path, known = folder(made.suite.scale) / paths.SEEDS, seeds(made.suite.scale)
     more = planning.further_seeds(made.suite, made.layout)
     whole = {name: n for name, n in known.items() if name not in made.exhibits} | {
         name: n for name, n in more.items() if name in made.exhibits
     }
+    if made.layout.decisions.exists():
+        checkpoint.write_text(path.with_name(made.layout.decisions.name), made.layout.decisions.read_text())
     if whole:
         checkpoint.write_text(path, json.dumps(dict(sorted(whole.items())), indent=1) + "\n")
     else:

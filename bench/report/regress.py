@@ -17,8 +17,8 @@ from bench import config, exhibit, stats
 from bench.errors import UserError
 from bench.finding import EQUAL
 from bench.looks import Looks
-from bench.report import judge, reference
-from bench.report.verdicts import Entry
+from bench.report import claims, reference
+from bench.report.claims import Key
 from bench.stats import Finding
 from bench.workflow import plan as planning
 from bench.workflow import reproduce
@@ -33,9 +33,6 @@ SLACK = 0.1
 """Share of an effect whose loss is no matter: a test of exactly 0 would find every shift of rounding."""
 SEEDS = 5
 """Seeds that are compared, and as many further ones that confirm an alarm."""
-
-Key = tuple[str, str]
-"""Exhibit and name of a claim."""
 
 
 @dataclass(frozen=True)
@@ -193,15 +190,22 @@ class Comparison:
     slid: list[Key]
 
 
-def compare(plan: Plan, entries: Iterable[Entry]) -> Comparison:
+def _reproduced(plan: Plan) -> dict[Key, Finding]:
+    """The claims that the reference reproduced."""
+    return {key: found for key, found in claims.findings(reference.as_results(plan)).items() if _held(found)}
+
+
+def compare(plan: Plan, after: Mapping[Key, Finding]) -> Comparison:
     """Compares the claims of a plan with those of the reference of its scale.
+
+    Args:
+        plan: of the scale.
+        after: findings of its claims.
 
     Raises:
         UserError: the scale has no reference.
     """
-    fed = reference.as_results(plan)
-    before = {(e.exhibit, e.name): e.finding for e in judge.claims_of(fed) if e.kind == "claim" and _held(e.finding)}
-    after = {(e.exhibit, e.name): e.finding for e in entries if e.kind == "claim"}
+    before = _reproduced(plan)
     chaotic = {name for name in plan.exhibits if exhibit.registry()[name].chaotic}
     first, further = ({key: _block(plan, key, finding, number) for key, finding in after.items()} for number in (0, 1))
     found = alarms(before, first, chaotic)
@@ -258,8 +262,7 @@ def regress(scale: str, names: Sequence[str] = (), *, profile: str = "local", bu
         UserError: the scale has no reference, or none of these claims is reproduced in it.
     """
     whole = planning.make(config.load(scale), names, source=scale)
-    kept = [e for e in judge.claims_of(reference.as_results(whole)) if e.kind == "claim" and _held(e.finding)]
-    wanted = _with_others((e.exhibit, e.name) for e in kept)
+    wanted = _with_others(_reproduced(whole))
     if not wanted:
         raise UserError(
             f"{reference.folder(whole.suite.scale)}: reproduces none of these claims; there is nothing to lose"
@@ -277,11 +280,11 @@ def regress(scale: str, names: Sequence[str] = (), *, profile: str = "local", bu
 
 def _now(scale: str, names: Sequence[str]) -> Comparison:
     plan = planning.make(config.load(scale), names, source=scale)
-    return compare(plan, judge.claims_of(plan))
+    return compare(plan, claims.findings(plan))
 
 
-def _with_others(claims: Iterable[Key]) -> list[str]:
+def _with_others(keys: Iterable[Key]) -> list[str]:
     """The exhibits of claims, and those whose rows they need besides."""
     known = exhibit.registry()
     also = {(name, claim.name): claim.also for name, chosen in known.items() for claim in chosen.claims}
-    return list(dict.fromkeys(name for key in claims for name in (key[0], *also[key])))
+    return list(dict.fromkeys(name for key in keys for name in (key[0], *also[key])))

@@ -119,7 +119,14 @@ class Plan:
             self._want(planned, wanted)
 
 
-def make(suite: Suite, names: Sequence[str] = (), *, source: str = "", layout: Layout | None = None) -> Plan:
+def make(
+    suite: Suite,
+    names: Sequence[str] = (),
+    *,
+    source: str = "",
+    layout: Layout | None = None,
+    more: Mapping[str, int] | None = None,
+) -> Plan:
     """Plans the exhibits `names` (all of the scale when empty).
 
     Args:
@@ -127,13 +134,15 @@ def make(suite: Suite, names: Sequence[str] = (), *, source: str = "", layout: L
         names: exhibits or papers.
         source: how the scale was named, a name or a path.
         layout: where its results lie, if not under ``results/<scale>``.
+        more: exhibit -> number of seeds, where it is more than the scale file says; those that the results note if ``None``.
 
     Raises:
         UserError: wrong settings or names.
     """
     with gc_disabled():
         exhibit.check(suite)
-        return _planned(suite, names, source, layout or Layout.of(suite.scale))
+        place = layout or Layout.of(suite.scale)
+        return _planned(suite, names, source, place, further_seeds(suite, place) if more is None else more)
 
 
 @contextmanager
@@ -148,9 +157,8 @@ def gc_disabled() -> Iterator[None]:
             gc.enable()
 
 
-def _planned(suite: Suite, names: Sequence[str], source: str, layout: Layout) -> Plan:
+def _planned(suite: Suite, names: Sequence[str], source: str, layout: Layout, more: Mapping[str, int]) -> Plan:
     plan = Plan(suite, layout, {}, {}, {}, {}, source)
-    more = further_seeds(suite, layout)
     for chosen in exhibit.select(suite, names):
         settings = exhibit.settings_of(suite, chosen)
         if more.get(chosen.name, 0) > settings.seeds:

@@ -144,6 +144,7 @@ def reproduce(
     budget: float | None = None,
     rerun: bool = False,
     dry_run: bool = False,
+    tables_only: bool = False,
 ) -> int:
     """Makes every file of a scale; returns 0 when all is there and nothing failed.
 
@@ -154,6 +155,7 @@ def reproduce(
         budget: hours of machine time that are allowed.
         rerun: train runs of older code again, and repeat measurements of time that other work disturbed.
         dry_run: show what would be done.
+        tables_only: train and collect, and draw nothing.
 
     Raises:
         UserError: wrong configuration, a profile whose executor is not installed, too much work for the budget, or
@@ -171,6 +173,8 @@ def reproduce(
             plan.check_budget(made, budget, shutil.disk_usage(made.layout.root).free)
         jobs = len(planfile.frozen(planfile.freeze(made))["jobs"])
         call = command_line(made, profile, jobs)
+        if tables_only:
+            call = [call[0], *(str(made.layout.tables / f"{name}.parquet") for name in made.exhibits), *call[1:]]
         print(
             f"same as: {shlex.join([sys.executable, '-m', 'bench', 'plan', '--scale', scale, *_named(names), '--freeze'])} "
             f"&& {shlex.join(call)}",
@@ -179,7 +183,7 @@ def reproduce(
         started = time.time()
         with contextlib.nullcontext() if dry_run else status.watched(made):
             code = _snakemake([*call, *(["--dry-run"] if dry_run else [])], lock)
-        if dry_run:
+        if dry_run or (tables_only and code >= 0):
             return code
         if code < 0:
             print(f"Snakemake was killed (signal {-code}); the same command goes on", file=sys.stderr)
