@@ -30,7 +30,7 @@ Rule = Literal["single", "all", "one", "average"]
 settings) and none of the others (the settings) may lie significantly the other way."""
 
 EQUAL = 1e-12
-"""Relative spread below which values count as equal."""
+"""Part of what was compared, below which a difference is none."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Hypothesis:
         values: by seed, on the scale on which their mean is taken.
         low, high: ends of the region, on that scale.
         scale: how to show them.
-        exact: whether the claim is one of exactness, so that values that are equal in every seed decide it.
+        exact: whether the claim is one of exactness, so that it is decided although there is no difference in any seed.
         size: largest magnitude of what was compared.
         missing: seeds that should be there, where their number is fixed beforehand.
     """
@@ -214,16 +214,21 @@ def _at_look(hypothesis: Hypothesis, looks: Looks, n: int, passing: int, failing
     inside = min(mean - hypothesis.low, hypothesis.high - mean)
     ends = back(hypothesis.scale, mean, mean - half, mean + half)
     detail = shown(*ends) + (f" ({level:.1%} interval, look at {n} seeds)" if looks.at else "")
-    tested = hypothesis.exact or spread > EQUAL * hypothesis.size
+    tested = hypothesis.exact or not without_difference(hypothesis, values)
     verdict: Verdict = "undecided"
     if not tested:
-        detail += "; equal in every seed, which decides nothing"
+        detail += "; no difference in any seed, which decides nothing"
     elif inside > looks.multiplier(n, passing) * error:
         verdict = "reproduced"
     elif -inside >= looks.multiplier(n, failing) * error:
         verdict = "not reproduced"
     distance = None if not tested else inside / half if half else math.copysign(math.inf, inside)
     return Finding(verdict, *ends, n, hypothesis.name, detail, level, tested, distance, hypothesis)
+
+
+def without_difference(hypothesis: Hypothesis, values: Mapping[int, float]) -> bool:
+    """Whether what was compared is equal in every seed, as two arms are that predict the same."""
+    return all(abs(value) <= EQUAL * hypothesis.size for value in values.values())
 
 
 WORST_FIRST: tuple[Verdict, ...] = ("not run", "not reproduced", "undecided", "not comparable", "reproduced")

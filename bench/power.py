@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.finding import EQUAL, Finding, Hypothesis, Rule, leaves
+from bench.finding import Finding, Hypothesis, Rule, leaves
 from bench.interval import sd
 from bench.looks import FIXED, Looks
 
@@ -115,7 +115,7 @@ def _of_test(
     if finding.verdict in ("reproduced", "not reproduced"):
         (passed if finding.verdict == "reproduced" else failed)[:] = 0
         return passed, failed
-    if spread is None or not spread > EQUAL * tested.size:
+    if not spread:
         return passed, failed
     mean, squares = np.full(PATHS, math.fsum(values) / n), np.full(PATHS, spread**2 * (n - 1))
     true_sd, true_mean = np.full(PATHS, spread), mean

@@ -38,7 +38,8 @@ from bench.interval import (
 )
 
 __all__ = [
-    "DECIDED", "LEVEL", "LOG", "PLAIN", "R_SQUARED", "VERDICTS", "Finding", "Hypothesis", "Numbers", "Scale", "Values", "Verdict",
+    "DECIDED", "LEVEL", "LOG", "PLAIN", "R_SQUARED", "VERDICTS",
+    "Finding", "Hypothesis", "Numbers", "Scale", "Values", "Verdict",
     "above", "all_of", "any_of", "below", "by_seed", "correlation", "describe", "equivalent", "equivalent_to", "estimate",
     "expected_wrong", "greater", "interval", "judged", "leaves", "not_run", "not_worse", "on_average", "sd", "shown",
     "undecided",
@@ -55,7 +56,7 @@ def above(values: Numbers, threshold: float, *, name: str = "", on: Scale = PLAI
         threshold: in the values' own unit.
         name: of the mean, for people.
         on: scale on which the mean is taken, such as `LOG` for ratios.
-        exact: whether values that are equal in every seed decide.
+        exact: whether values of 0 in every seed decide: otherwise they say that nothing was compared.
     """
     return _of_mean(f"{name or on.mean} > {threshold:g}", values, threshold, math.inf, on, exact=exact)
 

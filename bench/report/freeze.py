@@ -20,7 +20,7 @@ from typing import Any
 from bench import checkpoint, config, exhibit
 from bench.errors import UserError
 from bench.looks import BLOCK, JUDGED
-from bench.record import Record
+from bench.record import Record, keys_in, read
 from bench.report import source
 from bench.workflow.plan import Plan
 
@@ -122,6 +122,21 @@ def summary(plan: Plan) -> str:
         + ", ".join(f"{found.count(state)} exhibits {state}" for state in dict.fromkeys(found))
         for first, found in sorted(blocks.items())
     )
+
+
+def other_blocks(plan: Plan) -> str:
+    """Says that records of judged seeds lie there which belong to no block of the scale, or ""."""
+    if not any(settings.first_seed >= JUDGED for settings in plan.settings.values()):
+        return ""
+    blocks = {exhibit.settings_of(plan.suite, chosen).first_seed // BLOCK for chosen in exhibit.select(plan.suite)}
+    known = set(plan.key_by_identity)
+    unknown = [key for key in keys_in(plan.layout.runs) if key.split("-")[0] not in known]
+    seeds = [read(plan.layout.record(key)).seed for key in unknown]
+    stray = [seed for seed in seeds if seed >= JUDGED and seed // BLOCK not in blocks]
+    if not stray:
+        return ""
+    begins = ", ".join(str(BLOCK * block) for block in sorted({seed // BLOCK for seed in stray}))
+    return f"{len(stray)} records in {plan.layout.runs} are of another block of seeds ({begins}) and are not judged"
 
 
 def check(plan: Plan, records: Mapping[str, Iterable[Record]]) -> None:

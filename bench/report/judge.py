@@ -12,7 +12,7 @@ from bench import config, exhibit, published, stats, words
 from bench.errors import UserError
 from bench.exhibit import Exhibit
 from bench.report import claims as claim_tests
-from bench.report import collect, html_tables, needs, page, verdicts
+from bench.report import collect, freeze, html_tables, needs, page, verdicts
 from bench.report import pdf as document
 from bench.report.claims import Frames
 from bench.report.verdicts import Entry
@@ -321,7 +321,7 @@ def judge(plan: Plan, *, strict: bool = False, tell: Callable[[str], None] = pri
     html_tables.write(entries, plan.layout.root / "verdicts.html")
     page.write(plan.layout.root / "index.html", entries, exhibits_of(plan), scale=plan.suite.scale)
     tell(verdicts.as_text(entries))
-    if note := _fewer_seeds(plan):
+    for note in filter(None, (_fewer_seeds(plan), freeze.other_blocks(plan))):
         tell(note)
     return _strict(plan, entries) if strict else 0
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from bench import config, exhibit, stats
 from bench.errors import UserError
-from bench.finding import EQUAL
+from bench.finding import without_difference
 from bench.looks import Looks
 from bench.report import claims, reference
 from bench.report.claims import Key
@@ -121,8 +121,7 @@ def _distances(finding: Finding) -> dict[int, float] | None:
 
 def _equal(finding: Finding) -> bool:
     tested = finding.hypothesis
-    spread = None if tested is None else stats.sd(tested.values)
-    return tested is not None and spread is not None and spread <= EQUAL * tested.size and not tested.exact
+    return tested is not None and not tested.exact and without_difference(tested, tested.values)
 
 
 def holm(p: Mapping[Key, float], level: float = LEVEL) -> list[Key]:

@@ -185,6 +185,13 @@ def test_the_number_of_seeds_is_frozen_where_it_is_fixed_beforehand(repository: 
     assert freeze.states(repository.plan())[TABLE] == freeze.CHANGED
 
 
+def test_records_of_another_block_are_named_and_not_judged(repository: Repository) -> None:
+    assert freeze.other_blocks(repository.train()) == ""
+    repository.settings(first_seed=2100)
+    plan = repository.train()
+    assert "15 records" in freeze.other_blocks(plan) and "(2000)" in freeze.other_blocks(plan)
+
+
 def test_seeds_for_settling_are_not_frozen(repository: Repository) -> None:
     repository.settings(first_seed=7)
     plan = repository.train()

@@ -61,7 +61,7 @@ def test_a_conjunction_waits_for_its_last_part_and_fails_with_its_first() -> Non
 
 @pytest.mark.parametrize(
     "found",
-    [stats.judged(stats.above([1.0], 0.0), CI), stats.judged(stats.above([1.0] * 5, 0.0), CI), stats.not_run("no run")],
+    [stats.judged(stats.above([1.0], 0.0), CI), stats.judged(stats.above([0.0] * 5, 0.0), CI), stats.not_run("no run")],
 )
 def test_what_says_nothing_promises_nothing(found: Finding) -> None:
     assert set(power.chances(found, CI).values()) <= {0.0}

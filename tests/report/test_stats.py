@@ -248,12 +248,17 @@ EQUAL = {0: 90.0, 1: 90.0, 2: 90.0}
         stats.not_worse(EQUAL, EQUAL, margin=1.0),
         stats.greater({0: 80.1, 1: 70.3, 2: 60.7}, {0: 80.1, 1: 70.3, 2: 60.7}),
         stats.greater({0: 0.1 + 0.2, 1: 0.7, 2: 0.3}, {0: 0.3, 1: 0.7, 2: 0.3}),
-        stats.above(EQUAL, 50.0),
-        stats.equivalent_to(EQUAL, 90.0, margin=1.0),
+        stats.above(stats.Values(EQUAL) - EQUAL, 0.0),
+        stats.below(stats.Values(EQUAL) / EQUAL, 2.0, on=stats.LOG),
     ],
 )
 def test_arms_that_are_equal_in_every_seed_decide_nothing(found: Finding) -> None:
-    assert found.verdict == "undecided" and not found.tested and "equal in every seed" in found.detail
+    assert found.verdict == "undecided" and not found.tested and "no difference in any seed" in found.detail
+
+
+def test_a_difference_that_is_the_same_in_every_seed_is_one() -> None:
+    assert stats.greater({0: 95.0, 1: 95.0}, {0: 90.0, 1: 90.0}).verdict == "reproduced"
+    assert stats.above([100.0, 100.0, 100.0], 99.5).verdict == "reproduced"
 
 
 def test_a_claim_of_exactness_is_decided_by_equal_values() -> None:
