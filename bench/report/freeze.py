@@ -82,6 +82,8 @@ def freeze(plan: Plan) -> Path:
         first, before = known[name]["first_seed"], committed.get(name)
         if first < JUDGED:
             lines.append(f"{name}: its seeds begin at {first}; judged ones begin at {JUDGED}: set first_seed")
+        elif first % BLOCK + plan.settings[name].seeds > BLOCK:
+            lines.append(f"{name}: its seeds run into the next block, which begins at {first - first % BLOCK + BLOCK}")
         elif before and before["first_seed"] == first and before != known[name]:
             lines.append(f"{name}: is frozen with other settings, tests or looks; {_next_block(first)}")
     if lines:

@@ -161,7 +161,8 @@ def targets(subject: Subject) -> list[Entry]:
                 detail=f"scale {subject.plan.suite.scale} departs from the paper's protocol",
             )
         else:
-            outcome = stats.equivalent_to(values, float(row["value"]), margin=margin, expected=subject.expected(row))
+            test = stats.equivalent_to(values, float(row["value"]), margin=margin, expected=subject.expected(row))
+            outcome = stats.judged(test, claim_tests.looks_of(subject.plan, subject.name))
         entries.append(
             subject.entry(
                 "target",

@@ -75,6 +75,17 @@ def _departures(made: Plan) -> list[str]:
     ]
 
 
+def _between_looks(made: Plan) -> list[str]:
+    """A line for each exhibit whose number of seeds is none of the looks, so that its last seeds decide nothing."""
+    looks = made.suite.looks
+    lines = []
+    for name, settings in made.settings.items():
+        if looks and settings.seeds not in looks and settings.seeds > looks[0]:
+            used = max(n for n in looks if n < settings.seeds)
+            lines.append(f"{name}: {settings.seeds} seeds are no declared look; its claims are judged on {used}")
+    return lines
+
+
 def _amount(sums: dict[str, float]) -> str:
     parts = [f"{_count(sums[unit])} {unit}" for unit in ("samples", "tokens") if sums[unit]]
     return " + ".join(parts) or "nothing to train"
@@ -105,6 +116,7 @@ def as_text(made: Plan, *, every_run: bool = False) -> str:
     lines += [
         "",
         freeze.summary(made),
+        *_between_looks(made),
         "",
         "departures from the paper (setting: paper's value -> here)",
         *_departures(made),

@@ -192,6 +192,17 @@ def test_records_of_another_block_are_named_and_not_judged(repository: Repositor
     assert "15 records" in freeze.other_blocks(plan) and "(2000)" in freeze.other_blocks(plan)
 
 
+def test_a_number_of_seeds_that_is_no_look_is_named(repository: Repository) -> None:
+    repository.settings(common={"invented": {"seeds": 7}})
+    assert f"{TABLE}: 7 seeds are no declared look; its claims are judged on 5" in plan_text.as_text(repository.plan())
+
+
+def test_a_block_has_room_for_its_seeds(repository: Repository) -> None:
+    repository.settings(first_seed=2098)
+    with pytest.raises(UserError, match="run into the next block, which begins at 2100"):
+        freeze.freeze(repository.plan())
+
+
 def test_seeds_for_settling_are_not_frozen(repository: Repository) -> None:
     repository.settings(first_seed=7)
     plan = repository.train()

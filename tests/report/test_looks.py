@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bench import stats
+from bench import config, stats
+from bench.errors import UserError
 from bench.looks import ALPHA, FIXED, Looks, tails
 
 CI, SMALL = (5, 10, 20), (5, 8, 12)
@@ -136,3 +138,12 @@ def test_pairs_count_as_far_as_both_sides_go() -> None:
     assert stats.greater(first, second).verdict == "undecided"  # fixed beforehand: seeds are missing
     found = stats.judged(stats.greater(first, second), Looks(CI, 0))
     assert found.verdict == "reproduced" and found.n == 5
+
+
+@pytest.mark.parametrize("looks", ["[3, 5]", "[10, 5]", "[5, 5]", "[5, 200]", "[5, many]", "[yes]", "5", "[5.5]"])
+def test_looks_that_are_none_are_one_line(tmp_path: Path, looks: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"scale: mine\nlooks: {looks}\n")
+    with pytest.raises(UserError, match=r"mine\.yaml: looks") as refused:
+        config.load(str(path))
+    assert len(str(refused.value).splitlines()) == 1
