@@ -5,11 +5,8 @@ from __future__ import annotations
 import csv
 import io
 
-import pandas as pd
-import pytest
-
 from bench import stats
-from bench.report import html_tables, table, verdicts
+from bench.report import html_tables, verdicts
 from bench.report.verdicts import Entry
 
 
@@ -53,23 +50,6 @@ def test_pages_escape_what_they_show() -> None:
     text = html_tables.table([entry()], "claim")
     assert "&lt;generalise&gt;" in text and "<generalise>" not in text
     assert "worse \\| always" in verdicts.as_markdown([entry()])
-
-
-def test_a_cell_sets_the_published_number_beside_ours() -> None:
-    ours = pd.DataFrame({"metric": "val_acc", "dataset": "cifar10", "seed": [0, 1, 2], "value": [51.0, 52.0, 53.0]})
-    theirs = pd.DataFrame({"metric": ["val_acc"], "dataset": ["cifar10"], "value": [51.7]})
-    assert table.compare(ours, theirs, metric="val_acc", dataset="cifar10") == "52.0 ± 1.0 [51.7]"
-    assert table.compare(ours, theirs, metric="val_acc", dataset="svhn") == "–"
-    finer = table.compare(ours, theirs, metric="val_acc", digits=2, printed=1, dataset="cifar10")
-    assert finer == "52.00 ± 1.00 [51.7]"
-
-
-@pytest.mark.parametrize("text", ["a & b_c % d", "51.7 ± 0.9", "λ = 0.6"])
-def test_latex_is_escaped(text: str) -> None:
-    latex = table.as_latex(pd.DataFrame({"x_1": [text]}), title="T")
-    assert "\\toprule" in latex and "\\bottomrule" in latex and "x\\_1" in latex
-    assert "±" not in latex and "λ" not in latex
-    assert " & b" not in latex
 
 
 def test_false_alarms_are_stated() -> None:
