@@ -82,8 +82,7 @@ def frame_of(plan: Plan, name: str) -> tuple[pd.DataFrame, Facts]:
         rows += new
         if planned.used not in seen:
             seen.add(planned.used)
-            # Runs that were trained at once share their time.
-            seconds += float(found.provenance.get("seconds", 0.0)) / (1 + len(found.provenance.get("company", ())))
+            seconds += seconds_of(found)
             older += planned.state == OLDER
             machine = found.provenance.get("machine", {})
             machines.add(
@@ -108,6 +107,11 @@ def frame_of(plan: Plan, name: str) -> tuple[pd.DataFrame, Facts]:
         read=_digest(read),
     )
     return frame, facts
+
+
+def seconds_of(found: record.Record) -> float:
+    """Training time of a run; in records of an earlier version, runs that were trained at once share theirs."""
+    return float(found.provenance.get("seconds", 0.0)) / (1 + len(found.provenance.get("company", ())))
 
 
 def _digest(names: Iterable[str]) -> str:

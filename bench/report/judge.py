@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
-from bench import config, exhibit, published, stats, words
+from bench import config, exhibit, published, record, stats, words
 from bench.errors import UserError
 from bench.exhibit import Exhibit
 from bench.report import claims as claim_tests
-from bench.report import collect, freeze, html_tables, needs, page, verdicts
-from bench.report import pdf as document
+from bench.report import collect, freeze, html, needs, pdf, shown, verdicts
 from bench.report.claims import Frames
 from bench.report.verdicts import Entry
 from bench.workflow import plan as planning
@@ -238,7 +237,7 @@ def further(plan: Plan) -> list[Entry]:
 
 
 def _frames(plan: Plan) -> Frames:
-    return {name: collect.read(plan, name) for name in document.in_order(plan.exhibits)}
+    return {name: collect.read(plan, name) for name in shown.in_order(plan.exhibits)}
 
 
 def entries_of(plan: Plan) -> list[Entry]:
@@ -288,9 +287,9 @@ def _strict(plan: Plan, entries: list[Entry]) -> int:
         if entry.kind == "claim" and entry.verdict != "not run" and not entry.reference
     ]
     if unknown:
-        shown = ", ".join(unknown[:5]) + (" …" if len(unknown) > 5 else "")
+        named = ", ".join(unknown[:5]) + (" …" if len(unknown) > 5 else "")
         print(
-            f"note: the reference has no records for {len(unknown)} claims ({shown}); they are not compared. "
+            f"note: the reference has no records for {len(unknown)} claims ({named}); they are not compared. "
             f"Renew it with `python -m bench reference --scale {plan.source or plan.suite.scale} --why REASON`",
             file=sys.stderr,
         )
@@ -316,51 +315,15 @@ def _fewer_seeds(plan: Plan) -> str:
 
 
 def judge(plan: Plan, *, strict: bool = False, tell: Callable[[str], None] = print) -> int:
-    """Prints the verdicts and writes ``verdicts.{csv,md,html}`` and ``index.html``; with `strict`, 1 on a regression."""
+    """Prints the verdicts and writes ``verdicts.{csv,md}`` and ``index.html``; with `strict`, 1 on a regression."""
     entries = beside_reference(plan, entries_of(plan))
     verdicts.write(entries, plan.layout.root / "verdicts")
-    html_tables.write(entries, plan.layout.root / "verdicts.html")
-    page.write(plan.layout.root / "index.html", entries, exhibits_of(plan), scale=plan.suite.scale)
+    items = shown.of_plan(plan)
+    html.write(plan.layout.root / "index.html", entries, items, scale=plan.suite.scale, about=plan.suite.about)
     tell(verdicts.as_text(entries))
     for note in filter(None, (_fewer_seeds(plan), freeze.other_blocks(plan))):
         tell(note)
     return _strict(plan, entries) if strict else 0
-
-
-def exhibits_of(plan: Plan) -> list[document.Shown]:
-    """What the page and the report say about each exhibit."""
-    shown = []
-    for name in document.in_order(plan.exhibits):
-        chosen = exhibit.registry()[name]
-        facts = collect.read_facts(plan, name)
-        departures = {
-            field: f"{_short(paper)} → {_short(here)}"
-            for field, (paper, here) in plan.settings[name].departures().items()
-        }
-        shown.append(
-            document.Shown(
-                name=name,
-                title=chosen.title,
-                caption=chosen.caption,
-                kind=chosen.kind,
-                files=plan.layout.exhibits / name,
-                departures=departures,
-                missing=facts.missing,
-                runs=facts.runs,
-                seconds=facts.seconds,
-                machines=facts.machines,
-                commits=facts.commits,
-                older=facts.older,
-                code=chosen.file,
-                settings=tuple(type(plan.settings[name]).model_fields),
-            )
-        )
-    return shown
-
-
-def _short(value: Any) -> str:
-    text = words.setting(value)
-    return text if len(text) <= 200 else f"{text[:197]}…"
 
 
 def report(plan: Plan) -> None:
@@ -369,24 +332,25 @@ def report(plan: Plan) -> None:
     Raises:
         UserError: the exhibits have not been drawn.
     """
-    shown = exhibits_of(plan)
-    if not any(item.files.with_suffix(".csv").exists() for item in shown):
+    items = shown.of_plan(plan)
+    if not any(item.drawn() for item in items):
         raise UserError(f"{plan.layout.exhibits}: nothing is drawn; run `python -m bench draw` first")
     entries = beside_reference(plan, entries_of(plan))
-    document.write(
-        plan.layout.root / "paper.pdf",
-        entries,
-        shown,
-        scale=plan.suite.scale,
-        about=plan.suite.about,
-        protocol=_protocol_hours(list(plan.exhibits)),
+    path = plan.layout.root / "paper.pdf"
+    pdf.write(path, entries, items, scale=plan.suite.scale, about=plan.suite.about, cost=cost_of(plan))
+
+
+def cost_of(plan: Plan) -> pdf.Cost:
+    """What the plan's records took, each run once, and what everything would take as the papers made it."""
+    whole = _at_protocol(tuple(plan.exhibits))
+    by_exhibit: dict[str, list[planning.Planned]] = {name: [] for name in plan.exhibits}
+    for run in whole.runs.values():
+        for name in run.exhibits:
+            by_exhibit[name].append(run)
+    there = [path for run in plan.runs.values() if (path := plan.layout.record(run.used)).exists()]
+    return pdf.Cost(
+        runs=len(there),
+        seconds=sum(collect.seconds_of(record.read(path)) for path in there),
+        protocol_hours=planning.total(whole.runs.values())["hours_gpu"],
+        by_exhibit={name: planning.total(runs)["hours_gpu"] for name, runs in by_exhibit.items()},
     )
-
-
-def _protocol_hours(names: list[str]) -> dict[str, str]:
-    """Exhibit -> hours on one GPU at the paper's own protocol, parents included."""
-    whole = _at_protocol(tuple(names))
-    return {
-        name: f"{planning.total(run for run in whole.runs.values() if name in run.exhibits)['hours_gpu']:,.1f}"
-        for name in names
-    }

@@ -427,12 +427,24 @@ def write(
     content = {
         "md": f"{markdown}\n" + (f"\n{note}\n" if note else ""),
         "tex": source + (f"% {plain(note)}\n" if note else ""),
-        "json": json.dumps([asdict(table) for table in described], ensure_ascii=False, indent=1) + "\n",
+        "json": json.dumps([_as_json(table) for table in described], ensure_ascii=False) + "\n",
     }
     paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in suffixes]
     for path, suffix in zip(paths, suffixes, strict=True):
         checkpoint.write_text(path, content[suffix])
     return paths
+
+
+def _as_json(table: Table) -> dict[str, Any]:
+    """The table as plain data, its cells with their columns."""
+
+    def lines(of: Sequence[Sequence[Cell]]) -> list[list[dict[str, Any]]]:
+        whole: list[list[dict[str, Any]]] = [[] for _ in of]
+        for line, column, cell in _placed(of):
+            whole[line].append({**asdict(cell), "column": column})
+        return whole
+
+    return {**vars(table), "head": lines(table.head), "body": lines(table.body)}
 
 
 def read(stem: Path) -> list[dict[str, Any]]:

@@ -19,7 +19,9 @@ Made = Callable[..., Plan]
 
 
 def test_numbers_have_their_units(drawn: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = pd.DataFrame({"exhibit": ["distance"], "metric": ["distance"], "value": 1.0, "unit": "m", "provenance": "printed"})
+    rows = pd.DataFrame(
+        {"exhibit": ["distance"], "metric": ["distance"], "value": 1.0, "unit": "m", "provenance": "printed"}
+    )
     monkeypatch.setattr(draw.published, "of_paper", lambda paper: rows)
     stem = drawn().layout.exhibits / "invented" / "distance"
     assert {path.suffix for path in stem.parent.glob("distance.*")} == {".csv", ".md", ".tex", ".json"}
