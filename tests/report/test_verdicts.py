@@ -6,7 +6,7 @@ import csv
 import io
 
 from bench import stats
-from bench.report import html_tables, verdicts
+from bench.report import verdicts
 from bench.report.verdicts import Entry
 
 
@@ -47,8 +47,6 @@ def test_csv_has_every_entry_with_its_interval() -> None:
 
 
 def test_pages_escape_what_they_show() -> None:
-    text = html_tables.table([entry()], "claim")
-    assert "&lt;generalise&gt;" in text and "<generalise>" not in text
     assert "worse \\| always" in verdicts.as_markdown([entry()])
 
 
@@ -62,13 +60,13 @@ def test_context_is_shown_and_never_counted() -> None:
     entries = [entry(), number(), context]
     assert verdicts.headline(entries) == verdicts.headline(entries[:2])
     assert "## Context, not judged" in verdicts.as_markdown(entries)
-    assert "replication:rescience2021" in html_tables.numbers(entries)
+    assert "replication:rescience2021" in verdicts.as_markdown(entries)
 
 
 def test_what_a_scale_cannot_show_stands_with_its_reason() -> None:
     beyond = entry(not_expected_at="generated images have no such shift")
     assert "cannot be expected to show 1 of the claims" in " ".join(verdicts.headline([beyond]))
-    for text in (verdicts.as_markdown([beyond]), html_tables.claims([beyond]), verdicts.as_csv([beyond])):
+    for text in (verdicts.as_markdown([beyond]), verdicts.as_csv([beyond])):
         assert "generated images have no such shift" in text
     assert "not to be expected" in verdicts.as_text([beyond])
 
@@ -76,4 +74,3 @@ def test_what_a_scale_cannot_show_stands_with_its_reason() -> None:
 def test_an_entry_that_was_not_run_says_what_it_would_cost() -> None:
     absent = number(finding=stats.not_run("no record"), cost="about 3.0 h on 2 cores")
     assert "would take about 3.0 h on 2 cores" in verdicts.as_markdown([absent])
-    assert "about 3.0 h on 2 cores" in html_tables.table([absent], "target")
