@@ -257,8 +257,6 @@ def declared(module: ModuleType, name: str) -> Exhibit:
     Raises:
         UserError: the module lacks a name, or is of the form of an earlier version.
     """
-    if isinstance(getattr(module, "EXHIBIT", None), Exhibit):  # transition
-        return module.EXHIBIT
     if hasattr(module, "EXHIBIT"):
         raise UserError(
             f"{module.__file__}: EXHIBIT is the form of an earlier version; now the module itself is the exhibit, with "
