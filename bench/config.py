@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from bench import paths
 from bench.errors import UserError, closest
+from bench.looks import BLOCK, LEAST
 from bench.run import StrictModel
 
 CONFIGS = paths.PROJECT / "configs"
@@ -69,7 +70,16 @@ class Suite(StrictModel):
     older_code: Literal["retrain", "accept"] = Field(
         "retrain", description="records of older code: train again, or judge them with the mark 'older code'"
     )
-    first_seed: int = Field(0, ge=0, description="first seed of every group; another block of seeds is a replication")
+    first_seed: int = Field(
+        0,
+        ge=0,
+        description="first seed of the block; settings are settled on seeds below 2000, and verdicts come from seeds above",
+    )
+    looks: tuple[int, ...] = Field(
+        (),
+        max_length=10,
+        description="numbers of seeds at which claims may be decided; empty where the number is fixed beforehand",
+    )
     only: tuple[str, ...] = Field((), description="exhibits of this scale; all when empty")
     common: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="paper -> settings that hold for every exhibit of it that knows the key"
@@ -78,10 +88,17 @@ class Suite(StrictModel):
         default_factory=dict, description="exhibit -> settings that depart from the paper's"
     )
 
-    @field_validator("threads", "job_minutes", "gpus_per_job", "jobs_per_gpu", "first_seed", mode="before")
+    @field_validator("threads", "job_minutes", "gpus_per_job", "jobs_per_gpu", "first_seed", "looks", mode="before")
     @classmethod
     def _numbers(cls, value: object) -> object:
         return no_switch(value)
+
+    @field_validator("looks")
+    @classmethod
+    def _increasing(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if list(value) != sorted(set(value)) or any(not LEAST <= n <= BLOCK for n in value):
+            raise ValueError(f"Looks should be increasing numbers of seeds from {LEAST} to {BLOCK}")
+        return value
 
     @field_validator("common", "exhibits", mode="before")
     @classmethod

@@ -10,21 +10,28 @@ folder there that has the name of a paper adds exhibits to it. An exhibit is a m
 * ``rows(run, record)``: the numbers of one run, and perhaps ``derive(frame)`` for those that take several runs,
 * ``draw(frame, published, settings)``: annotated ``-> Figure`` for a figure, ``-> pd.DataFrame`` for a table,
 * tests marked ``@claim(name, statement, source)``.
+
+Where it needs them, it declares also
+
+* ``chance(settings, row)``: the `Chance` level of a number that its labels and metric name, or ``None``,
+* ``RANGES``: metric -> (lowest, highest) value, beside those of `range_of`,
+* ``CHAOTIC = True``: other rounding alone is another draw of the noise, so that a seed trained again is no pair.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, wraps
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
@@ -110,6 +117,7 @@ class Claim:
         test: long frame -> finding with an interval.
         not_expected_at: scale -> why the claim is not expected to hold there; the verdict stands, the reason is printed.
         also: further exhibits whose rows the test needs; it then gets ``{name: frame}``.
+        kind: an estimate is what the paper reports and claims nothing about: it is shown and never judged.
     """
 
     name: str
@@ -118,6 +126,7 @@ class Claim:
     test: Callable[[Any], Finding]
     not_expected_at: Mapping[str, str] = field(default_factory=dict)
     also: tuple[str, ...] = ()
+    kind: Literal["claim", "estimate"] = "claim"
 
 
 Test = Callable[[Any], "Finding | Iterable[Finding]"]
@@ -130,22 +139,51 @@ def claim(
     *,
     not_expected_at: Mapping[str, str] | None = None,
     also: Sequence[str] = (),
+    kind: Literal["claim", "estimate"] = "claim",
 ) -> Callable[[Test], Test]:
     """Declares a test of an exhibit's module as a claim; it returns a finding, or yields several that must all hold.
 
     Args:
-        name, statement, source, not_expected_at, also: as in `Claim`.
+        name, statement, source, not_expected_at, also, kind: as in `Claim`.
     """
 
     def declare(test: Test) -> Test:
+        @wraps(test)
         def whole(given: Any) -> Finding:
             found = test(given)
             return found if isinstance(found, Finding) else stats.all_of(list(found))
 
-        test.claim = Claim(name, statement, source, whole, not_expected_at or {}, tuple(also))  # type: ignore[attr-defined]
+        test.claim = Claim(  # type: ignore[attr-defined]
+            name, statement, source, whole, not_expected_at or {}, tuple(also), kind
+        )
         return test
 
     return declare
+
+
+class Chance(NamedTuple):
+    """What predicting without looking gets.
+
+    Attributes:
+        percent: of the metric, as 90 of an error with ten classes.
+        samples: that the metric is evaluated on.
+    """
+
+    percent: float
+    samples: int
+
+
+_RANGES = {
+    r"(^|_)(acc|accuracy|error)(_|$)": (0.0, 100.0),
+    r"(^|_)r_squared(_|$)": (0.0, 1.0),
+    r"(^|_)correlation(_|$)": (-1.0, 1.0),
+    r"(^|_)(loss|seconds|samples|epochs)(_|$)": (0.0, math.inf),
+}
+
+
+def range_of(metric: str) -> tuple[float, float]:
+    """Lowest and highest value of a metric, by the words of its name: accuracies and errors are percentages."""
+    return next((ends for words, ends in _RANGES.items() if re.search(words, metric)), (-math.inf, math.inf))
 
 
 @dataclass(frozen=True)
@@ -165,6 +203,9 @@ class Exhibit:
         margins: metric -> how far from the published value still counts as reproduced; metrics without one are context.
         claims: what the exhibit supports.
         derive: long frame -> numbers that take several runs, such as a difference from another arm of the same seed.
+        chance: (settings, labels and metric of a number) -> its chance level.
+        ranges: metric -> lowest and highest value, where `range_of` does not know them.
+        chaotic: whether the same seed trained again with other rounding is a new draw.
     """
 
     name: str
@@ -179,6 +220,9 @@ class Exhibit:
     margins: Mapping[str, float] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
     derive: Callable[[pd.DataFrame], Iterable[Row]] | None = None
+    chance: Callable[[Any, Mapping[str, Any]], Chance | None] | None = None
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    chaotic: bool = False
 
     @property
     def paper(self) -> str:
@@ -213,8 +257,6 @@ def declared(module: ModuleType, name: str) -> Exhibit:
     Raises:
         UserError: the module lacks a name, or is of the form of an earlier version.
     """
-    if isinstance(getattr(module, "EXHIBIT", None), Exhibit):  # transition
-        return module.EXHIBIT
     if hasattr(module, "EXHIBIT"):
         raise UserError(
             f"{module.__file__}: EXHIBIT is the form of an earlier version; now the module itself is the exhibit, with "
@@ -258,6 +300,9 @@ def declared(module: ModuleType, name: str) -> Exhibit:
         margins=getattr(module, "MARGINS", {}),
         claims=tuple(test.claim for test in tests if hasattr(test, "claim")),
         derive=getattr(module, "derive", None),
+        chance=getattr(module, "chance", None),
+        ranges=getattr(module, "RANGES", {}),
+        chaotic=getattr(module, "CHAOTIC", False),
     )
 
 

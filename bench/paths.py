@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
+SEEDS = "seeds.json"
 
 
 def results_root() -> Path:
@@ -75,6 +76,16 @@ class Layout:
     def plan(self) -> Path:
         """The frozen list of missing runs, by job."""
         return self.root / "plan.json"
+
+    @property
+    def seeds(self) -> Path:
+        """Exhibit -> number of its seeds, of those that were given more than the scale file says."""
+        return self.root / SEEDS
+
+    @property
+    def decisions(self) -> Path:
+        """What each round of `decide` was expected to decide, and what it decided."""
+        return self.root / "decisions.json"
 
     def marker(self, job: str) -> Path:
         """Marker file: a job, or "data", is done."""

@@ -28,7 +28,7 @@ class Entry:
 
     Attributes:
         exhibit: ``<paper>/<name>``.
-        kind: "claim", "target", or "context" for what is shown and not judged.
+        kind: "claim" or "target"; "estimate" or "context" for what is shown and not judged.
         name: of the claim (``T1a``), or labels and metric of the number.
         statement: the claim in words; empty for a number.
         source: where it was published.
@@ -97,7 +97,10 @@ class Entry:
         return f"not to be expected at scale {self.scale}: {self.not_expected_at}" if self.not_expected_at else ""
 
     def remark(self) -> str:
-        parts = [self.finding.detail if self.kind == "claim" or self.verdict == "not run" else "", self.note]
+        parts = [
+            self.finding.detail if self.kind in ("claim", "estimate") or self.verdict == "not run" else "",
+            self.note,
+        ]
         parts += [self.beyond_text(), "older code" if self.older else ""]
         parts += [f"would take {self.cost}" if self.cost else ""]
         parts += [f"reference: {self.reference} {self.reference_text}".strip() if self.reference else ""]
@@ -142,7 +145,8 @@ def _line(entry: Entry) -> list[object]:
 
 
 def judged(entries: Iterable[Entry]) -> list[Entry]:
-    return [entry for entry in entries if entry.kind != CONTEXT]
+    """Claims and targets; estimates and context are shown and never judged."""
+    return [entry for entry in entries if entry.kind in ("claim", "target")]
 
 
 def of_kind(entries: Iterable[Entry], kind: str) -> list[Entry]:
@@ -166,9 +170,14 @@ def headline(entries: Sequence[Entry]) -> list[str]:
     lines = [sentence("claim", "claims"), sentence("target", "published numbers")]
     if beyond := [entry for entry in entries if entry.not_expected_at]:
         lines.append(f"This scale cannot be expected to show {len(beyond)} of the claims; the reasons stand with them.")
-    wrong = stats.false_alarms(entry.finding for entry in judged(entries))
-    decided = sum(entry.verdict in ("reproduced", "not reproduced") for entry in judged(entries))
-    lines.append(f"Of {decided} decisions, chance alone is expected to get at most {wrong:.1f} wrong.")
+    if estimates := of_kind(entries, "estimate"):
+        lines.append(f"{len(estimates)} estimates of what the papers report and claim nothing about.")
+    findings = [entry.finding for entry in judged(entries)]
+    tested = sum(finding.tested for finding in findings)
+    lines.append(
+        f"Of {tested} tested claims and numbers chance alone is expected to get at most "
+        f"{stats.expected_wrong(findings):.1f} wrong."
+    )
     return lines
 
 
@@ -215,6 +224,21 @@ def as_markdown(entries: Sequence[Entry]) -> str:
     if beyond := [entry for entry in entries if entry.not_expected_at]:
         lines += ["", "## Not to be expected at this scale", ""]
         lines += [f"- **{entry.exhibit} {entry.name}** ({entry.verdict}): {entry.not_expected_at}" for entry in beyond]
+    if estimates := of_kind(entries, "estimate"):
+        lines += ["", "## Estimates, not judged", ""]
+        lines += _markdown_table(
+            ("exhibit", "what the paper reports", "estimate [95 % interval]", "n", "remarks"),
+            (
+                (
+                    entry.exhibit,
+                    f"**{entry.name}** {entry.statement} ({entry.source})",
+                    entry.ours_text(),
+                    str(entry.finding.n),
+                    entry.remark(),
+                )
+                for entry in estimates
+            ),
+        )
     for kind, title in (("target", "Published numbers"), (CONTEXT, "Context, not judged")):
         if not (chosen := of_kind(entries, kind)):
             continue
@@ -250,7 +274,8 @@ def as_text(entries: Sequence[Entry]) -> str:
     lines = [
         f"{entry.verdict:15} {entry.exhibit:22} {entry.name:8} {entry.ours_text() or entry.finding.detail}"
         f"{' (not to be expected at this scale)' if entry.not_expected_at else ''}"
-        for entry in of_kind(entries, "claim")
+        for entry in entries
+        if entry.kind in ("claim", "estimate")
     ]
     targets = of_kind(entries, "target")
     for name in dict.fromkeys(entry.exhibit for entry in targets):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
+import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -13,10 +14,11 @@ from typing import Any
 
 import yaml
 
-from bench import exhibit, paths
+from bench import checkpoint, exhibit, paths
 from bench.config import Suite
 from bench.errors import UserError
 from bench.exhibit import ArmRun, ExhibitSettings
+from bench.looks import BLOCK
 from bench.paths import Layout
 from bench.record import failures_in, is_older, keys_in
 from bench.run import Cost, RunSpec
@@ -118,7 +120,14 @@ class Plan:
             self._need(planned, needed)
 
 
-def make(suite: Suite, names: Sequence[str] = (), *, source: str = "", layout: Layout | None = None) -> Plan:
+def make(
+    suite: Suite,
+    names: Sequence[str] = (),
+    *,
+    source: str = "",
+    layout: Layout | None = None,
+    more: Mapping[str, int] | None = None,
+) -> Plan:
     """Plans the exhibits `names` (all of the scale when empty).
 
     Args:
@@ -126,13 +135,15 @@ def make(suite: Suite, names: Sequence[str] = (), *, source: str = "", layout: L
         names: exhibits or papers.
         source: how the scale was named, a name or a path.
         layout: where its results lie, if not under ``results/<scale>``.
+        more: exhibit -> number of seeds, where it is more than the scale file says; those that the results note if ``None``.
 
     Raises:
         UserError: wrong settings or names.
     """
     with gc_disabled():
         exhibit.check(suite)
-        return _planned(suite, names, source, layout or Layout.of(suite.scale))
+        place = layout or Layout.of(suite.scale)
+        return _planned(suite, names, source, place, further_seeds(suite, place) if more is None else more)
 
 
 @contextmanager
@@ -148,10 +159,12 @@ def gc_disabled() -> Iterator[None]:
             gc.enable()
 
 
-def _planned(suite: Suite, names: Sequence[str], source: str, layout: Layout) -> Plan:
+def _planned(suite: Suite, names: Sequence[str], source: str, layout: Layout, more: Mapping[str, int]) -> Plan:
     plan = Plan(suite, layout, {}, {}, {}, {}, source)
     for selected in exhibit.select(suite, names):
         settings = exhibit.settings_of(suite, selected)
+        if more.get(selected.name, 0) > settings.seeds:
+            settings = settings.model_copy(update={"seeds": more[selected.name]})
         plan.settings[selected.name] = settings
         plan.exhibits[selected.name] = exhibit.runs_of(suite, selected, settings)
         for arm_run in plan.exhibits[selected.name]:
@@ -165,6 +178,32 @@ def _planned(suite: Suite, names: Sequence[str], source: str, layout: Layout) ->
     for run in plan.runs.values():
         _set_state(run, suite, layout, present, failed, older.get(run.spec.identity, []))
     return plan
+
+
+def further_seeds(suite: Suite, layout: Layout) -> dict[str, int]:
+    """Exhibit -> number of its seeds, of those that were given more than the scale file says, at a scale with looks.
+
+    Raises:
+        UserError: the file holds anything else.
+    """
+    if not suite.looks or not layout.seeds.exists():
+        return {}
+    try:
+        content = json.loads(layout.seeds.read_text(encoding="utf-8"))
+        known = {str(name): n for name, n in content.items()}
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{layout.seeds}: expected exhibits and numbers of seeds ({error}); delete it") from error
+    for name, n in known.items():
+        if type(n) is not int or not 1 <= n <= BLOCK:
+            raise UserError(f"{layout.seeds}: {name}: expected a number of seeds from 1 to {BLOCK}, found {n!r}")
+    return known
+
+
+def give_seeds(plan: Plan, more: Mapping[str, int]) -> None:
+    """Notes exhibits that get further seeds, for all later plans of these results; nobody's seeds become fewer."""
+    known = further_seeds(plan.suite, plan.layout)
+    whole = {name: max(known.get(name, 0), more.get(name, 0)) for name in sorted({*known, *more})}
+    checkpoint.write_text(plan.layout.seeds, json.dumps(whole, indent=1) + "\n")
 
 
 def _add(plan: Plan, spec: RunSpec, name: str) -> None:

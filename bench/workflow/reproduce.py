@@ -172,6 +172,7 @@ def reproduce(
     budget: float | None = None,
     rerun: bool = False,
     dry_run: bool = False,
+    tables_only: bool = False,
 ) -> int:
     """Trains, draws, judges and typesets a scale; returns 0 when nothing failed.
 
@@ -182,6 +183,7 @@ def reproduce(
         budget: hours of machine time that are allowed.
         rerun: train runs of older code again, and repeat measurements of time that other work disturbed.
         dry_run: show what would be done.
+        tables_only: train and collect, and draw nothing.
 
     Raises:
         UserError: wrong configuration, a profile whose executor is not installed, folders that Snakemake cannot use, too
@@ -202,6 +204,8 @@ def reproduce(
             planning.check_budget(plan, budget)
         jobs = len(planfile.frozen(planfile.freeze(plan))["jobs"])
         call = command_line(plan, profile, jobs)
+        if tables_only:
+            call = [call[0], *(str(plan.layout.tables / f"{name}.parquet") for name in plan.exhibits), *call[1:]]
         print(
             f"same as: {shlex.join([sys.executable, '-m', 'bench', 'plan', '--scale', scale, *_named(names), '--freeze'])} "
             f"&& {shlex.join(call)}",
@@ -210,7 +214,7 @@ def reproduce(
         started = time.time()
         with contextlib.nullcontext() if dry_run else status.watched(plan):
             code = _snakemake([*call, *(["--dry-run"] if dry_run else [])], lock)
-        if dry_run:
+        if dry_run or (tables_only and code >= 0):
             return code
         if code < 0:
             print(f"Snakemake was killed (signal {-code}); the same command goes on", file=sys.stderr)
