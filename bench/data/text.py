@@ -38,7 +38,7 @@ class Corpus:
         folder: below the data folder; files there are preferred to the hub.
         train, val: their files.
         meta: field below ``meta`` that names a document's source.
-        sources: value of that field -> source; a value that is absent keeps its own name.
+        sources: value of that field -> source; a value that is not listed is the name itself.
         weights: source -> sampling weight, percent; ``None`` for the tokens' own shares.
     """
 
@@ -52,9 +52,9 @@ class Corpus:
 
     @property
     def hub(self) -> Hub | None:
-        """The repository of ``sources.yaml`` from which absent files are streamed."""
-        found = catalogue().get(self.name)
-        return None if found is None else found.hub
+        """The repository of ``sources.yaml`` from which files are streamed that are not in the folder."""
+        source = catalogue().get(self.name)
+        return None if source is None else source.hub
 
     def files(self, split: str) -> tuple[Files, ...]:
         return self.train if split == "train" else self.val
@@ -144,14 +144,14 @@ def shard_paths(data_root: Path, tokenizer: str, name: str, split: str) -> dict[
         UserError: nothing has been tokenised.
     """
     top = folder(data_root, tokenizer, name, split)
-    found: dict[str, list[Path]] = {}
+    paths: dict[str, list[Path]] = {}
     for path in sorted(top.glob("*/*.json")):
-        found.setdefault(path.parent.name, []).append(path.with_suffix(""))
-    if not found:
+        paths.setdefault(path.parent.name, []).append(path.with_suffix(""))
+    if not paths:
         raise UserError(
             f"{top}: no tokens of {name} by the tokenizer {tokenizer}; a run that needs them makes them"
         )
-    return found
+    return paths
 
 
 def open_sources(
@@ -196,7 +196,7 @@ def mixture(
     if weights is None:
         if len(opened) == 1:
             return list(opened), (1,)
-        tokens = {name: sum(shard.index.tokens for shard in found) for name, found in opened.items()}
+        tokens = {name: sum(shard.index.tokens for shard in files) for name, files in opened.items()}
         total = sum(tokens.values())
         shares = {name: round(1000 * count / total) for name, count in tokens.items()}
         largest = max(shares, key=lambda name: shares[name])

@@ -64,9 +64,9 @@ def vocabulary(name: str, data_root: Path, *, train_on: str = "text-upstream") -
                 f"{path}: the GPT-NeoX tokenizer is absent; it is utils/20B_tokenizer.json of the repository "
                 "EleutherAI/pythia (2,467,981 bytes), put it there"
             )
-        if (found := hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()) != NEOX_MD5:
+        if (digest := hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()) != NEOX_MD5:
             raise UserError(
-                f"{path}: md5 {found}, expected {NEOX_MD5}; fetch 20B_tokenizer.json of EleutherAI/pythia again"
+                f"{path}: md5 {digest}, expected {NEOX_MD5}; fetch 20B_tokenizer.json of EleutherAI/pythia again"
             )
     elif name.startswith("bpe-") and name[4:].isdigit() and 300 <= int(name[4:]) <= 65_536:
         path = data_root / "tokens" / name / "tokenizer.json"
@@ -105,7 +105,7 @@ class Input:
 
     Attributes:
         path: local path, or path inside the repository.
-        local: folder of the corpus, where local copies of a repository's files would be found.
+        local: folder of the corpus, for local copies of the repository's files.
         hub: the repository.
     """
 
@@ -133,7 +133,7 @@ class Input:
         return Path(self.path).stat().st_size if self.hub is None else 0
 
     def origin(self) -> str:
-        """What a shard says it was made from: the file's sha256, or the pinned address."""
+        """What a shard's index names as its origin: the file's sha256, or the pinned address."""
         return self.address if self.hub is not None else f"sha256:{checkpoint.sha256(Path(self.path))}"
 
     def documents(self) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -145,14 +145,14 @@ class Input:
         rows = _jsonl(Path(self.path)) if self.hub is None and not self.path.endswith(".parquet") else _streamed(self)
         for line, row in rows:
             if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-                found = ", ".join(sorted(row)) if isinstance(row, dict) else type(row).__name__
-                raise UserError(f"{self.address}:{line}: no field 'text' with a string (found: {found})")
+                fields = ", ".join(sorted(row)) if isinstance(row, dict) else type(row).__name__
+                raise UserError(f"{self.address}:{line}: no field 'text' with a string (found: {fields})")
             try:
                 row["text"].encode()
             except UnicodeEncodeError as error:
-                found = row["text"][error.start]
+                half = row["text"][error.start]
                 raise UserError(
-                    f"{self.address}:{line}: {found!r} at character {error.start} of 'text' is half of a "
+                    f"{self.address}:{line}: {half!r} at character {error.start} of 'text' is half of a "
                     "surrogate pair, expected Unicode; remove it or the document"
                 ) from None
             if row["text"]:
@@ -161,12 +161,12 @@ class Input:
     def _meta(self, line: int, meta: Any) -> dict[str, Any]:
         """The field ``meta``: an object, or one written as a string."""
         try:
-            found = json.loads(meta) if isinstance(meta, str) else meta
+            fields = json.loads(meta) if isinstance(meta, str) else meta
         except ValueError:
-            found = None
-        if not isinstance(found, dict):
+            fields = None
+        if not isinstance(fields, dict):
             raise UserError(f"{self.address}:{line}: 'meta' is no object (found: {str(meta)[:60]!r})")
-        return found
+        return fields
 
 
 def _jsonl(path: Path) -> Iterator[tuple[int, Any]]:
@@ -181,7 +181,7 @@ def _jsonl(path: Path) -> Iterator[tuple[int, Any]]:
         for line in itertools.count(1):
             try:
                 content = next(lines)
-                found = json.loads(content) if content.strip() else None
+                row = json.loads(content) if content.strip() else None
             except StopIteration:
                 return
             except OSError as error:
@@ -193,7 +193,7 @@ def _jsonl(path: Path) -> Iterator[tuple[int, Any]]:
                     f"{path}:{line}: not JSON ({error}); expected one object with 'text' in each line"
                 ) from error
             if content.strip():
-                yield line, found
+                yield line, row
 
 
 def _unreachable(address: str, local: str, error: Exception) -> UserError:
@@ -223,23 +223,23 @@ def inputs(corpus: text.Corpus, split: str, data_root: Path) -> list[tuple[Input
     Raises:
         UserError: a pattern matches nothing and the hub cannot be reached.
     """
-    found: list[tuple[Input, str | None]] = []
+    parts: list[tuple[Input, str | None]] = []
     local = data_root / corpus.folder
     for files in corpus.files(split):
         paths = sorted(local.glob(files.pattern))
         if paths:
-            found += [(Input(str(path), str(local)), files.source) for path in paths]
+            parts += [(Input(str(path), str(local)), files.source) for path in paths]
         elif corpus.hub is None:
             raise UserError(f"{local / files.pattern}: no such file; {corpus.name} needs it for its {split} split")
         else:
             listed = _hub_files(corpus.hub, files.pattern, str(local))
-            found += [(Input(path, str(local), corpus.hub), files.source) for path in listed]
+            parts += [(Input(path, str(local), corpus.hub), files.source) for path in listed]
     names: dict[str, str] = {}
-    for part, _ in found:
+    for part, _ in parts:
         if part.stem in names:
             raise UserError(f"{names[part.stem]} and {part.path}: the same text twice; remove one")
         names[part.stem] = part.path
-    return found
+    return parts
 
 
 def _hub_files(hub: Hub, pattern: str, local: str) -> list[str]:
@@ -251,10 +251,10 @@ def _hub_files(hub: Hub, pattern: str, local: str) -> list[str]:
         names = HfApi().list_repo_files(hub.repository, revision=hub.revision, repo_type="dataset")
     except Exception as error:
         raise _unreachable(f"hf://datasets/{hub.repository}@{hub.revision}/{pattern}", local, error) from error
-    chosen = sorted(name for name in names if fnmatch(name, pattern))
-    if not chosen:
+    matching = sorted(name for name in names if fnmatch(name, pattern))
+    if not matching:
         raise UserError(f"{hub.repository} at {hub.revision[:12]}: no file matches {pattern}")
-    return chosen
+    return matching
 
 
 def tokenize_file(
@@ -329,9 +329,9 @@ def tokenize(name: str, tokenizer: str, data_root: Path, *, workers: int = 1) ->
     from tqdm import tqdm
 
     corpus = text.corpus(name)
-    chosen = vocabulary(tokenizer, data_root)
+    entries = vocabulary(tokenizer, data_root)
     jobs = [
-        (part, source, text.folder(data_root, tokenizer, name, split), chosen, corpus)
+        (part, source, text.folder(data_root, tokenizer, name, split), entries, corpus)
         for split in text.SPLITS
         for part, source in inputs(corpus, split, data_root)
     ]
@@ -358,14 +358,14 @@ def tokenize(name: str, tokenizer: str, data_root: Path, *, workers: int = 1) ->
 
 
 def ensure(name: str, tokenizer: str, data_root: Path, *, workers: int = 1) -> Vocabulary:
-    """The tokenizer, with the tokens of a corpus beside it: made now when they are absent, by one process at a time."""
+    """The tokenizer; the corpus is tokenised first where it is not yet, by one process at a time."""
     from filelock import FileLock
 
-    place = data_root / "tokens" / tokenizer
-    done = place / name / "complete"
+    folder = data_root / "tokens" / tokenizer
+    done = folder / name / "complete"
     if not done.exists():
-        place.mkdir(parents=True, exist_ok=True)
-        with FileLock(place / "tokenize.lock"):
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "tokenize.lock"):
             if not done.exists():
                 tokenize(name, tokenizer, data_root, workers=workers)
                 checkpoint.write_text(done, "")

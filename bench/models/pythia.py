@@ -152,14 +152,14 @@ def configuration(shape: Shape) -> Any:
 
 
 def reference(shape: Shape, weights: Mapping[str, Tensor]) -> Any:
-    """GPTNeoXForCausalLM of ``transformers`` with these weights: what the lean forward pass is held against."""
+    """GPTNeoXForCausalLM of ``transformers`` with these weights, with which the lean forward pass is compared."""
     from transformers import GPTNeoXForCausalLM
 
     model = GPTNeoXForCausalLM(configuration(shape))
-    own = {"lm_head.weight" if name == "embed_out.weight" else name: tensor for name, tensor in weights.items()}
-    if "lm_head.weight" not in model.state_dict():  # transformers before 5
-        own = dict(weights)
-    model.load_state_dict(own, strict=False)
+    named = dict(weights)
+    if "lm_head.weight" in model.state_dict():  # from transformers 5 on
+        named["lm_head.weight"] = named.pop("embed_out.weight")
+    model.load_state_dict(named, strict=False)
     return model
 
 
