@@ -14,7 +14,6 @@ from bench import record
 from bench.run import Result
 from bench.training.context import Context, progress_text
 from bench.words import duration
-from bench.workflow import plan as planning
 from bench.workflow import planfile, status
 from bench.workflow.plan import Plan
 
