@@ -10,6 +10,7 @@
 #   make perf | perf-check         the speed table | fail if a ratio fell against the committed table
 #   make env | doctor              create or update the environment | check it and say what to do
 #   make slurm                     add what PROFILE=slurm needs (done by itself where that is asked for)
+#   make generate                  schema and keys of the scale files, verdicts of the reference
 #   make test | lint               the fast tests | style, types and workflow
 
 VENV := .venv
@@ -27,10 +28,10 @@ FROM ?= results
 BENCH := $(BIN)/python -m bench
 # Snakemake imports every plugin that is installed whenever it starts, and Slurm's brings pandas: a third of the start.
 ON_DEMAND := ^snakemake-executor-plugin-slurm
-CHOSEN = --scale "$(SCALE)" $(if $(EXHIBITS),--exhibits $(EXHIBITS))
+SELECTION = --scale "$(SCALE)" $(if $(EXHIBITS),--exhibits $(EXHIBITS))
 
 .DEFAULT_GOAL := env
-.PHONY: env slurm doctor test lint reproduce figures regress verify-reference perf perf-check
+.PHONY: env slurm generate doctor test lint reproduce figures regress verify-reference perf perf-check
 
 env: $(VENV)/.complete
 
@@ -59,22 +60,25 @@ $(VENV)/.complete: requirements.lock pyproject.toml
 	@rm $(VENV)/.incomplete && mv $@.txt $@
 
 reproduce: env $(filter slurm,$(PROFILE))
-	@$(BENCH) reproduce $(CHOSEN) --profile "$(PROFILE)" $(if $(BUDGET),--budget "$(BUDGET)") $(if $(RERUN),--rerun)
+	@$(BENCH) reproduce $(SELECTION) --profile "$(PROFILE)" $(if $(BUDGET),--budget "$(BUDGET)") $(if $(RERUN),--rerun)
 
 figures: env
-	@$(BENCH) draw $(CHOSEN) --from "$(FROM)"
+	@$(BENCH) draw $(SELECTION) --from "$(FROM)"
 
 regress: reproduce
-	@$(BENCH) judge $(CHOSEN) --strict
+	@$(BENCH) judge $(SELECTION) --strict
 
 verify-reference: env
-	@$(BENCH) verify-reference $(CHOSEN)
+	@$(BENCH) reference check $(SELECTION)
 
 perf: env
 	@$(BENCH) perf
 
 perf-check: env
 	@$(BENCH) perf --check
+
+generate: env
+	@$(BENCH) generate
 
 doctor: env
 	@$(BENCH) doctor

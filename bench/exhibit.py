@@ -239,6 +239,10 @@ class Exhibit:
         return str(path.relative_to(paths.PROJECT)) if path.is_relative_to(paths.PROJECT) else path.name
 
 
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+NAME_IN_WORDS = "small letters, digits and underscores, a letter first"
+"""Of papers and exhibits: their folders and files are Python modules."""
+
 REQUIRED = ("CAPTION", "Settings", "arms", "rows", "draw")
 """Names that the module of an exhibit must have."""
 
@@ -253,8 +257,6 @@ def declared(module: ModuleType, name: str) -> Exhibit:
     Raises:
         UserError: the module lacks a name, or is of the form of an earlier version.
     """
-    if isinstance(getattr(module, "EXHIBIT", None), Exhibit):  # transition
-        return module.EXHIBIT
     if hasattr(module, "EXHIBIT"):
         raise UserError(
             f"{module.__file__}: EXHIBIT is the form of an earlier version; now the module itself is the exhibit, with "
@@ -262,6 +264,10 @@ def declared(module: ModuleType, name: str) -> Exhibit:
         )
     if lacking := [required for required in REQUIRED if not hasattr(module, required)]:
         raise UserError(f"{module.__file__}: lacks {', '.join(lacking)} of an exhibit (see bench/README.md)")
+    if not (isinstance(module.Settings, type) and issubclass(module.Settings, ExhibitSettings)):
+        raise UserError(f"{module.__file__}: Settings: expected a class that inherits from ExhibitSettings")
+    if required := [name for name, field in module.Settings.model_fields.items() if field.is_required()]:
+        raise UserError(f"{module.__file__}: Settings: {', '.join(required)}: has no default, the paper's value")
     returned = str(module.draw.__annotations__.get("return", ""))
     kind: Literal["table", "figure"] | None = (
         "figure" if "Figure" in returned else "table" if "DataFrame" in returned else None
@@ -313,9 +319,16 @@ def _extra_root() -> Path | None:
     expected = "it should hold <paper>/exhibits/<name>.py"
     if not root.is_dir():
         raise UserError(f"BENCH_EXTRA={folder}: no such folder; {expected}")
-    if stray := sorted(root.glob("*.py")):
-        raise UserError(f"{stray[0]}: is not looked at there; {expected}, e.g. warmstart/exhibits/{stray[0].name}")
-    if not any(root.glob("*/exhibits/[a-z]*.py")):
+    # Files that would be skipped: outside of any paper, or in a paper's folder that has nothing else.
+    stray = sorted(root.glob("*.py"))
+    for paper in sorted(path for path in root.glob("[!_.]*") if path.is_dir()):
+        if not any(paper.glob("*/[!_]*.py")):
+            stray += sorted(paper.glob("*.py"))
+        elif any(paper.glob("exhibits/*.py")) and not NAME.fullmatch(paper.name):
+            raise UserError(f"{paper}: its name should be {NAME_IN_WORDS}")
+    if stray:
+        raise UserError(f"{stray[0]}: is not looked at there; {expected}")
+    if not any(root.glob("*/*/*.py")):
         raise UserError(f"BENCH_EXTRA={folder}: has no exhibit; {expected}")
     if list(getattr(sys.modules.get(EXTRA), "__path__", ())) != [str(root)]:
         # The variable may have changed since, where several folders are looked at in one process.
@@ -355,16 +368,32 @@ def registry() -> dict[str, Exhibit]:
     Raises:
         UserError: a file declares no exhibit, or has the name of another.
     """
-    found: dict[str, Exhibit] = {}
+    exhibits: dict[str, Exhibit] = {}
     for package, root in _roots():
-        for path in sorted(root.glob("*/exhibits/[a-z]*.py")):
+        for path in sorted(root.glob("*/exhibits/[!_]*.py")):
             paper = path.parent.parent.name
             name = f"{paper}/{path.stem}"
-            if name in found:
-                raise UserError(f"{path}: {found[name].file} is exhibit '{name}' already; rename one")
-            module = importlib.import_module(f"{package}.{paper}.exhibits.{path.stem}")
-            found[name] = declared(module, name)
-    return found
+            if not NAME.fullmatch(path.stem):
+                raise UserError(f"{path}: its name should be {NAME_IN_WORDS}")
+            if name in exhibits:
+                raise UserError(f"{path}: {exhibits[name].file} is exhibit '{name}' already; rename one")
+            exhibits[name] = declared(_imported(f"{package}.{paper}.exhibits.{path.stem}", path), name)
+    return exhibits
+
+
+def _imported(name: str, path: Path) -> ModuleType:
+    """A module of the suite, or of the user.
+
+    Raises:
+        UserError: the user's file cannot be imported.
+    """
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        if isinstance(error, UserError) or not name.startswith(f"{EXTRA}."):
+            raise
+        first = str(error).partition("\n")[0]
+        raise UserError(f"{path}: cannot be imported: {type(error).__name__}: {first}") from error
 
 
 def select(suite: Suite, names: Sequence[str] = ()) -> list[Exhibit]:

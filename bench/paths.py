@@ -12,17 +12,25 @@ SEEDS = "seeds.json"
 
 def results_root() -> Path:
     """``$BENCH_RESULTS``, or ``results`` in the current folder."""
-    return Path(os.environ.get("BENCH_RESULTS", "results"))
+    return Path(os.environ.get("BENCH_RESULTS") or "results")
 
 
 def data_root() -> Path:
     """``$BENCH_DATA``, or ``data`` in the current folder."""
-    return Path(os.environ.get("BENCH_DATA", "data"))
+    return Path(os.environ.get("BENCH_DATA") or "data")
 
 
 def reference_root() -> Path:
     """``$BENCH_REFERENCE``, or ``results/reference`` of the project: committed records."""
-    return Path(os.environ.get("BENCH_REFERENCE", PROJECT / "results" / "reference"))
+    return Path(os.environ.get("BENCH_REFERENCE") or PROJECT / "results" / "reference")
+
+
+def existing(path: Path) -> Path:
+    """The path itself, or the nearest of the folders above it that exists."""
+    path = path.absolute()
+    while not os.path.exists(path):  # Path.exists raises where a folder above may not be searched
+        path = path.parent
+    return path
 
 
 @dataclass(frozen=True)

@@ -293,7 +293,7 @@ def _strict(plan: Plan, entries: list[Entry]) -> int:
         named = ", ".join(unknown[:5]) + (" …" if len(unknown) > 5 else "")
         print(
             f"note: the reference has no records for {len(unknown)} claims ({named}); they are not compared. "
-            f"Renew it with `python -m bench reference --scale {plan.source or plan.suite.scale} --why REASON`",
+            f"Renew it with `python -m bench reference update --scale {plan.source or plan.suite.scale} --why REASON`",
             file=sys.stderr,
         )
     claimed = {(entry.exhibit, entry.name): entry.finding for entry in entries if entry.kind == "claim"}

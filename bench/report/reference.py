@@ -41,7 +41,7 @@ def check(scale: str) -> None:
     if not exists(scale):
         raise UserError(
             f"{folder(scale)}: no reference records of scale {scale}; there are: {', '.join(scales()) or 'none'}. "
-            f"Make them with `python -m bench reference --scale {scale} --why REASON`"
+            f"Make them with `python -m bench reference update --scale {scale} --why REASON`"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,13 +14,13 @@ from typing import Any
 
 import yaml
 
-from bench import checkpoint, exhibit
+from bench import checkpoint, exhibit, paths
 from bench.config import Suite
 from bench.errors import UserError
-from bench.exhibit import ArmRun, Exhibit, ExhibitSettings
+from bench.exhibit import ArmRun, ExhibitSettings
 from bench.looks import BLOCK
 from bench.paths import Layout
-from bench.record import failures_in, keys_in
+from bench.record import failures_in, is_older, keys_in
 from bench.run import Cost, RunSpec
 from bench.workflow.keys import key_of
 
@@ -28,8 +29,8 @@ DONE, MISSING, OLDER = "done", "missing", "older code"
 
 @lru_cache(maxsize=1)
 def throughput() -> dict[str, dict[str, Any]]:
-    """Measured or assumed FLOP/s by kind of work and machine, from ``bench/throughput.yaml``."""
-    return yaml.safe_load((Path(__file__).parent / "throughput.yaml").read_text())
+    """Measured or assumed FLOP/s by kind of work and machine, from ``throughput.yaml`` beside this file."""
+    return yaml.safe_load((Path(__file__).parent / "throughput.yaml").read_text(encoding="utf-8"))
 
 
 @lru_cache(maxsize=64)
@@ -96,27 +97,27 @@ class Plan:
 
     def to_train(self) -> list[Planned]:
         """Runs that must be executed, parents first: missing ones, and parents whose weights are gone."""
-        wanted: set[str] = set()
+        needed: set[str] = set()
         for name in self.exhibits:
             for key in self.keys_of(name):
                 if self.runs[key].state == MISSING:
-                    self._want(self.runs[key], wanted)
-        return [run for key, run in self.runs.items() if key in wanted]
+                    self._need(self.runs[key], needed)
+        return [run for key, run in self.runs.items() if key in needed]
 
-    def _want(self, run: Planned, wanted: set[str]) -> None:
-        if run.key in wanted:
+    def _need(self, run: Planned, needed: set[str]) -> None:
+        if run.key in needed:
             return
-        wanted.add(run.key)
+        needed.add(run.key)
         parent = run.spec.parent_spec
         if parent is None:
             return
         planned = self.runs[self.key(parent)]
         if planned.state == MISSING:
-            self._want(planned, wanted)
+            self._need(planned, needed)
         elif absent := [name for name in run.spec.needs() if not self.layout.artefact(planned.used, name).exists()]:
             planned.state, planned.why = MISSING, f"its {', '.join(absent)} are needed again by {run.spec.label()}"
             planned.used = planned.key
-            self._want(planned, wanted)
+            self._need(planned, needed)
 
 
 def make(
@@ -147,7 +148,8 @@ def make(
 
 @contextmanager
 def gc_disabled() -> Iterator[None]:
-    """A plan makes hundreds of thousands of objects and no cycles; looking for some would take half of its time."""
+    """No garbage collection: a plan makes hundreds of thousands of objects without cycles, and looking for some would
+    take half of its time."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -159,15 +161,15 @@ def gc_disabled() -> Iterator[None]:
 
 def _planned(suite: Suite, names: Sequence[str], source: str, layout: Layout, more: Mapping[str, int]) -> Plan:
     plan = Plan(suite, layout, {}, {}, {}, {}, source)
-    for chosen in exhibit.select(suite, names):
-        settings = exhibit.settings_of(suite, chosen)
-        if more.get(chosen.name, 0) > settings.seeds:
-            settings = settings.model_copy(update={"seeds": more[chosen.name]})
-        plan.settings[chosen.name] = settings
-        plan.exhibits[chosen.name] = exhibit.runs_of(suite, chosen, settings)
-        for arm_run in plan.exhibits[chosen.name]:
+    for selected in exhibit.select(suite, names):
+        settings = exhibit.settings_of(suite, selected)
+        if more.get(selected.name, 0) > settings.seeds:
+            settings = settings.model_copy(update={"seeds": more[selected.name]})
+        plan.settings[selected.name] = settings
+        plan.exhibits[selected.name] = exhibit.runs_of(suite, selected, settings)
+        for arm_run in plan.exhibits[selected.name]:
             for spec in reversed(list(arm_run.spec.chain())):
-                _add(plan, spec, chosen)
+                _add(plan, spec, selected.name)
     present = keys_in(layout.runs)
     failed = failures_in(layout.runs)
     older: dict[str, list[str]] = {}
@@ -204,13 +206,13 @@ def give_seeds(plan: Plan, more: Mapping[str, int]) -> None:
     checkpoint.write_text(plan.layout.seeds, json.dumps(whole, indent=1) + "\n")
 
 
-def _add(plan: Plan, spec: RunSpec, chosen: Exhibit) -> None:
+def _add(plan: Plan, spec: RunSpec, name: str) -> None:
     key = plan.key_by_identity.get(spec.identity)
     if key is None:
         key = plan.key_by_identity[spec.identity] = key_of(spec)
         plan.runs[key] = Planned(key, spec, used=key)
-    if chosen.name not in plan.runs[key].exhibits:
-        plan.runs[key].exhibits.append(chosen.name)
+    if name not in plan.runs[key].exhibits:
+        plan.runs[key].exhibits.append(name)
 
 
 def _set_state(
@@ -227,8 +229,28 @@ def _set_state(
         run.why = "failed before"
 
 
+def notes(plan: Plan) -> list[str]:
+    """What a person should know beside the plan, a line each: papers without settings at this scale, old records."""
+    lines = []
+    papers = dict.fromkeys(name.split("/")[0] for name in plan.exhibits)
+    known = {*plan.suite.common, *(name.split("/")[0] for name in plan.suite.exhibits)}
+    for paper in papers:
+        if known and paper not in known:
+            lines.append(
+                f"scale {plan.suite.scale} has no settings for paper '{paper}': its exhibits are planned at their own "
+                f"defaults; put what should be smaller below `common: {{{paper}: …}}` in a scale file of your own"
+            )
+    unused = keys_in(plan.layout.runs) - set(plan.runs)
+    if older := [key for key in unused if is_older(plan.layout.record(key))]:
+        lines.append(
+            f"{plan.layout.runs}: {len(older)} records are of an older version of the suite and are not used; move the "
+            "folder aside, or read them with the version that wrote them"
+        )
+    return lines
+
+
 def machine_kind(suite: Suite) -> str:
-    """ "gpu" or "cpu", for estimates: without torch, by what the configuration asks for and the driver's device file."""
+    """``gpu`` or ``cpu``, for estimates: without torch, by the configuration and the driver's device file."""
     return "gpu" if suite.device == "cuda" or (suite.device == "auto" and Path("/dev/nvidia0").exists()) else "cpu"
 
 
@@ -244,12 +266,19 @@ def total(runs: Iterable[Planned]) -> dict[str, float]:
     return sums
 
 
-def check_budget(plan: Plan, budget_hours: float | None, free_bytes: int) -> None:
+def check_budget(plan: Plan, budget_hours: float | None, free_bytes: int | None = None) -> None:
     """Stops before a day of machine time, or more disk than is free, is spent unasked.
+
+    Args:
+        plan: the plan.
+        budget_hours: machine time that is allowed; a day if ``None``.
+        free_bytes: on the disk of the results, which is asked if ``None``.
 
     Raises:
         UserError: the estimate and what would allow it.
     """
+    if free_bytes is None:
+        free_bytes = shutil.disk_usage(paths.existing(plan.layout.root)).free
     todo = plan.to_train()
     need = total(todo)[f"hours_{machine_kind(plan.suite)}"]
     disk = disk_bytes(plan, todo)

@@ -125,7 +125,7 @@ rule paper:
         PLAN.path("verdicts.csv"),
         PLAN.path("index.html"),
         PLAN.exhibit_files(),
-        "paper/main.typ",
+        PLAN.project_file("paper/main.typ"),
     output:
         report(
             PLAN.path("paper.pdf"),

@@ -1,32 +1,42 @@
-"""The JSON schema of scale files and ``configs/README.md``, both generated from the models."""
+"""Files that are generated: schema and keys of the scale files from the models, verdicts from the reference records."""
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterable, Sequence
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, TypeAdapter
 
-from bench import checkpoint, exhibit
+from bench import checkpoint, config, exhibit, paths
 from bench.config import CONFIGS, Suite
+from bench.exhibit import Exhibit
+
+if TYPE_CHECKING:
+    from bench.workflow.plan import Plan
 
 
-def as_json() -> str:
+def _own() -> dict[str, Exhibit]:
+    """The suite's own exhibits by name, without those of BENCH_EXTRA."""
+    return {name: one for name, one in exhibit.registry().items() if one.module.startswith("bench.")}
+
+
+def schema() -> str:
     """Schema of a scale file: every key with its description, bounds and default, each exhibit's settings included."""
     schema: dict[str, Any] = Suite.model_json_schema()
     definitions = schema.setdefault("$defs", {})
     exhibits: dict[str, Any] = {}
     common: dict[str, dict[str, Any]] = {}
-    for name, found in exhibit.registry().items():
-        if found.paper not in exhibit.PAPERS:
-            continue
-        own = found.settings.model_json_schema(ref_template=f"#/$defs/{name.replace('/', '.')}.{{model}}")
+    for name, declared in _own().items():
+        own = declared.settings.model_json_schema(ref_template=f"#/$defs/{name.replace('/', '.')}.{{model}}")
         for model, definition in own.pop("$defs", {}).items():
             definitions[f"{name.replace('/', '.')}.{model}"] = definition
         exhibits[name] = {"anyOf": [own, {"type": "null"}]}
-        common.setdefault(found.paper, {}).update(own["properties"])
+        common.setdefault(declared.paper, {}).update(own["properties"])
     schema["properties"]["exhibits"] = {
         "type": "object",
         "description": Suite.model_fields["exhibits"].description,
@@ -111,12 +121,12 @@ def _shared(models: Sequence[type[BaseModel]]) -> list[str]:
     ]
 
 
-def as_markdown() -> str:
+def keys() -> str:
     """Every key of a scale file and of each exhibit, with the paper's value."""
     lines = [
         "# Keys of the scale files",
         "",
-        "Generated from the models by `python -m bench schema`; a test keeps it in step. A scale file holds only what "
+        "Generated from the models by `python -m bench generate`; a test keeps it in step. A scale file holds only what "
         "departs from the papers: top-level keys first, then `common: {<paper>: {...}}` for keys that hold in every "
         "exhibit of a paper that knows them, then `exhibits: {<paper>/<name>: {...}}`. "
         "`python -m bench plan --scale S` says what departs and what it costs.",
@@ -128,21 +138,63 @@ def as_markdown() -> str:
         "",
         *_rows(Suite, Suite.model_fields),
     ]
-    for paper in exhibit.PAPERS:
-        found = [one for one in exhibit.registry().values() if one.paper == paper]
-        if not found:
-            continue
-        shared = _shared([one.settings for one in found])
+    for paper in dict.fromkeys(declared.paper for declared in _own().values()):
+        exhibits = [declared for declared in _own().values() if declared.paper == paper]
+        shared = _shared([declared.settings for declared in exhibits])
         lines += ["", f"## {paper}", "", f"Every exhibit of `{paper}` has these keys.", ""]
-        lines += _rows(found[0].settings, shared)
-        for one in found:
-            own = [name for name in one.settings.model_fields if name not in shared]
-            lines += ["", f"### {one.name}", "", f"{one.title}."]
-            lines += ["", *_rows(one.settings, own)] if own else []
+        lines += _rows(exhibits[0].settings, shared)
+        for declared in exhibits:
+            own = [name for name in declared.settings.model_fields if name not in shared]
+            lines += ["", f"### {declared.name}", "", f"{declared.title}."]
+            lines += ["", *_rows(declared.settings, own)] if own else []
     return "\n".join(lines) + "\n"
 
 
-def write() -> None:
-    """Writes ``configs/schema.json`` and ``configs/README.md``."""
-    checkpoint.write_text(CONFIGS / "schema.json", as_json())
-    checkpoint.write_text(CONFIGS / "README.md", as_markdown())
+def verdicts_of(scale: str) -> str:
+    """The verdicts of a scale's reference on all claims, and on the published numbers that it has, as Markdown.
+
+    Records of older code are not marked: the page would change with every edit of the code that trains.
+    """
+    from bench.report import judge, reference, verdicts
+
+    plan = _reference_plan(scale)
+    entries = judge.entries_of(plan)
+    shown = [replace(entry, older=False) for entry in entries if entry.kind == "claim" or entry.ran()]
+    notes = ", ".join(f"[{paper}]({paper}.provenance.json)" for paper in reference.notes(scale))
+    about = [
+        f"Published numbers of which this scale has no record, {len(entries) - len(shown)} in all, are left out.",
+        f"When, from which commit, on what machine and why the records were made: {notes}.",
+    ]
+    return "\n".join([verdicts.as_markdown(shown), *about, ""])
+
+
+def _reference_plan(scale: str) -> Plan:
+    """The plan of a scale's papers that have reference records, with these as results."""
+    from bench.report import reference
+    from bench.workflow import plan
+
+    return reference.as_results(plan.make(config.load(scale), reference.papers(scale)))
+
+
+def documents() -> dict[Path, str]:
+    """Path -> text of everything that is generated."""
+    from bench.report import reference
+
+    texts = {CONFIGS / "schema.json": schema(), CONFIGS / "README.md": keys()}
+    return texts | {reference.folder(scale) / "verdicts.md": verdicts_of(scale) for scale in reference.scales()}
+
+
+def write() -> list[Path]:
+    """Writes all documents, draws the figures again that lie beside reference records, and returns their paths."""
+    from bench.report import draw
+
+    texts = documents()
+    for path, text in texts.items():
+        checkpoint.write_text(path, text)
+    pictures = sorted(paths.reference_root().glob("*/*.png"))
+    for picture in pictures:
+        name = picture.stem.replace("-", "/", 1)
+        plan = _reference_plan(picture.parent.name)
+        draw.draw(plan, name)
+        shutil.copyfile((plan.layout.exhibits / name).with_suffix(".png"), picture)
+    return [*texts, *pictures]

@@ -1,4 +1,4 @@
-"""How settings and departures are said."""
+"""Formatting of settings and departures."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import json
 import pytest
 
 from bench import config, words
-from bench.workflow import plan
+from bench.workflow import plan as planning
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "text"),
     [
         (None, "as published"),
         ({}, "as published"),
@@ -23,15 +23,15 @@ from bench.workflow import plan
         ({"mnist": {"zero": 0, "milestones": [5]}}, "{mnist: {zero: 0, milestones: [5]}}"),
     ],
 )
-def test_a_setting_is_said_without_quotes_or_null(value: object, said: str) -> None:
-    assert words.setting(value) == said
+def test_a_setting_is_formatted_without_quotes_or_null(value: object, text: str) -> None:
+    assert words.setting(value) == text
 
 
 @pytest.mark.parametrize("scale", ["ci", "small", "paper"])
 def test_departures_are_plain_data_on_both_sides(scale: str) -> None:
     """Nested settings of the paper would be named by their class otherwise."""
-    made = plan.make(config.load(scale))
-    for name, settings in made.settings.items():
+    plan = planning.make(config.load(scale))
+    for name, settings in plan.settings.items():
         departures = settings.departures()
         assert json.loads(json.dumps(departures)) == {field: list(pair) for field, pair in departures.items()}, name
         assert all(paper != here for paper, here in departures.values()), name
