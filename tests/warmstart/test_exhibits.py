@@ -74,8 +74,8 @@ def frame_of(name: str, world: World, **changes: Any) -> pd.DataFrame:
     chosen = of(name)
     settings = chosen.settings(**changes)
     rows = [row for member in chosen.members(settings) for row in chosen.rows(member, record_of(member, world))]
-    frame = collect._long(rows)
-    return frame if chosen.derive is None else collect._long([*rows, *chosen.derive(frame)])
+    frame = collect.long_frame(rows)
+    return frame if chosen.derive is None else collect.long_frame([*rows, *chosen.derive(frame)])
 
 
 def noisy(member: ArmRun) -> float:
@@ -175,9 +175,9 @@ def test_claims_have_rows_at_reduced_scales(scale: str) -> None:
         settings = exhibit.settings_of(suite, chosen)
         members = chosen.members(settings)
         rows = [row for member in members for row in chosen.rows(member, record_of(member, even))]
-        frame = collect._long(rows)
+        frame = collect.long_frame(rows)
         if chosen.derive is not None:
-            frame = collect._long([*rows, *chosen.derive(frame)])
+            frame = collect.long_frame([*rows, *chosen.derive(frame)])
         for claim in chosen.claims:
             if not claim.also:
                 try:
@@ -491,9 +491,9 @@ def drawn(request: pytest.FixtureRequest) -> Iterator[tuple[Exhibit, Any]]:
     suite = config.load("ci")
     settings = exhibit.settings_of(suite, chosen)
     rows = [row for member in chosen.members(settings) for row in chosen.rows(member, record_of(member, even))]
-    frame = collect._long(rows)
+    frame = collect.long_frame(rows)
     if chosen.derive is not None:
-        frame = collect._long([*rows, *chosen.derive(frame)])
+        frame = collect.long_frame([*rows, *chosen.derive(frame)])
     yield chosen, chosen.draw(frame, published.of_exhibit(chosen), settings)
 
 
@@ -511,7 +511,7 @@ def test_seconds_of_heat_maps_are_shown_when_all_runs_have_them() -> None:
     records = (
         (member, replace(record_of(member, even), provenance={"alone": True})) for member in chosen.members(settings)
     )
-    whole = collect._long([row for member, record in records for row in chosen.rows(member, record)])
+    whole = collect.long_frame([row for member, record in records for row in chosen.rows(member, record)])
     seconds = whole["metric"] == "train_time_total"
     assert seconds.any()
     for frame, shown in ((whole, True), (whole.drop(whole[seconds].index[0]), False), (whole[~seconds], False)):
@@ -524,5 +524,5 @@ def test_exhibits_draw_what_there_is(name: str) -> None:
     """Runs may be missing: an empty frame is drawn too."""
     chosen = of(name)
     settings = exhibit.settings_of(config.load("ci"), chosen)
-    empty = collect._long([])
+    empty = collect.long_frame([])
     assert chosen.draw(empty, published.of_exhibit(chosen), settings) is not None
