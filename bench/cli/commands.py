@@ -61,7 +61,7 @@ def do_run(arguments: argparse.Namespace) -> int:
         print("nothing to train: each run has its record, or is not needed")
     # A job of the workflow takes what the plan gave it; a call for everything trains run by run, on one GPU.
     offered = made.suite.gpus_per_job if arguments.job else 1
-    needed = gpus_for([run.spec for run in runs], made.suite, min(offered, max(1, len(gpus.visible()))))
+    needed = gpus_for([run.spec for run in runs], min(offered, made.gpus))
     with gpus.assigned(needed, jobs_per_gpu=made.suite.jobs_per_gpu):
         if needed > 1 and "LOCAL_RANK" not in os.environ:
             return gpus.run_on(needed, sys.argv[1:])

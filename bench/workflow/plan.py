@@ -19,6 +19,7 @@ from bench.exhibit import ArmRun, Exhibit, ExhibitSettings
 from bench.paths import Layout
 from bench.record import failures_in, keys_in
 from bench.run import Cost, RunSpec
+from bench.workflow import devices
 from bench.workflow.keys import key_of
 
 DONE, MISSING, OLDER = "done", "missing", "older code"
@@ -75,6 +76,7 @@ class Plan:
         runs: key -> run, parents before children.
         exhibits: exhibit -> its runs under their labels.
         settings: exhibit -> its settings at this scale.
+        gpus: GPUs of one machine on which its runs are trained; 0 where they are trained on CPUs.
     """
 
     suite: Suite
@@ -84,6 +86,12 @@ class Plan:
     settings: dict[str, ExhibitSettings]
     key_by_identity: dict[str, str]
     source: str = ""
+    gpus: int = 0
+
+    @property
+    def machine(self) -> str:
+        """The kind of machine that estimates are for: "gpu" or "cpu"."""
+        return "gpu" if self.gpus else "cpu"
 
     def key(self, spec: RunSpec) -> str:
         return self.key_by_identity[spec.identity]
@@ -117,7 +125,14 @@ class Plan:
             self._want(planned, wanted)
 
 
-def make(suite: Suite, names: Sequence[str] = (), *, source: str = "", layout: Layout | None = None) -> Plan:
+def make(
+    suite: Suite,
+    names: Sequence[str] = (),
+    *,
+    source: str = "",
+    layout: Layout | None = None,
+    gpus_of_node: int | None = None,
+) -> Plan:
     """Plans the exhibits `names` (all of the scale when empty).
 
     Args:
@@ -125,13 +140,16 @@ def make(suite: Suite, names: Sequence[str] = (), *, source: str = "", layout: L
         names: exhibits or papers.
         source: how the scale was named, a name or a path.
         layout: where its results lie, if not under ``results/<scale>``.
+        gpus_of_node: GPUs of one machine of the cluster that will train; ``None`` where this machine does.
 
     Raises:
-        UserError: wrong settings or names.
+        UserError: wrong settings or names, or GPUs are asked for that the cluster does not have.
     """
     with gc_disabled():
         exhibit.check(suite)
-        return _planned(suite, names, source, layout or Layout.of(suite.scale))
+        made = _planned(suite, names, source, layout or Layout.of(suite.scale))
+    made.gpus = gpus_of(suite, gpus_of_node)
+    return made
 
 
 @contextmanager
@@ -188,9 +206,20 @@ def _set_state(
         run.why = "failed before"
 
 
-def machine_kind(suite: Suite) -> str:
-    """ "gpu" or "cpu", for estimates: without torch, by what the configuration asks for and the driver's device file."""
-    return "gpu" if suite.device == "cuda" or (suite.device == "auto" and Path("/dev/nvidia0").exists()) else "cpu"
+def gpus_of(suite: Suite, gpus_of_node: int | None = None) -> int:
+    """GPUs of one machine that train, without torch: by the scale file, and by the cluster's profile or the device files.
+
+    Raises:
+        UserError: the scale asks for GPUs and the cluster has none.
+    """
+    if suite.device == "cpu":
+        return 0
+    available = len(devices.visible()) if gpus_of_node is None else gpus_of_node
+    if suite.device == "auto" or available:
+        return available
+    if gpus_of_node is not None:
+        raise UserError("device: cuda is asked for, and the nodes of the profile have no GPU: see its machine.yaml")
+    return 1  # the run itself says what this machine lacks
 
 
 def total(runs: Iterable[Planned]) -> dict[str, float]:
@@ -212,11 +241,15 @@ def check_budget(plan: Plan, budget_hours: float | None, free_bytes: int) -> Non
         UserError: the estimate and what would allow it.
     """
     todo = plan.to_train()
-    need = total(todo)[f"hours_{machine_kind(plan.suite)}"]
+    if plan.gpus and plan.suite.gpus_per_job > plan.gpus:
+        raise UserError(f"gpus_per_job: {plan.suite.gpus_per_job}, and a machine has {plan.gpus} GPUs; ask for fewer")
+    need = total(todo)[f"hours_{plan.machine}"]
     disk = disk_bytes(plan, todo)
     if need > (24 if budget_hours is None else budget_hours):
+        machine = "one GPU" if plan.gpus else "two cores"
+        none = "" if plan.gpus or plan.suite.device == "cpu" else f" (no GPU here: {devices.state()})"
         raise UserError(
-            f"{len(todo)} runs need about {need:,.0f} hours on this machine and {disk / 1e9:,.1f} GB; "
+            f"{len(todo)} runs need about {need:,.0f} hours on {machine}{none} and {disk / 1e9:,.1f} GB; "
             f"allow it with BUDGET={need:.0f}"
         )
     if disk > free_bytes:

@@ -162,6 +162,7 @@ def freeze(plan: Plan) -> Path:
         "scale": plan.suite.scale,
         "source": plan.source or plan.suite.scale,
         "threads": plan.suite.threads,
+        "machine": plan.machine,
         "judging": keys.fingerprint("bench.report.judge"),
         "jobs": [vars(job) for job in missing],
         "exhibits": {name: _facts(plan, name) for name in plan.exhibits},

@@ -35,6 +35,27 @@ def _profile(name: str) -> tuple[Path, str]:
     return folder, content.get("executor", "local")
 
 
+def gpus_of_node(profile: str) -> int | None:
+    """GPUs of one node, by the ``machine.yaml`` of a profile; ``None`` for a profile that runs on this machine.
+
+    Raises:
+        UserError: the profile does not say it, or not as a number.
+    """
+    import yaml
+
+    folder, executor = _profile(profile)
+    if executor == "local":
+        return None
+    path = folder / "machine.yaml"
+    if not path.is_file():
+        raise UserError(f"{path}: missing; it says what a node of the cluster has, such as `gpus_per_node: 4`")
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    count = content.get("gpus_per_node") if isinstance(content, dict) else None
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        raise UserError(f"{path}: gpus_per_node: expected a number of GPUs, 0 where nodes have none (found {count!r})")
+    return count
+
+
 def check_executor(profile: str) -> None:
     """Executors are plugins of Snakemake, and the environment has those of clusters on demand only.
 
@@ -163,10 +184,11 @@ def reproduce(
     suite = config.load(scale)
     if rerun:
         suite = suite.model_copy(update={"older_code": "retrain"})
-    made = plan.make(suite, names, source=scale)
+    node = gpus_of_node(profile)
+    made = plan.make(suite, names, source=scale, gpus_of_node=node)
     with _alone(made.layout.root) as lock:
         if rerun and not dry_run and _drop_disturbed(made):
-            made = plan.make(suite, names, source=scale)
+            made = plan.make(suite, names, source=scale, gpus_of_node=node)
         if not dry_run:
             plan.check_budget(made, budget, shutil.disk_usage(made.layout.root).free)
         jobs = len(planfile.frozen(planfile.freeze(made))["jobs"])
