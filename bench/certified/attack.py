@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.training.samples import to_device
+
 
 def pgd(
     model: nn.Module,
@@ -33,7 +35,7 @@ def pgd(
     Returns:
         [B, C, H, W], detached.
     """
-    start = torch.rand(centre.shape, generator=generator).to(centre) * 2 - 1
+    start = to_device(torch.rand(centre.shape, generator=generator), centre.device).to(centre.dtype) * 2 - 1
     # Positions relative to the box, so that a step is a share of each pixel's own range.
     where = start.to(memory_format=torch.channels_last) if _channels_last(centre) else start
     for number in range(steps):

@@ -13,6 +13,11 @@ READY_BYTES = 1_000_000_000
 """Sets that are smaller as float32 are normalised once, larger ones batch by batch."""
 
 
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copies a CPU tensor; a copy to a GPU goes on beside what the host does next, which takes pinned memory."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
 @dataclass
 class Pool:
     """Samples on a device.
