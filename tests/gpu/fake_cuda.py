@@ -110,18 +110,50 @@ def place() -> str:
 
 
 def plausible(tensor: Tensor) -> bool | int | float:
-    """The value that a fake tensor is read as: everything is finite, nothing is wrong, one is left."""
+    """The value that a fake tensor is read as: everything is finite, nothing is wrong."""
     if tensor.dtype == torch.bool:
         return getattr(tensor, "made_by", "") in ("all", "isfinite", "logical_and", "bitwise_and")
-    return 0.5 if tensor.dtype.is_floating_point else 1
+    if tensor.dtype.is_floating_point:
+        return 0.0 if getattr(tensor, "made_by", "") == "maximum" else 0.5
+    return 1
 
 
 # No kernel runs: another view of the same memory, or memory without content.
 FREE = frozenset(
     (
-        *("_local_scalar_dense", "_reshape_alias", "_to_copy", "_unsafe_view", "alias", "as_strided", "detach", "device"),
-        *("diagonal", "empty", "empty_like", "empty_strided", "expand", "is_same_size", "lift_fresh", "movedim", "narrow"),
-        *("new_empty", "new_empty_strided", "permute", "real", "reshape", "resize_", "select", "set_", "slice", "split"),
+        *(
+            "_local_scalar_dense",
+            "_reshape_alias",
+            "_to_copy",
+            "_unsafe_view",
+            "alias",
+            "as_strided",
+            "detach",
+            "device",
+        ),
+        *(
+            "diagonal",
+            "empty",
+            "empty_like",
+            "empty_strided",
+            "expand",
+            "is_same_size",
+            "lift_fresh",
+            "movedim",
+            "narrow",
+        ),
+        *(
+            "new_empty",
+            "new_empty_strided",
+            "permute",
+            "real",
+            "reshape",
+            "resize_",
+            "select",
+            "set_",
+            "slice",
+            "split",
+        ),
         *("split_with_sizes", "squeeze", "t", "transpose", "unbind", "unfold", "unsqueeze", "view", "view_as_real"),
     )
 )
@@ -185,7 +217,7 @@ class Watch(TorchDispatchMode):
         # To the host even a copy that does not block is waited for before its values can be read.
         if not soft or target.type == "cpu":
             self.seen.waits[f"{source.device.type} to {target.type}", place()] += 1
-        elif not source.is_pinned() and not isinstance(source, FakeTensor):
+        elif not getattr(source, "in_pinned_memory", False):
             self.seen.waits["pageable copy", place()] += 1
 
     def _mixed(self, name: str, inputs: list[Tensor]) -> None:
@@ -224,6 +256,12 @@ class Watch(TorchDispatchMode):
     def _released(self, key: int, size: int) -> None:
         self._storages.discard(key)
         self.seen.live -= size
+
+
+def _pinned(tensor: Tensor) -> Tensor:
+    tensor = tensor.clone()
+    tensor.in_pinned_memory = True  # type: ignore[attr-defined]
+    return tensor
 
 
 def _deep_copy(tensor: FakeTensor, memo: dict[int, Any]) -> Tensor:
@@ -282,6 +320,7 @@ def device(value_of: Callable[[Tensor], bool | int | float] = plausible) -> Iter
             stack.enter_context(mock.patch.object(torch.cuda, name, answer))
         stack.enter_context(mock.patch.object(FakeTensor, "__deepcopy__", _deep_copy, create=True))
         stack.enter_context(mock.patch.object(nn.Module, "_apply", _moved))
+        stack.enter_context(mock.patch.object(Tensor, "pin_memory", _pinned))
         # The backward pass in this thread, where the watch is.
         stack.enter_context(torch.autograd.set_multithreading_enabled(False))
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True, allow_fallback_kernels=False))

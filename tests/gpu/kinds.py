@@ -18,6 +18,7 @@ import fake_cuda
 
 sys.path.insert(0, str(fake_cuda.ROOT))
 
+import fake_lirpa
 import torch
 from torch import Tensor, nn
 
@@ -152,7 +153,7 @@ FAULTS: dict[str, Callable[[], None]] = {
 def observed(act: Callable[[], None]) -> dict[str, Any]:
     started = time.perf_counter()
     error = ""
-    with fake_cuda.device() as seen:
+    with fake_lirpa.on_device(), fake_cuda.device() as seen:
         try:
             act()
         except Exception as raised:

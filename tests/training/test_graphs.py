@@ -105,6 +105,7 @@ def test_a_rate_that_is_a_number_stays_as_it_was_captured() -> None:
 
 def test_a_replay_that_differs_is_taken_back() -> None:
     """The state is that of eager steps throughout, also of the one that was compared."""
+
     class Spoiled(RecordedGraphs):
         def capture(self, step: Any) -> Any:
             graph, results = super().capture(step)
