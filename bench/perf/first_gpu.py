@@ -172,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from bench.perf import gpu_parts
 
         results = Results(given.file, given.seconds)
-        getattr(gpu_parts, given.part)(results, gpu_parts.Sizes.rehearsal() if given.rehearse else gpu_parts.Sizes())
+        getattr(gpu_parts, given.part)(results, gpu_parts.Sizes.of_rehearsal() if given.rehearse else gpu_parts.Sizes())
         return 0
 
     def command(part: Part, seconds: float, path: Path) -> list[str]:

@@ -34,6 +34,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT))
 SOURCES = (str(ROOT / "bench"), str(ROOT / "tests"))
 
 _kept_alive: list[Any] = []
@@ -321,6 +322,8 @@ def device(value_of: Callable[[Tensor], bool | int | float] = plausible) -> Iter
         stack.enter_context(mock.patch.object(FakeTensor, "__deepcopy__", _deep_copy, create=True))
         stack.enter_context(mock.patch.object(nn.Module, "_apply", _moved))
         stack.enter_context(mock.patch.object(Tensor, "pin_memory", _pinned))
+        # There are no streams and no graphs here: steps run eagerly.
+        stack.enter_context(mock.patch("bench.training.graphs.backend_of", lambda device: None))
         # The backward pass in this thread, where the watch is.
         stack.enter_context(torch.autograd.set_multithreading_enabled(False))
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True, allow_fallback_kernels=False))

@@ -16,8 +16,6 @@ from typing import Any, ClassVar
 
 import fake_cuda
 
-sys.path.insert(0, str(fake_cuda.ROOT))
-
 import fake_lirpa
 import torch
 from torch import Tensor, nn
