@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -227,9 +228,7 @@ def verification(results: Results, sizes: Sizes) -> None:
         count = len(images) if method in ("ibp", "crown_ibp") else sizes.by_crown
         results.attempt(
             method,
-            lambda method=method, count=count: _bounds_of(  # type: ignore[misc]
-                method, model, images[:count], labels[:count], spec.target, device
-            ),
+            partial(_bounds_of, method, model, images[:count], labels[:count], spec.target, device),
             needs=5.0 if sizes.device == "cuda" else 0.0,
         )
 
@@ -333,17 +332,17 @@ def steps(results: Results, sizes: Sizes) -> None:
             name = f"thin_resnet18, {precision}, {'captured' if captured else 'eager'}"
             with policy.tf32(precision == "tf32"):
                 arithmetic = "bf16" if precision == "bf16" else "float32"
-                results.attempt(name, lambda c=captured, a=arithmetic: _resnet(sizes, device, c, a), needs=6)  # type: ignore[misc]
+                results.attempt(name, partial(_resnet, sizes, device, captured, arithmetic), needs=6)
     results.attempt("thin_resnet18, captured, two processes", lambda: _in_two_processes(sizes), needs=20)
     for dataset, network, width in sizes.certified:
         for captured in (False, True):
             for precision in ("float32", "tf32", "bf16"):
                 name = f"{dataset} {network}, {precision}, {'captured' if captured else 'eager'}"
                 spec = _with_bounds(sizes, dataset, network, width, precision)
-                results.attempt(name, lambda s=spec, c=captured: _certified(s, sizes, device, c), needs=8)  # type: ignore[misc]
+                results.attempt(name, partial(_certified, spec, sizes, device, captured), needs=8)
     for compiled in (False, True):
         name = f"pythia {sizes.model}, {'compiled' if compiled else 'eager'}"
-        results.attempt(name, lambda c=compiled: _pythia(sizes, device, c), needs=60 if compiled else 25)  # type: ignore[misc]
+        results.attempt(name, partial(_pythia, sizes, device, compiled), needs=60 if compiled else 25)
 
 
 def _resnet(sizes: Sizes, device: torch.device, captured: bool, precision: str) -> dict[str, Any]:
@@ -372,7 +371,9 @@ def _certified(spec: Certified, sizes: Sizes, device: torch.device, captured: bo
         step = Step(spec, model, Range.of(spec.dataset, device), compile="never")
         if not captured:
             step.backend = None
-        images = torch.randn(spec.batch_size, *spec.shape(), device=device).contiguous(memory_format=torch.channels_last)
+        images = torch.randn(spec.batch_size, *spec.shape(), device=device).contiguous(
+            memory_format=torch.channels_last
+        )
         labels = torch.arange(spec.batch_size, device=device) % spec.classes()
         eps = torch.tensor(spec.target / 2, device=device)
         seconds = seconds_a_call(lambda: step(images, labels, eps, 0.5, 0.1), device, sizes.seconds)
@@ -424,7 +425,7 @@ def repetition(results: Results, sizes: Sizes) -> None:
         for name, spec in _short_runs(sizes).items():
             results.attempt(
                 f"{name}{', deterministic' if deterministic else ''}",
-                lambda spec=spec: _twice(spec, device),  # type: ignore[misc]
+                partial(_twice, spec, device),
                 needs=5 if sizes.device == "cuda" else 0,
             )
 
@@ -476,7 +477,9 @@ def training(results: Results, sizes: Sizes) -> None:
     fields = {"init": "ibp", "regularizers": ("tightness", "relu"), "schedule": schedule, **own}
     spec = Certified.model_validate({"seed": 0, "dataset": "mnist", **fields})
     results.attempt("certified, MNIST-70 CNN-7 ours", lambda: _as_far_as_possible(spec, device, results))
-    small: dict[str, Any] = {"generated": 90, "network": Network(width=8), "stop": Stop(cap=1)} if sizes.rehearsal else {}
+    small: dict[str, Any] = (
+        {"generated": 90, "network": Network(width=8), "stop": Stop(cap=1)} if sizes.rehearsal else {}
+    )
     images = Training(
         seed=0,
         optimizer=Optimizer(name="adam"),

@@ -88,6 +88,8 @@ class TrainStep:
         device = next(model.parameters()).device
         self.model, self.backend = model, graphs.backend_of(device)
         self._optimizer: torch.optim.Optimizer | None = None
+        self.mode = "eager"
+        """As of `bench.training.graphs.GraphedStep`, for the record."""
 
         def forward(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
             with autocast(device, precision):
@@ -108,7 +110,11 @@ class TrainStep:
                 rows=self.batch_size,
                 backend=self.backend,
             )
-        return self.graphed(images, labels)
+        results = self.graphed(images, labels)
+        self.mode = self.graphed.mode
+        if self.mode.startswith("eager:"):  # nor would the next round's
+            self.backend = None
+        return results
 
     def _update(self, images: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer) -> tuple[Tensor, ...]:
         optimizer.zero_grad(set_to_none=True)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import fake_cuda
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -52,7 +51,9 @@ HEAD = (
 )
 
 
-def counted(name: str, make: Callable[[], Callable[[], Any]], *, flops: float, units: float, unit: str, rate: float) -> Counted:
+def counted(
+    name: str, make: Callable[[], Callable[[], Any]], *, flops: float, units: float, unit: str, rate: float
+) -> Counted:
     """The second of two steps: the first makes the optimiser's state."""
     with fake_cuda.device() as seen:
         step = make()
@@ -88,6 +89,7 @@ def resnet(name: str, batch: int = 128) -> Counted:
 def certified(dataset: str, network: str, bound: str = "ibp") -> Counted:
     import fake_lirpa
     from bench.certified.dataset import Range
+
     from bench.certified.spec import Certified, Network
     from bench.certified.step import Step
     from bench.certified.train import draw_network

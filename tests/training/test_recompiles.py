@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch._dynamo.utils import counters
 
 from bench import models
+from bench.models import pythia
+from bench.paths import Layout
+from bench.rewarm.engine import Engine, equal_parts
+from bench.rewarm.spec import PretrainSpec
 from bench.training import step as steps
+from bench.training.context import Context
+from bench.training.distributed import Ranks
 from bench.training.step import TrainStep
 from bench.warmstart.losses import make_loss
 from bench.warmstart.spec import Penalty
@@ -92,3 +100,40 @@ def test_twelve_widths_and_twelve_penalties_in_one_process(count: Count) -> None
     for number in range(12):
         epoch(small(weight=0.1 * (number + 1)))
     assert (count.graphs, count.breaks, count.dynamic) == (24, {}, False)
+
+
+def pretraining(batch: int, micro_batch: int) -> Engine:
+    spec = PretrainSpec.model_validate(
+        {
+            "seed": 0,
+            "model": "2x64x4",
+            "vocabulary": 128,
+            "context": 32,
+            "schedule": {"max_lr": 1e-3},
+            "batch": batch,
+            "micro_batch": micro_batch,
+        }
+    )
+    device = torch.device("cpu")
+    context = Context(key="x", label="x", layout=Layout("x", Path("none")), device=device, compile="always")
+    weights = pythia.initial_weights(spec.shape, torch.Generator().manual_seed(0))
+    engine = Engine(spec, context, Ranks(0, 1, device), weights)
+    engine._evaluated_at_once = 16
+    return engine
+
+
+def test_pretraining_has_one_graph_for_training_and_one_for_evaluation(count: Count) -> None:
+    """Whatever is left over of the validation windows, over learning rates, and in several runs of one process."""
+    for evaluated in (32, 37, 26):
+        engine = pretraining(64, 16)
+        for number in range(2):
+            engine.summed_loss(torch.zeros(evaluated, 33, dtype=torch.int64))
+            engine.step(np.zeros((64, 33), dtype=np.int64), 1e-3 / (number + 1))
+    assert (count.graphs, count.breaks, count.dynamic) == (2, {}, False)
+
+
+@pytest.mark.parametrize(
+    ("share", "most", "parts"), [(1104, 16, 16), (138, 16, 6), (138, 138, 138), (10, 16, 10), (139, 16, 16)]
+)
+def test_micro_batches_divide_a_ranks_share(share: int, most: int, parts: int) -> None:
+    assert equal_parts(share, most) == parts
