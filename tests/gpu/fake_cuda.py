@@ -259,6 +259,20 @@ class Watch(TorchDispatchMode):
         self.seen.live -= size
 
 
+def _tolist(seen: Seen, value_of: Callable[[Tensor], bool | int | float]) -> Callable[[Tensor], Any]:
+    """`Tensor.tolist`, which waits once however many values there are."""
+
+    def values(tensor: Tensor) -> Any:
+        if tensor.device.type == "cuda":
+            seen.waits["tolist", place()] += 1
+        nested: Any = value_of(tensor)
+        for size in reversed(tensor.shape):
+            nested = [nested] * size
+        return nested
+
+    return values
+
+
 def _pinned(tensor: Tensor) -> Tensor:
     tensor = tensor.clone()
     tensor.in_pinned_memory = True  # type: ignore[attr-defined]
@@ -322,6 +336,7 @@ def device(value_of: Callable[[Tensor], bool | int | float] = plausible) -> Iter
         stack.enter_context(mock.patch.object(FakeTensor, "__deepcopy__", _deep_copy, create=True))
         stack.enter_context(mock.patch.object(nn.Module, "_apply", _moved))
         stack.enter_context(mock.patch.object(Tensor, "pin_memory", _pinned))
+        stack.enter_context(mock.patch.object(FakeTensor, "tolist", _tolist(seen, value_of)))
         # There are no streams and no graphs here: steps run eagerly.
         stack.enter_context(mock.patch("bench.training.graphs.backend_of", lambda device: None))
         # The backward pass in this thread, where the watch is.
