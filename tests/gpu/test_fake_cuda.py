@@ -1,4 +1,4 @@
-"""Two steps of each kind of run on a pretended CUDA device: no two devices in one operation, nothing refused, no wait in a step.
+"""Kinds of runs on a pretended CUDA device: no operation on two devices or refused by CUDA, and no wait in a step.
 
 All runs are made in one process of its own, since the device is pretended by changes inside torch (`fake_cuda`).
 """
