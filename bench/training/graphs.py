@@ -17,6 +17,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 
 Tensors = tuple[Tensor, ...]
 Step = Callable[..., Tensors]
-"""Takes tensors, changes its state in place, returns tensors."""
+"""Takes tensors, and its kind before them where there are several; changes its state in place; returns tensors."""
 
 State = Mapping[str, Sequence[Tensor]]
 """Everything that a step changes, by kind: parameters, buffers, moments, sums."""
@@ -129,38 +130,39 @@ class GraphedStep:
 
         Args:
             tensors: inputs; their shapes are the same in all full batches of a kind.
-            kind: names what the step does beyond its inputs, where that may differ.
+            kind: what the step does beyond its inputs, where that may differ; each kind has a graph of its own.
         """
+        step = self.step if kind is None else partial(self.step, kind)
         if self._backend is None or len(tensors[0]) != self.rows:
-            return self.step(*tensors)
+            return step(*tensors)
         entry = self._captured.setdefault(kind, _Captured())
         entry.seen += 1
         if entry.seen <= WARM_UP:
-            return self._backend.aside(lambda: self.step(*tensors))
+            return self._backend.aside(lambda: step(*tensors))
         if entry.graph is None:
-            self._capture(self._backend, entry, tensors)
-            return self.step(*tensors)
+            self._capture(self._backend, step, entry, tensors)
+            return step(*tensors)
         if not entry.compared:
-            return self._compare(entry, entry.graph, tensors)
+            return self._compare(step, entry, entry.graph, tensors)
         _copy(entry.inputs, tensors)
         entry.graph.replay()
         return tuple(result.clone() for result in entry.results)
 
-    def _capture(self, backend: Backend, entry: _Captured, tensors: Tensors) -> None:
+    def _capture(self, backend: Backend, step: Step, entry: _Captured, tensors: Tensors) -> None:
         entry.inputs = tuple(tensor.detach().clone() for tensor in tensors)
         try:
-            entry.graph, entry.results = backend.capture(lambda: self.step(*entry.inputs))
+            entry.graph, entry.results = backend.capture(lambda: step(*entry.inputs))
         except RuntimeError as error:
             self._give_up(f"it cannot be captured ({str(error).partition(chr(10))[0]})")
 
-    def _compare(self, entry: _Captured, graph: Graph, tensors: Tensors) -> Tensors:
+    def _compare(self, step: Step, entry: _Captured, graph: Graph, tensors: Tensors) -> Tensors:
         """A step from the graph, taken back, and the same step eagerly: its inputs are others than at the capture."""
         before = _clones(self.state())
         _copy(entry.inputs, tensors)
         graph.replay()
         replayed = {**_clones(self.state()), "results": [result.clone() for result in entry.results]}
         _restore(self.state(), before)
-        results = self.step(*tensors)
+        results = step(*tensors)
         eager = {**self.state(), "results": results}
         if name := different(replayed, eager, before):
             self._give_up(f"a replayed step differs from an eager one in its {name}")
@@ -241,7 +243,7 @@ def prepare(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
         if "capturable" in group:
             group["capturable"] = on_gpu
     # It would warn at the steps before the capture.
-    optimizer._warned_capturable_if_run_uncaptured = True  # type: ignore[attr-defined]
+    optimizer._warned_capturable_if_run_uncaptured = True
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
