@@ -1,42 +1,36 @@
-"""What exhibits of this paper share: settings with the paper's values, runs by row name, numbers of a record, cells."""
+"""The experimental design that exhibits share: settings with the paper's values, and arms by method.
+
+Tags of settings, such as [P] and [C], are those of bench/certified/protocol.md.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal
 
 from pydantic import Field
 
-from bench import stats
+from bench.certified.eps_schedule import Schedule
 from bench.certified.spec import (
-    CIFAR_70,
-    CIFAR_160,
-    EPS,
-    MNIST_70,
-    PHASES,
-    SHAPES,
-    TIN_10,
-    TIN_20,
+    DATA_SETS,
+    Bound,
     Certified,
     Dataset,
-    Method,
+    Initialisation,
     Network,
-    Schedule,
-    Timing,
+    TimingComparison,
     Verification,
 )
-from bench.certified.turns import Turns, seconds_metric
-from bench.exhibit import ArmRun, ExhibitSettings, Row, by_seed, row
-from bench.record import Record
+from bench.exhibit import Arm, ExhibitSettings
 
-Role = Literal["mnist", "cifar10", "tiny_imagenet"]
+PaperDataset = Literal["mnist", "cifar10", "tiny_imagenet"]
 """A data set of the paper; at a reduced scale another one may stand in for it."""
 
 Model = Literal["cnn7", "wide_resnet", "resnext"]
-Course = Literal["mnist_70", "cifar_70", "cifar_160", "tin_10", "tin_20"]
-"""A data set with a schedule: a block of rows in the paper's tables."""
+SetupName = Literal["mnist_70", "cifar_70", "cifar_160", "tin_10", "tin_20"]
 
 VANILLA: Final = "vanilla_ibp"
 CROWN_IBP: Final = "crown_ibp"
@@ -60,9 +54,9 @@ NAMES = {
 """The paper's names of the methods, for legends and tables."""
 
 MODELS: dict[Model, str] = {"cnn7": "CNN-7", "wide_resnet": "Wide-ResNet", "resnext": "ResNeXt"}
-DATASETS: dict[Role, str] = {"mnist": "MNIST", "cifar10": "CIFAR-10", "tiny_imagenet": "TinyImageNet"}
+PAPER_DATASETS: dict[PaperDataset, str] = {"mnist": "MNIST", "cifar10": "CIFAR-10", "tiny_imagenet": "TinyImageNet"}
 
-_DATA: dict[Role, Dataset] = {"mnist": "mnist", "cifar10": "cifar10", "tiny_imagenet": "tinyimagenet"}
+_DATASETS: dict[PaperDataset, Dataset] = {"mnist": "mnist", "cifar10": "cifar10", "tiny_imagenet": "tinyimagenet"}
 _NETWORKS: dict[Model, Literal["cnn7", "wide_resnet8", "resnext"]] = {
     "cnn7": "cnn7",
     "wide_resnet": "wide_resnet8",
@@ -70,16 +64,21 @@ _NETWORKS: dict[Model, Literal["cnn7", "wide_resnet8", "resnext"]] = {
 }
 
 
+def published_radius(role: PaperDataset) -> float:
+    """The paper's target radius on one of its data sets, pixels from 0 to 1."""
+    return DATA_SETS[_DATASETS[role]].eps
+
+
 @dataclass(frozen=True)
-class Block:
-    """Where a block of rows stands in the paper.
+class Setup:
+    """A data set of the paper with a schedule: a block of rows in its tables.
 
     Attributes:
-        role: its data set.
-        schedule: as published.
+        role: the data set.
+        schedule: as published (bench/certified/protocol.md, section b).
     """
 
-    role: Role
+    role: PaperDataset
     schedule: Schedule
 
     @property
@@ -87,19 +86,23 @@ class Block:
         """As the published numbers name it, e.g. ``160 (1+80+79)``."""
         return self.schedule.name()
 
+    @property
+    def dataset(self) -> Dataset:
+        return _DATASETS[self.role]
 
-BLOCKS: dict[Course, Block] = {
-    "mnist_70": Block("mnist", MNIST_70),
-    "cifar_70": Block("cifar10", CIFAR_70),
-    "cifar_160": Block("cifar10", CIFAR_160),
-    "tin_10": Block("tiny_imagenet", TIN_10),
-    "tin_20": Block("tiny_imagenet", TIN_20),
+
+SETUPS: dict[SetupName, Setup] = {
+    "mnist_70": Setup("mnist", Schedule(zero=0, ramp=20, final=50, milestones=(50, 60))),
+    "cifar_70": Setup("cifar10", Schedule(zero=1, ramp=20, final=49, milestones=(50, 60))),
+    "cifar_160": Setup("cifar10", Schedule()),
+    "tin_10": Setup("tiny_imagenet", Schedule(zero=1, ramp=10, final=69, milestones=(60, 70))),
+    "tin_20": Setup("tiny_imagenet", Schedule(zero=1, ramp=20, final=59, milestones=(60, 70))),
 }
 
 
 @dataclass(frozen=True)
-class Variant:
-    """Switches of a row of the ablation (Table 4); Tables 1 to 3 use four of them."""
+class Components:
+    """Components of a method: a row of the ablation (Table 4), of which Tables 1 to 3 use four."""
 
     norm: Literal["full", "convs", "none"] = "full"
     init: Literal["default", "ibp"] = "default"
@@ -108,73 +111,114 @@ class Variant:
 
 
 BOTH: tuple[Literal["tightness", "relu"], ...] = ("tightness", "relu")
-ABLATION: dict[str, Variant] = {
-    "r1_no_bn": Variant(norm="none"),
-    "r2_bn_conv": Variant(norm="convs"),
-    "r3_bn_full": Variant(),
-    "r4_init": Variant(init="ibp"),
-    "r5_init_tightness": Variant(init="ibp", regularizers=("tightness",)),
-    "r6_init_relu": Variant(init="ibp", regularizers=("relu",)),
-    "r7_reg_no_init": Variant(regularizers=BOTH),
-    "r8_full": Variant(init="ibp", regularizers=BOTH),
+ABLATION: dict[str, Components] = {
+    "r1_no_bn": Components(norm="none"),
+    "r2_bn_conv": Components(norm="convs"),
+    "r3_bn_full": Components(),
+    "r4_init": Components(init="ibp"),
+    "r5_init_tightness": Components(init="ibp", regularizers=("tightness",)),
+    "r6_init_relu": Components(init="ibp", regularizers=("relu",)),
+    "r7_reg_no_init": Components(regularizers=BOTH),
+    "r8_full": Components(init="ibp", regularizers=BOTH),
 }
-VARIANTS: dict[str, Variant] = {
+COMPONENTS: dict[str, Components] = {
     VANILLA: ABLATION["r3_bn_full"],
-    CROWN_IBP: Variant(bound="crown_ibp"),
+    CROWN_IBP: Components(bound="crown_ibp"),
     OURS: ABLATION["r8_full"],
     NO_BN: ABLATION["r1_no_bn"],
     **ABLATION,
 }
-"""Method of the published numbers -> its switches."""
+"""Method of the published numbers -> its components."""
 
 METHODS = (VANILLA, CROWN_IBP, OURS)
 
+CURVES = ("r1_no_bn", "r3_bn_full", "r4_init", "r7_reg_no_init", "r8_full")
+"""Rows of Table 4 whose training Figures 2 to 4 show; two of the paper's five names are inferred."""
+
+TORCH_DEFAULT, IBP_INIT = "torch_default", "ibp"
+INITS: dict[str, str] = {
+    "torch_default": "PyTorch default",
+    "xavier_uniform": "Xavier uniform",
+    "xavier_normal": "Xavier normal",
+    "kaiming_uniform": "Kaiming uniform",
+    "kaiming_normal": "Kaiming normal",
+    "orthogonal": "orthogonal",
+    "ibp": "IBP init",
+}
+"""Initialisations that have a formula, under their names for legends."""
+
+
+# Settings -------------------------------------------------------------------------------------------------------------
+
 
 class DataSettings(ExhibitSettings):
-    """Data and radius; tags as in the protocol."""
+    """Data and radius."""
 
-    stand_in: dict[Role, Dataset] = Field(
+    stand_in: dict[PaperDataset, Dataset] = Field(
         default_factory=dict, description="data set of the paper -> data set that stands in for it at this scale"
     )
-    eps: dict[Role, float] = Field(
+    eps: dict[PaperDataset, float] = Field(
         default_factory=dict, description="target radius at this scale, pixels from 0 to 1; other radii scale with it"
     )
     eps_is: Literal["exact", "code"] = Field("exact", description="8/255 and 1/255, or the code's 0.03137 and 0.00392")
 
-    def dataset(self, role: Role) -> Dataset:
-        return self.stand_in.get(role, _DATA[role])
+    def dataset(self, role: PaperDataset) -> Dataset:
+        return self.stand_in.get(role, _DATASETS[role])
 
-    def target(self, role: Role) -> float:
+    def target(self, role: PaperDataset) -> float:
         """Target radius of a data set at this scale."""
-        return self.eps.get(role, EPS[self.dataset(role)][self.eps_is])
+        data = DATA_SETS[self.dataset(role)]
+        return self.eps.get(role, data.eps if self.eps_is == "exact" else data.eps_code)
 
-    def radius(self, role: Role, published: float) -> float:
+    def radius(self, role: PaperDataset, published: float) -> float:
         """A radius of the paper, scaled as the data set's target is."""
-        return published * self.target(role) / EPS[_DATA[role]]["exact"]
+        return published * self.target(role) / published_radius(role)
+
+
+class UntrainedSettings(DataSettings):
+    """Settings of exhibits about untrained networks."""
+
+    selects = DataSettings.selects | {"images"}
+
+    images: int = Field(128, ge=2, le=1024, description="images of the batch that is bounded")
+    random_images: bool = Field(False, description="random pixels of the data set's shape instead of its images")
+
+    def untrained(self, init: str, seed: int, **fields: Any) -> Initialisation:
+        """CNN-7 of the paper's size; without BatchNorm unless `fields` override it."""
+        defaults: dict[str, Any] = {
+            "seed": seed,
+            "dataset": self.dataset("cifar10"),
+            "network": Network(name="cnn7", norm="none"),
+            "init": init,
+            "batch": self.images,
+            "eps": self.eps.get("cifar10"),
+            "generated": self.images if self.random_images else None,
+        }
+        return Initialisation(**{**defaults, **fields})
 
 
 class CertifiedSettings(DataSettings):
-    """Settings of every exhibit that trains networks; tags as in the protocol."""
+    """Settings of every exhibit that trains networks."""
 
     selects = DataSettings.selects | {"verify_with", "pgd_steps"}
 
-    schedules: dict[Course, Schedule] = Field(
-        default_factory=dict, description="schedules at this scale; the paper's where nothing is said"
+    schedules: dict[SetupName, Schedule] = Field(
+        default_factory=dict, description="schedules at this scale; the paper's where none is given"
     )
-    population: dict[Role, int] = Field(
-        default_factory=dict, description="training samples in all; the whole set where nothing is said"
+    population: dict[PaperDataset, int] = Field(
+        default_factory=dict, description="training samples in all; the whole set where none is given"
     )
-    test_images: dict[Role, int] = Field(
-        default_factory=dict, description="test images at most; the whole set where nothing is said"
+    test_images: dict[PaperDataset, int] = Field(
+        default_factory=dict, description="test images at most; the whole set where none is given"
     )
-    classes: dict[Role, int] = Field(
-        default_factory=dict, description="the first so many classes alone; all where nothing is said"
+    classes: dict[PaperDataset, int] = Field(
+        default_factory=dict, description="number of classes, the first ones; all where none is given"
     )
-    batch: dict[Role, int] = Field(
-        default_factory=dict, description="samples of a step; the paper's where nothing is said"
+    batch: dict[PaperDataset, int] = Field(
+        default_factory=dict, description="samples of a step; the paper's where none is given"
     )
     widths: dict[Model, int] = Field(
-        default_factory=dict, description="first width of a network; the paper's where nothing is said"
+        default_factory=dict, description="first width of a network; the paper's where none is given"
     )
     units: int = Field(512, ge=1, le=8192, description="units of the hidden linear layer [C]")
     tin_lambda_0: float = Field(0.2, ge=0, le=100, description="weight of the regularisers on TinyImageNet [C]")
@@ -188,12 +232,12 @@ class CertifiedSettings(DataSettings):
     bn_statistics: Literal["running", "population"] = Field("running", description="BatchNorm at evaluation [C]")
     precision: Literal["float32", "bf16"] = Field("float32", description="arithmetic of training")
     pgd_steps: int = Field(40, ge=1, le=10_000, description="steps of the attack that bounds the verified error below")
-    verify_with: tuple[Method, ...] = Field(
+    verify_with: tuple[Bound, ...] = Field(
         ("ibp", "crown_ibp"), min_length=1, description="bounds of the verification, through auto_LiRPA"
     )
 
-    def schedule(self, course: Course) -> Schedule:
-        return self.schedules.get(course, BLOCKS[course].schedule)
+    def schedule(self, setup: SetupName) -> Schedule:
+        return self.schedules.get(setup, SETUPS[setup].schedule)
 
     def network(self, model: Model, norm: str = "full") -> Network:
         return Network.model_validate(
@@ -201,26 +245,26 @@ class CertifiedSettings(DataSettings):
         )
 
     def training(
-        self, course: Course, model: Model, method: str, seed: int, *, radius: float | None = None, **fields: Any
+        self, setup: SetupName, model: Model, method: str, seed: int, *, radius: float | None = None, **fields: Any
     ) -> Certified:
-        """A run of a method with the paper's surroundings; `fields` override them.
+        """A run of a method under the paper's protocol; `fields` override it.
 
         Args:
             radius: a radius of the paper other than the data set's target.
         """
-        role, variant = BLOCKS[course].role, VARIANTS[method]
-        own = self.target(role) if radius is None else self.radius(role, radius)
-        is_default = math.isclose(own, EPS[self.dataset(role)]["exact"])
-        chosen: dict[str, Any] = {
+        role, components = SETUPS[setup].role, COMPONENTS[method]
+        eps = self.target(role) if radius is None else self.radius(role, radius)
+        is_default = math.isclose(eps, DATA_SETS[self.dataset(role)].eps)
+        protocol: dict[str, Any] = {
             "seed": seed,
             "dataset": self.dataset(role),
-            "network": self.network(model, variant.norm),
-            "init": variant.init,
-            "regularizers": variant.regularizers,
-            "lambda_0": self.tin_lambda_0 if role == "tiny_imagenet" and variant.regularizers else None,
-            "bound": variant.bound,
-            "eps": None if is_default else own,
-            "schedule": self.schedule(course),
+            "network": self.network(model, components.norm),
+            "init": components.init,
+            "regularizers": components.regularizers,
+            "lambda_0": self.tin_lambda_0 if role == "tiny_imagenet" and components.regularizers else None,
+            "bound": components.bound,
+            "eps": None if is_default else eps,
+            "schedule": self.schedule(setup),
             "batch": self.batch.get(role),
             "lr": self.lr,
             "halve_after_add": self.halve_after_add,
@@ -233,141 +277,106 @@ class CertifiedSettings(DataSettings):
             "population": self.population.get(role),
             "report_samples": self.test_images.get(role),
         }
-        return Certified(**{**chosen, **fields})
+        return Certified(**{**protocol, **fields})
 
-    def verification(self, trained: Certified, **fields: Any) -> Verification:
+    def verification(self, training: Certified, **fields: Any) -> Verification:
         """The verification of a network on its scale's whole test set."""
-        return Verification(
-            **{
-                "seed": trained.seed,
-                "parent": trained,
-                "methods": self.verify_with,
-                "pgd_steps": self.pgd_steps,
-                **fields,
-            }
-        )
+        protocol = {
+            "seed": training.seed,
+            "parent": training,
+            "methods": self.verify_with,
+            "pgd_steps": self.pgd_steps,
+        }
+        return Verification(**{**protocol, **fields})
 
 
-def labels_of(course: Course, model: Model, method: str, *, eps: float | None = None) -> dict[str, Any]:
+class CurveSettings(CertifiedSettings):
+    """Settings of exhibits that follow trainings of CNN-7 on CIFAR-10 epoch by epoch."""
+
+    selects = CertifiedSettings.selects | {"courses"}
+
+    courses: tuple[SetupName, ...] = Field(("cifar_70", "cifar_160"), description="schedules")
+
+
+# Arms -----------------------------------------------------------------------------------------------------------------
+
+
+def labels_of(setup: SetupName, model: Model, method: str, *, eps: float | None = None) -> dict[str, Any]:
     """Labels that the published numbers have; `eps` is the paper's radius also where a scale reduces it."""
-    block = BLOCKS[course]
-    radius = EPS[_DATA[block.role]]["exact"] if eps is None else eps
     return {
-        "panel": block.panel,
-        "dataset": block.role,
+        "panel": SETUPS[setup].panel,
+        "dataset": SETUPS[setup].role,
         "model": model,
         "method": method,
         "optimizer": "adam",
         "x_name": "eps",
-        "x": round(radius, 9),
+        "x": round(published_radius(SETUPS[setup].role) if eps is None else eps, 9),
     }
 
 
 def trained_and_verified(
-    settings: CertifiedSettings, course: Course, model: Model, method: str, seeds: Iterable[int], **fields: Any
-) -> list[ArmRun]:
-    """Each seed's run, for its best epoch, and its verification, for its errors, under the same labels."""
-    labels = labels_of(course, model, method)
-    made = []
-    for seed in seeds:
-        trained = settings.training(course, model, method, seed, **fields)
-        made += [ArmRun(labels, trained), ArmRun(labels, settings.verification(trained))]
-    return made
-
-
-def error_rows(member: ArmRun, record: Record) -> Iterable[Row]:
-    """Errors in percent: verified through auto_LiRPA, and those of the best epoch from the training.
-
-    ``standard_error``, ``verified_error`` (IBP), ``verified_error_<method>``, ``pgd_error``, ``test_images``; from the
-    training ``best_standard_error``, ``best_verified_error`` (optimistic: chosen on the test set), ``at_protocol`` (1
-    where nothing departs from the paper).
-    """
-    if isinstance(member.spec, Verification):
-        yield row(member, "standard_error", record.metrics["standard_error"])
-        yield row(member, "pgd_error", record.metrics["pgd_error"])
-        for method in member.spec.methods:
-            name = "verified_error" if method == "ibp" else f"verified_error_{method}"
-            yield row(member, name, record.metrics[f"verified_error_{method}"])
-        yield row(member, "test_images", record.metrics["samples"])
-    elif isinstance(member.spec, Certified):
-        for name in ("best_standard_error", "best_verified_error"):
-            yield row(member, name, record.metrics[name])
-        yield row(member, "at_protocol", float(at_protocol(member)))
-
-
-def at_protocol(member: ArmRun) -> bool:
-    """Whether a training has the paper's data, network, radius and schedule: only then do absolute errors compare."""
-    spec = member.spec
-    assert isinstance(spec, Certified)
-    paper = next(block for block in BLOCKS.values() if block.panel == member.labels["panel"])
-    return (
-        spec.dataset == _DATA[paper.role]
-        and spec.schedule == paper.schedule
-        and abs(spec.target - member.labels["x"]) < 1e-4
-        and (spec.network.width, spec.network.units) == (None, 512)
-        and spec.first_classes is spec.population is spec.report_samples is None
-    )
-
-
-def cells_of(frame: Any, *columns: str, metric: str = "verified_error", **labels: Any) -> list[dict[str, Any]]:
-    """The distinct values of some label columns among the rows of one number.
-
-    Raises:
-        KeyError: there are none.
-    """
-    chosen = frame[frame["metric"] == metric]
-    for name, value in labels.items():
-        allowed = value if isinstance(value, list | tuple) else [value]
-        chosen = chosen[chosen[name].isin(allowed)]
-    if chosen.empty:
-        raise KeyError(f"{metric} {labels}")
-    return chosen[list(columns)].drop_duplicates().to_dict("records")
-
-
-def lower(frame: Any, metric: str, method: str, than: str, *, by: float = 0.0, **cell: Any) -> stats.Finding:
-    """Whether a method's number lies below another's by more than `by`, paired by seed."""
-    mine, other = (by_seed(frame, metric, method=name, **cell) for name in (method, than))
-    where = ", ".join(str(value) for value in cell.values())
-    return stats.greater(other, mine, by=by, name=f"{NAMES[than]} - {NAMES[method]}, {metric}, {where}")
-
-
-def among(values: Mapping[int, float], seeds: Iterable[int]) -> dict[int, float]:
-    """The values of those seeds: models that were repeated unequally often are paired where both were run."""
-    wanted = set(seeds)
-    return {seed: value for seed, value in values.items() if seed in wanted}
-
-
-def absolute(frame: Any, outcome: stats.Finding, **cell: Any) -> stats.Finding:
-    """A test against a number of other work: it says something at the paper's protocol only."""
-    if all(by_seed(frame, "at_protocol", **cell).values()):
-        return outcome
-    detail = f"{outcome.detail}; an absolute error, at another protocol than the paper's"
-    return replace(outcome, verdict="not comparable", detail=detail)
-
-
-def substitution(
-    settings: CertifiedSettings, course: Course, *, parts: int = 1, radius: bool = True, schedule: bool = True
-) -> str:
-    """Data set, radius and schedule for titles, with what departs from the paper.
+    settings: CertifiedSettings,
+    setup: SetupName,
+    model: Model,
+    method: str,
+    *,
+    labels: dict[str, Any] | None = None,
+    seeds: int | None = None,
+    **fields: Any,
+) -> Iterator[Arm]:
+    """The trainings of a method, for their best epoch, and their verifications, for their errors.
 
     Args:
-        parts: lines that the title may take.
-        radius: whether to name the course's; an exhibit may have its own.
-        schedule: whether to name it.
+        labels: of both; `labels_of` by default.
+        seeds: repetitions, if not those of the settings.
+        fields: of the trainings, as for `CertifiedSettings.training`.
     """
-    role = BLOCKS[course].role
-    actual, own = settings.dataset(role), settings.target(role)
-    texts = [DATASETS[role] if actual == _DATA[role] else f"{DATASETS[role]} (generated images)"]
-    if radius:
-        texts.append(f"eps {radius_text(own)}")
-    if role in settings.classes:
-        texts.append(f"{settings.classes[role]} classes")
-    if role in settings.population:
-        texts.append(f"{min(settings.population[role], SHAPES[actual][2]):,} images")
-    if schedule:
-        texts.append(f"{settings.schedule(course).name()} epochs")
-    cut = len(texts) if parts == 1 else len(texts) - 1
-    return ", ".join(texts[:cut]) + (",\n" + ", ".join(texts[cut:]) if texts[cut:] else "")
+
+    def training(seed: int) -> Certified:
+        return settings.training(setup, model, method, seed, **fields)
+
+    def verification(seed: int) -> Verification:
+        return settings.verification(training(seed))
+
+    labels = labels_of(setup, model, method) if labels is None else labels
+    yield Arm(labels, training, seeds)
+    yield Arm(labels, verification, seeds)
+
+
+def curves(settings: CertifiedSettings, setups: Sequence[SetupName], methods: Iterable[str] = CURVES) -> Iterator[Arm]:
+    """Trainings of CNN-7, the same as Table 4's."""
+    for setup in setups:
+        for method in methods:
+            yield Arm(labels_of(setup, "cnn7", method), partial(settings.training, setup, "cnn7", method))
+
+
+def timings(
+    settings: CertifiedSettings,
+    setup: SetupName,
+    model: Model,
+    labels: dict[str, Any],
+    *,
+    repeats: int,
+    steps: int | None,
+) -> Iterator[Arm]:
+    """One measurement of all methods, which alternate in it, under the labels of each."""
+
+    def comparison(seed: int) -> TimingComparison:
+        trainings = tuple(settings.training(setup, model, method, seed) for method in METHODS)
+        return TimingComparison(seed=seed, names=METHODS, of=trainings, repeats=repeats, steps=steps)
+
+    for method in METHODS:
+        yield Arm({**labels, "method": method}, comparison)
+
+
+def untrained(settings: UntrainedSettings, inits: Iterable[str]) -> Iterator[Arm]:
+    """Untrained networks without BatchNorm."""
+    for init in inits:
+        labels = {"dataset": "cifar10", "model": "cnn7", "method": init, "panel": "no BN"}
+        yield Arm(labels, partial(settings.untrained, init))
+
+
+# Text -----------------------------------------------------------------------------------------------------------------
 
 
 def radius_text(radius: float) -> str:
@@ -376,43 +385,32 @@ def radius_text(radius: float) -> str:
     return f"{round(steps)}/255" if steps < 32.5 and abs(steps - round(steps)) < 1e-6 else f"{radius:.4g}"
 
 
-def departure(settings: CertifiedSettings, course: Course) -> str:
+def schedule_text(settings: CertifiedSettings, setup: SetupName) -> str:
     """``160 (1+80+79)``, and the schedule at this scale behind an arrow where it is another."""
-    published, own = BLOCKS[course].panel, settings.schedule(course).name()
-    return published if own == published else f"{published} → {own}"
+    published, actual = SETUPS[setup].panel, settings.schedule(setup).name()
+    return published if actual == published else f"{published} → {actual}"
 
 
-def ratio(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, float]:
-    """Seed -> first over second, of the seeds that both have."""
-    return {seed: value / second[seed] for seed, value in first.items() if seed in second}
+def protocol_text(
+    settings: CertifiedSettings, setup: SetupName, *, parts: int = 1, radius: bool = True, schedule: bool = True
+) -> str:
+    """Data set, radius and schedule for titles, with what departs from the paper.
 
-
-def in_turns(
-    settings: CertifiedSettings, course: Course, model: Model, seed: int, *, repeats: int, steps: int | None
-) -> Turns:
-    """One measurement of the methods' times, which are compared."""
-    trainings = [settings.training(course, model, method, seed) for method in METHODS]
-    timings = tuple(Timing(seed=seed, of=training, repeats=repeats, steps=steps) for training in trainings)
-    return Turns(seed=seed, names=METHODS, of=timings)
-
-
-def timed(frame: Any) -> Any:
-    """The frame of a table of times.
-
-    Raises:
-        KeyError: it has none, since no run had the machine to itself.
+    Args:
+        parts: lines that the title may take.
+        radius: whether to name the setup's; an exhibit may have its own.
+        schedule: whether to name it.
     """
-    if not (frame["metric"] == "seconds_per_epoch").any():
-        raise KeyError("seconds: no measurement had the machine to itself; RERUN=1 repeats them")
-    return frame
-
-
-def timing_rows(member: ArmRun, record: Record) -> Iterable[Row]:
-    """Seconds of an epoch by phase (0, 1, 2 as published) and of the whole schedule, if it had the machine to itself."""
-    if not record.alone:
-        return
-    method = member.labels["method"]
-    for number, phase in enumerate(PHASES):
-        if (name := seconds_metric(phase, method)) in record.metrics:
-            yield row(member, "seconds_per_epoch", record.metrics[name], x_name="phase", x=number)
-    yield row(member, "total_seconds", record.metrics[seconds_metric("total", method)])
+    role = SETUPS[setup].role
+    dataset = settings.dataset(role)
+    texts = [PAPER_DATASETS[role] + ("" if dataset == SETUPS[setup].dataset else " (generated images)")]
+    if radius:
+        texts.append(f"eps {radius_text(settings.target(role))}")
+    if role in settings.classes:
+        texts.append(f"{settings.classes[role]} classes")
+    if role in settings.population:
+        texts.append(f"{min(settings.population[role], DATA_SETS[dataset].train):,} images")
+    if schedule:
+        texts.append(f"{settings.schedule(setup).name()} epochs")
+    first = len(texts) if parts == 1 else len(texts) - 1
+    return ",\n".join(", ".join(line) for line in (texts[:first], texts[first:]) if line)

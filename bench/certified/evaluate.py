@@ -1,16 +1,19 @@
-"""Errors, ReLU states, radii and regularisers on a set of samples, in one pass of interval bounds."""
+"""A network on a set of samples: errors, ReLU states, radii and regularisers by interval bounds; an attack (PGD)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from bench.certified import regularizers
-from bench.certified.interval import box, propagate, relu_layers
-from bench.certified.split import Range
+from bench.certified.dataset import Range
+from bench.certified.graph import graph_of
+from bench.certified.interval import box, propagate
 from bench.training.samples import Pool
 
 STATES = ("active", "inactive", "unstable")
@@ -56,7 +59,7 @@ def batches(pool: Pool, size: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def batch_size(largest_layer: int, device: torch.device) -> int:
-    """Samples at once, so that the largest layer's streams fit into a few hundred MB (a few GB on a GPU)."""
+    """Number of samples at once, so that the largest layer's streams fit into some 100 MB (some GB on a GPU)."""
     room = 2e7 if device.type == "cpu" else 1e8
     return int(max(8, min(500 if device.type == "cpu" else 2000, room // largest_layer)))
 
@@ -87,31 +90,31 @@ def measure(
     """
     training = model.training
     model.eval()
+    graph = graph_of(model)
     device = pool.labels.device
     wrong, unverified = (torch.zeros((), dtype=torch.int64, device=device) for _ in range(2))
-    tight, balance = (torch.zeros((), device=device) for _ in range(2))
-    layers = [
-        Layer(*(torch.zeros(3, dtype=torch.float64, device=device) for _ in range(2))) for _ in relu_layers(model)
-    ]
+    tightness, balance = (torch.zeros((), device=device) for _ in range(2))
+    layers = [Layer(*(torch.zeros(3, dtype=torch.float64, device=device) for _ in range(2))) for _ in graph.relus()]
     for images, labels in batches(pool, batch):
         centre, radius = box(images, eps or TINY_EPS, within.low, within.high, within.scale)
-        made = propagate(model, centre, radius, clean=images, labels=labels, keep_relus=details)
-        assert made.clean is not None
-        missed = made.clean.argmax(1) != labels
-        wrong += missed.sum()
+        output = propagate(graph, centre, radius, clean=images, labels=labels, keep_relus=details)
+        assert output.clean is not None
+        misclassified = output.clean.argmax(1) != labels
+        wrong += misclassified.sum()
         # A misclassified sample is never verified, whatever rounding says.
-        unverified += (missed | (made.lower <= 0).any(1)).sum() if eps else missed.sum()
+        unverified += (misclassified | (output.lower <= 0).any(1)).sum() if eps else misclassified.sum()
         if details:
-            tight += len(labels) * regularizers.tightness(radius, made.relus, tau)
-            balance += len(labels) * regularizers.relu_balance(made.relus, tau, "code" if empty == "code" else "skip")
-            for layer, bounds in zip(layers, made.relus, strict=True):
+            rule: Literal["skip", "code"] = "code" if empty == "code" else "skip"
+            tightness += len(labels) * regularizers.tightness(radius, output.relus, tau)
+            balance += len(labels) * regularizers.relu_balance(output.relus, tau, rule)
+            for layer, bounds in zip(layers, output.relus, strict=True):
                 _add(layer, *bounds)
     model.train(training)
     count = len(pool)
     return Measured(
         100 * wrong.item() / count,
         100 * unverified.item() / count,
-        tight.item() / count,
+        tightness.item() / count,
         balance.item() / count,
         layers if details else [],
     )
@@ -125,3 +128,42 @@ def _add(layer: Layer, centre: Tensor, radius: Tensor) -> None:
     counts = [state.sum().double() for state in (active, inactive)]
     layer.radii += torch.stack([*sums, total - sums[0] - sums[1]])
     layer.counts += torch.stack([*counts, radius.numel() - counts[0] - counts[1]])
+
+
+def pgd(
+    model: nn.Module,
+    centre: Tensor,
+    radius: Tensor,
+    labels: Tensor,
+    *,
+    steps: int,
+    step: float,
+    generator: torch.Generator,
+    late: float = 1.0,
+) -> Tensor:
+    """Points of the box that the model classifies badly: projected, signed gradient ascent on the cross-entropy.
+
+    Args:
+        model: in the mode that is attacked; its parameters get no gradient.
+        centre: of the box, [B, C, H, W].
+        radius: of the box, same shape; the random start and all steps stay inside.
+        labels: int64 [B].
+        steps: number of steps.
+        step: size of a step as a share of the box's radius.
+        generator: of the random start, on the CPU.
+        late: factor on the step in the second half.
+
+    Returns:
+        [B, C, H, W], detached.
+    """
+    # Positions relative to the box, so that a step is a share of each pixel's own range.
+    position = torch.rand(centre.shape, generator=generator).to(centre) * 2 - 1
+    if centre.is_contiguous(memory_format=torch.channels_last) and not centre.is_contiguous():
+        position = position.to(memory_format=torch.channels_last)
+    for number in range(steps):
+        position.requires_grad_(True)
+        loss = F.cross_entropy(model(centre + radius * position), labels, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, position)
+        size = step * (late if 2 * number >= steps else 1.0)
+        position = (position.detach() + size * gradient.sign()).clamp(-1, 1)
+    return centre + radius * position.detach()

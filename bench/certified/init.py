@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from bench.certified.program import program
+from bench.certified.graph import graph_of
 from bench.certified.spec import Init
 
 
@@ -61,7 +61,7 @@ DRAW: dict[str, Callable[[Tensor], object]] = {
 def initialise(model: nn.Module, init: Init, seed: int, *, halve_after_add: bool = True) -> None:
     """Draws the weights of all convolutions and linear layers but the classifier, on the CPU, with their own seed.
 
-    Biases, BatchNorm's parameters and the classifier keep what they have (authors' code).
+    Biases, BatchNorm's parameters and the classifier stay as they are (authors' code).
 
     Args:
         model: on the CPU.
@@ -87,13 +87,13 @@ def weighted_layers(model: nn.Module) -> list[nn.Conv2d | nn.Linear]:
 
 
 def after_addition(model: nn.Module) -> list[nn.Conv2d | nn.Linear]:
-    """Layers whose direct input is ReLU(a + b); what is flattened in between does not count (authors' code)."""
-    instructions = program(model).instructions
-    found: list[nn.Conv2d | nn.Linear] = []
-    for one in instructions:
-        if not isinstance(one.module, nn.Conv2d | nn.Linear) or one.inputs[0] == 0:
+    """Layers whose direct input is ReLU(a + b); a layer behind a flattening does not count (authors' code)."""
+    operations = graph_of(model).operations
+    layers: list[nn.Conv2d | nn.Linear] = []
+    for operation in operations:
+        if not isinstance(operation.module, nn.Conv2d | nn.Linear) or operation.inputs[0] == 0:
             continue
-        before = instructions[one.inputs[0] - 1]
-        if before.kind == "relu" and before.inputs[0] > 0 and instructions[before.inputs[0] - 1].kind == "add":
-            found.append(one.module)
-    return found
+        before = operations[operation.inputs[0] - 1]
+        if before.kind == "relu" and before.inputs[0] > 0 and operations[before.inputs[0] - 1].kind == "add":
+            layers.append(operation.module)
+    return layers

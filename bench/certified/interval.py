@@ -1,9 +1,9 @@
-"""Interval bounds of networks, fast: centre and radius, BatchNorm from the clean stream, the last layer merged.
+"""Interval bounds of networks: centre and radius, BatchNorm from the clean stream, the last layer merged.
 
 An interval is carried as centre c and radius r. A convolution maps them to W c + b and |W| r; ReLU clamps both ends.
 BatchNorm scales and shifts by statistics of the unperturbed ("clean") batch in train mode, with their gradient, and by
-its running ones in eval mode (protocol, section a). After a convolution the scale goes into its weights, so that the
-centre and the radius need no pass of their own for it.
+its running ones in eval mode. After a convolution the scale goes into its weights, so that the centre and the radius need
+no pass of their own for it. Source: bench/certified/protocol.md, section a.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.certified import fused
-from bench.certified.program import Instruction, Norm, Program, program
+from bench.certified import autograd
+from bench.certified.graph import Graph, Norm, Operation, graph_of
 from bench.errors import UserError
 
 
@@ -71,8 +71,8 @@ def bounds(model: nn.Module, lower: Tensor, upper: Tensor, *, clean: Tensor | No
         UserError: an unknown layer, a lower bound above the upper one, NaN bounds, no clean batch where one is needed,
             or a batch of one in train mode with BatchNorm.
     """
-    made = propagate(model, *interval(lower, upper), clean=_checked(model, lower, clean))
-    return _finite(model, made, lower, upper, clean)
+    output = propagate(model, *interval(lower, upper), clean=_checked(model, lower, clean))
+    return _finite(model, output, lower, upper, clean)
 
 
 def margins(model: nn.Module, lower: Tensor, upper: Tensor, labels: Tensor, *, clean: Tensor | None = None) -> Tensor:
@@ -91,15 +91,15 @@ def margins(model: nn.Module, lower: Tensor, upper: Tensor, labels: Tensor, *, c
     Raises:
         UserError: see `bounds`.
     """
-    made = propagate(model, *interval(lower, upper), clean=_checked(model, lower, clean), labels=labels)
-    return _finite(model, made, lower, upper, clean)[0]
+    output = propagate(model, *interval(lower, upper), clean=_checked(model, lower, clean), labels=labels)
+    return _finite(model, output, lower, upper, clean)[0]
 
 
 def interval(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
     """Centre and radius.
 
     Raises:
-        UserError: shapes differ, or a lower end lies above the upper one.
+        UserError: shapes differ, or a lower end lies above the upper operation.
     """
     if lower.shape != upper.shape:
         raise UserError(f"lower bounds have shape {tuple(lower.shape)}, upper bounds {tuple(upper.shape)}")
@@ -110,7 +110,10 @@ def interval(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def box(images: Tensor, eps: Tensor | float, low: Tensor, high: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Centre and radius of the perturbed images, clipped to the range of real ones (protocol, section b).
+    """Centre and radius of the perturbed images, clipped to the range of real images.
+
+    Source: bench/certified/protocol.md, section b.
+
 
     Args:
         images: normalised, [B, C, H, W].
@@ -136,23 +139,25 @@ def uses_batch_statistics(norm: Norm) -> bool:
 
 def _checked(model: nn.Module, lower: Tensor, clean: Tensor | None) -> Tensor | None:
     """The clean batch where BatchNorm needs it."""
-    needing = [place for place, norm in program(model).norms if uses_batch_statistics(norm)]
-    if not needing:
+    places = [place for place, norm in graph_of(model).norms if uses_batch_statistics(norm)]
+    if not places:
         return None
     if clean is None:
         raise UserError(
-            f"layer '{needing[0]}' takes BatchNorm statistics from the unperturbed batch in train mode: "
+            f"layer '{places[0]}' takes BatchNorm statistics from the unperturbed batch in train mode: "
             "give `clean`, or call model.eval()"
         )
     if len(clean) < 2:
-        raise UserError(f"layer '{needing[0]}': a batch of {len(clean)} has no statistics; give 2 samples or more")
+        raise UserError(f"layer '{places[0]}': a batch of {len(clean)} has no statistics; give 2 samples or more")
     if clean.shape[1:] != lower.shape[1:]:
         raise UserError(f"the clean batch has shape {tuple(clean.shape)}, the bounds {tuple(lower.shape)}")
     return clean
 
 
-def _finite(model: nn.Module, made: Pass, lower: Tensor, upper: Tensor, clean: Tensor | None) -> tuple[Tensor, Tensor]:
-    low, high = made.lower, made.upper
+def _finite(
+    model: nn.Module, output: Pass, lower: Tensor, upper: Tensor, clean: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    low, high = output.lower, output.upper
     if not bool(torch.isfinite(low).all() & torch.isfinite(high).all()):
         where = first_not_finite(model, (lower + upper) / 2, (upper - lower) / 2, clean=clean)
         raise UserError(f"bounds are not finite, first after {where}")
@@ -161,66 +166,66 @@ def _finite(model: nn.Module, made: Pass, lower: Tensor, upper: Tensor, clean: T
 
 @torch.no_grad()
 def first_not_finite(model: nn.Module, centre: Tensor, radius: Tensor, *, clean: Tensor | None) -> str:
-    """The first layer whose bounds are NaN or infinite, for people; running statistics are left alone."""
-    found = ["the output"]
+    """The first layer whose bounds are NaN or infinite, for people; running statistics are left aloperation."""
+    places: list[str] = []
 
-    def look(one: Instruction, value: Streams) -> None:
+    def look(operation: Operation, value: Streams) -> None:
         finite = torch.isfinite(value.centre).all() & torch.isfinite(value.radius).all()
-        if not bool(finite) and found == ["the output"]:
-            found[0] = f"layer '{one.place}'"
+        if not places and not bool(finite):
+            places.append(f"layer '{operation.place}'")
 
     if not bool(torch.isfinite(centre).all() & torch.isfinite(radius).all()):
         return "the input"
-    saved = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     propagate(model, centre, radius, clean=clean, look=look)
     for name, buffer in model.named_buffers():
-        buffer.copy_(saved[name])
-    return found[0]
+        buffer.copy_(buffers[name])
+    return places[0] if places else "the output"
 
 
 def propagate(
-    model: nn.Module | Program,
+    model: nn.Module | Graph,
     centre: Tensor,
     radius: Tensor,
     *,
     clean: Tensor | None = None,
     labels: Tensor | None = None,
     keep_relus: bool = False,
-    look: Callable[[Instruction, Streams], None] | None = None,
+    look: Callable[[Operation, Streams], None] | None = None,
 ) -> Pass:
     """`bounds` and `margins` without their checks, which would wait for a GPU; everything that a step needs at once.
 
     Args:
-        model: see `bounds`; or its program, for a step that is compiled: which modules were traced is not part of it.
+        model: see `bounds`; or its graph, for a compiled step, which must not depend on other networks.
         centre: [B, ...].
         radius: [B, ...].
         clean: the unperturbed batch; its output is returned too.
         labels: int64 [B]: the last linear layer gives lower bounds of the margins instead of bounds of the logits.
         keep_relus: return centre and radius of every ReLU's input.
-        look: is shown each instruction's result.
+        look: called with each operation and its result.
     """
-    steps = model if isinstance(model, Program) else program(model)
+    graph = model if isinstance(model, Graph) else graph_of(model)
     values: dict[int, Streams] = {0: Streams(clean, centre, radius)}
     relus: list[tuple[Tensor, Tensor]] = []
-    last = len(steps.instructions)
-    for number, one in enumerate(steps.instructions, start=1):
-        given = [values[source] for source in one.inputs]
-        if one.kind == "relu" and keep_relus:
-            relus.append((given[0].centre, given[0].radius))
+    last = len(graph.operations)
+    for number, operation in enumerate(graph.operations, start=1):
+        inputs = [values[source] for source in operation.inputs]
+        if operation.kind == "relu" and keep_relus:
+            relus.append((inputs[0].centre, inputs[0].radius))
         merged = number == last and labels is not None
-        made = _precise_margins(one, given, labels) if merged else _APPLY[one.kind](one, *given)
+        value = _precise_margins(operation, inputs, labels) if merged else _APPLY[operation.kind](operation, *inputs)
         if look is not None:
-            look(one, made)
-        values[number] = made
-        for source in one.frees:
+            look(operation, value)
+        values[number] = value
+        for source in operation.last_uses:
             del values[source]
-    end = values[last]
-    return Pass(end.clean, end.centre, end.radius, relus)
+    output = values[last]
+    return Pass(output.clean, output.centre, output.radius, relus)
 
 
 def relu_layers(model: nn.Module) -> list[str]:
     """Places of the ReLU layers, in the order of `Pass.relus`."""
-    return program(model).relus()
+    return graph_of(model).relus()
 
 
 # Layers ---------------------------------------------------------------------------------------------------------------
@@ -265,11 +270,14 @@ def _shaped(vector: Tensor, like: Tensor) -> Tensor:
     return vector.reshape(1, -1, *(1,) * (like.dim() - 2))
 
 
-def _conv(one: Instruction, x: Streams) -> Streams:
-    layer = one.module
+def _conv(operation: Operation, x: Streams) -> Streams:
+    layer = operation.module
     assert isinstance(layer, nn.Conv2d)
-    convolve = layer._conv_forward
-    weight, bias, norm = layer.weight, layer.bias, one.norm
+    weight, bias, norm = layer.weight, layer.bias, operation.norm
+
+    def convolve(images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return F.conv2d(images, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+
     clean = None
     if norm is not None:
         batch = uses_batch_statistics(norm)
@@ -287,12 +295,12 @@ def _conv(one: Instruction, x: Streams) -> Streams:
     return Streams(clean, centre, convolve(x.radius, weight.abs(), None))
 
 
-def _linear(one: Instruction, x: Streams) -> Streams:
-    layer = one.module
+def _linear(operation: Operation, x: Streams) -> Streams:
+    layer = operation.module
     assert isinstance(layer, nn.Linear)
     # The clean and the centre rows share one product; their numbers may differ (recipes with attacked points).
     rows = x.centre if x.clean is None else torch.cat((x.clean, x.centre))
-    out, radius = fused.linear(rows, x.radius, layer.weight)
+    out, radius = autograd.linear(rows, x.radius, layer.weight)
     if layer.bias is not None:
         out = out + layer.bias
     if x.clean is None:
@@ -300,34 +308,37 @@ def _linear(one: Instruction, x: Streams) -> Streams:
     return Streams(out[: len(x.clean)], out[len(x.clean) :], radius)
 
 
-def _norm(one: Instruction, x: Streams) -> Streams:
-    assert isinstance(one.module, Norm)
-    scale, shift = _affine(one.module, x.clean)
+def _norm(operation: Operation, x: Streams) -> Streams:
+    assert isinstance(operation.module, Norm)
+    scale, shift = _affine(operation.module, x.clean)
     scale, shift = _shaped(scale, x.centre), _shaped(shift, x.centre)
     clean = None if x.clean is None else torch.addcmul(shift, x.clean, scale)
     return Streams(clean, torch.addcmul(shift, x.centre, scale), x.radius * scale.abs())
 
 
-def _relu(one: Instruction, x: Streams) -> Streams:
+def _relu(operation: Operation, x: Streams) -> Streams:
     clean = None if x.clean is None else F.relu(x.clean)
-    return Streams(clean, *fused.relu(x.centre, x.radius))
+    return Streams(clean, *autograd.relu(x.centre, x.radius))
 
 
-def _each(one: Instruction, x: Streams) -> Streams:
-    assert one.change is not None
-    made = Streams(None if x.clean is None else one.change(x.clean), one.change(x.centre), one.change(x.radius))
-    before, after = tuple(x.centre.shape), tuple(made.centre.shape)
+def _each(operation: Operation, x: Streams) -> Streams:
+    assert operation.map is not None
+    clean = None if x.clean is None else operation.map(x.clean)
+    value = Streams(clean, operation.map(x.centre), operation.map(x.radius))
+    before, after = tuple(x.centre.shape), tuple(value.centre.shape)
     if after[:1] != before[:1]:
-        raise UserError(f"'{one.place}' makes {after} of {before}; bounds are of each sample, by the first dimension")
-    return made
+        raise UserError(
+            f"'{operation.place}' makes {after} of {before}; bounds are of each sample, by the first dimension"
+        )
+    return value
 
 
-def _add(one: Instruction, a: Streams, b: Streams) -> Streams:
+def _add(operation: Operation, a: Streams, b: Streams) -> Streams:
     clean = None if a.clean is None or b.clean is None else a.clean + b.clean
     return Streams(clean, a.centre + b.centre, a.radius + b.radius)
 
 
-def _same(one: Instruction, x: Streams) -> Streams:
+def _same(operation: Operation, x: Streams) -> Streams:
     return x
 
 
@@ -348,30 +359,30 @@ def others(labels: Tensor, classes: int) -> Tensor:
     return index + (index >= labels[:, None])
 
 
-def _precise_margins(one: Instruction, given: list[Streams], labels: Tensor | None) -> Streams:
+def _precise_margins(operation: Operation, inputs: list[Streams], labels: Tensor | None) -> Streams:
     """`_margins` in the weights' own precision, also where the layers before were computed in another."""
-    with torch.autocast(given[0].centre.device.type, enabled=False):
-        if isinstance(one.module, nn.Linear):
-            dtype = one.module.weight.dtype
-            given = [Streams(*(None if t is None else t.to(dtype) for t in x)) for x in given]  # type: ignore[arg-type]
-        return _margins(one, given, labels)
+    with torch.autocast(inputs[0].centre.device.type, enabled=False):
+        if isinstance(operation.module, nn.Linear):
+            dtype = operation.module.weight.dtype
+            inputs = [Streams(*(None if t is None else t.to(dtype) for t in x)) for x in inputs]  # type: ignore[arg-type]
+        return _margins(operation, inputs, labels)
 
 
-def _margins(one: Instruction, given: list[Streams], labels: Tensor | None) -> Streams:
+def _margins(operation: Operation, inputs: list[Streams], labels: Tensor | None) -> Streams:
     """True minus other logits of the last layer, through the differences of its rows where it is linear."""
     assert labels is not None
-    wanted = labels[:, None]
-    if one.kind != "linear":
-        out = _APPLY[one.kind](one, *given)
-        rest = others(labels, out.centre.shape[1])
-        centre = out.centre.gather(1, wanted) - out.centre.gather(1, rest)
-        return Streams(out.clean, centre, out.radius.gather(1, wanted) + out.radius.gather(1, rest))
-    layer, x = one.module, given[0]
+    true = labels[:, None]
+    if operation.kind != "linear":
+        output = _APPLY[operation.kind](operation, *inputs)
+        rest = others(labels, output.centre.shape[1])
+        centre = output.centre.gather(1, true) - output.centre.gather(1, rest)
+        return Streams(output.clean, centre, output.radius.gather(1, true) + output.radius.gather(1, rest))
+    layer, x = operation.module, inputs[0]
     assert isinstance(layer, nn.Linear)
     clean = None if x.clean is None else F.linear(x.clean, layer.weight, layer.bias)
     logits = F.linear(x.centre, layer.weight, layer.bias)
     rest = others(labels, layer.out_features)
-    centre = logits.gather(1, wanted) - logits.gather(1, rest)
+    centre = logits.gather(1, true) - logits.gather(1, rest)
     rows = layer.weight[labels][:, None, :] - layer.weight[rest]
     radius = torch.einsum("bkf,bf->bk", rows.abs(), x.radius)
     return Streams(clean, centre, radius)

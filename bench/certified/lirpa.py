@@ -1,8 +1,8 @@
-"""auto_LiRPA: the patches that its release on the package index needs, and the interface that the suite uses.
+"""auto_LiRPA: the patches that its release 0.3 needs, and the interface that the suite uses.
 
-Version 0.3, the last on the package index, was written for torch before 1.13; four patches let it run on torch 2.11 and
-newer. Later releases (0.7 and newer) need none of them and have the same interface. The patches go when 0.3 is no longer
-supported.
+Release 0.3, the last that pip installs by name, was written for torch before 1.13; four patches let it run on torch 2.11
+and newer. Later releases (0.7 and newer) need none of them and have the same interface
+(bench/certified/protocol.md, section e). The patches go when 0.3 is no longer supported.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from bench.certified.interval import others
 from bench.errors import UserError
 
 PATCHED_BELOW = (0, 4)
@@ -34,7 +35,7 @@ def _release() -> tuple[int, ...]:
 
 
 def _before_import() -> None:
-    """What 0.3 expects of numpy and torch and no longer finds."""
+    """Restores names of numpy and torch that 0.3 expects."""
     if "numpy.lib.arraysetops" not in sys.modules:
         import numpy
 
@@ -54,14 +55,14 @@ def _before_import() -> None:
 
 
 def _after_import(package: Any) -> None:
-    """torch's modules hand `remove_duplicate` to `_named_members`, which 0.3 overrides without it."""
+    """torch calls `_named_members` with `remove_duplicate`, which the override of 0.3 does not take."""
     module: Any = package.BoundedModule
-    own = module._named_members
-    if "remove_duplicate" in own.__code__.co_varnames:
+    override = module._named_members
+    if "remove_duplicate" in override.__code__.co_varnames:
         return
 
     def named_members(self: Any, *arguments: Any, remove_duplicate: bool = True, **options: Any) -> Any:
-        return own(self, *arguments, **options)
+        return override(self, *arguments, **options)
 
     module._named_members = named_members
 
@@ -113,19 +114,19 @@ def state() -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """It prints and warns while it traces, which tells users nothing."""
+    """Hides what it prints and warns of while it traces, none of which concerns the caller."""
     with open(os.devnull, "w") as sink, contextlib.redirect_stdout(sink), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 NAMES = {"ibp": "IBP", "crown_ibp": "CROWN-IBP", "crown": "CROWN", "alpha_crown": "CROWN-Optimized"}
-"""Our methods under the package's names."""
+"""Bound -> its name in the package."""
 
 
 @contextlib.contextmanager
 def _default(dtype: torch.dtype) -> Iterator[None]:
-    """Makes `dtype` the one of new tensors: optimised slopes are drawn without one."""
+    """Makes `dtype` the default of new tensors, which optimised slopes are created with."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -167,7 +168,7 @@ class Bounded:
         self.train(training)
 
     def train(self, training: bool = True) -> None:
-        """Sets the mode of both; the bounded module takes the network's running statistics over at evaluation."""
+        """Sets the mode of both; for evaluation the bounded module gets the network's running statistics."""
         self.model.train(training)
         if training:
             self.module.train()
@@ -176,23 +177,23 @@ class Bounded:
             self.load_buffers()
 
     def _buffers(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The bounded module's own running statistics and the network's."""
-        own = dict(self.model.named_buffers())
+        """Pairs of running statistics: the bounded module's and the network's."""
+        buffers = dict(self.model.named_buffers())
         for node in self.module.modules():
             name = getattr(node, "ori_name", None)
-            if name in own and hasattr(node, "buffer"):
-                yield node.buffer, own[name]
+            if name in buffers and hasattr(node, "buffer"):
+                yield node.buffer, buffers[name]
 
     @torch.no_grad()
     def load_buffers(self) -> None:
-        for bounded, own in self._buffers():
-            bounded.copy_(own)
+        for bounded, original in self._buffers():
+            bounded.copy_(original)
 
     @torch.no_grad()
     def store_buffers(self) -> None:
-        """Gives the network the running statistics that steps in the bounded module have moved."""
-        for bounded, own in self._buffers():
-            own.copy_(bounded)
+        """Copies the running statistics that steps in the bounded module have moved to the network."""
+        for bounded, original in self._buffers():
+            original.copy_(bounded)
 
     def _input(self, x: Tensor, lower: Tensor, upper: Tensor) -> Any:
         perturbation = self.package.PerturbationLpNorm(norm=float("inf"), eps=0.0, x_L=lower, x_U=upper)
@@ -214,18 +215,20 @@ class Bounded:
         with _quiet(), _default(x.dtype):
             logits = self.module(bounded)
             matrix = difference_matrix(labels, logits.shape[1], logits.dtype)
-            found = []
+            margins = []
             for method in methods:
                 low, _ = self.module.compute_bounds(
                     x=(bounded,), C=matrix, method=NAMES[method], bound_upper=method == "ibp"
                 )
-                found.append(low)
-        return found
+                margins.append(low)
+        return margins
 
     def mixed_margins(
         self, x: Tensor, lower: Tensor, upper: Tensor, labels: Tensor, crown_share: float
     ) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
-        """Bounds of CROWN-IBP training in one pass: (1 - share) IBP + share CROWN-IBP (protocol, section a).
+        """Bounds of CROWN-IBP training in one pass: (1 - share) IBP + share CROWN-IBP.
+
+        Source: bench/certified/protocol.md, section a.
 
         Returns:
             clean logits [B, K], margins [B, K - 1], and lower and upper bounds of each ReLU's input.
@@ -240,9 +243,9 @@ class Bounded:
         return logits, low, [(node.lower, node.upper) for node in relus]
 
     def _backward(self, matrix: Tensor, rows: int) -> Tensor:
-        """Backward bounds on the intermediate ones of the interval pass, so many rows of the matrix at once.
+        """Backward bounds from the interval pass's intermediate ones, at most `rows` rows of the matrix at once.
 
-        What does not fit at once is computed again for its gradient, which keeps a part's coefficients only.
+        Parts are computed again in the backward pass, so that only one part's coefficients are in memory.
         """
 
         def part_of(part: Tensor) -> Tensor:
@@ -256,18 +259,16 @@ class Bounded:
 ROOM = {"cpu": 2e9, "cuda": 2e10}
 """Bytes for the coefficients of backward bounds."""
 COPIES = 4
-"""Of the coefficients of a row that live between the forward and the backward pass, about."""
+"""Copies of a row's coefficients that live between the forward and the backward pass, about."""
 
 
 def rows_at_once(images: Tensor, neurons: int) -> int:
-    """Rows of a margin matrix whose backward bounds fit into memory with their gradients: all but for many classes."""
+    """Rows of a margin matrix whose backward bounds fit into memory with their gradients; all unless classes are many."""
     each = COPIES * len(images) * neurons * images.element_size()
     return max(1, int(ROOM[images.device.type] / each))
 
 
 def difference_matrix(labels: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
     """[B, K - 1, K]: rows e_y - e_j for the other classes j in ascending order."""
-    from bench.certified.interval import others
-
     eye = torch.eye(classes, dtype=dtype, device=labels.device)
     return eye[labels][:, None, :] - eye[others(labels, classes)]

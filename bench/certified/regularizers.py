@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.certified.fused import balance
+from bench.certified.autograd import balance
 
 LEAST = 1e-12
 """Denominators are at least this large, as in the authors' code."""
@@ -39,19 +39,20 @@ def relu_balance(layers: Sequence[Bounds], tau: float, empty: Literal["skip", "c
     Args:
         layers: of the network.
         tau: tolerance.
-        empty: a layer without an active or without an inactive neuron does not count (the paper), or only one whose
-            ratios are NaN does not (the authors' code, in which no active neuron gives the constant 2 tau).
+        empty: ``skip`` leaves out layers without an active or without an inactive neuron (the paper); ``code`` leaves
+            out only layers whose ratios are NaN, so that a layer without an active neuron adds 2 tau (authors' code).
     """
     # All layers' sums at once, [m] each: on small networks the time goes into the number of operations.
     parts = zip(*(balance(centre, radius) for centre, radius in layers), strict=True)
-    sum_active, sum_inactive, var_active, var_inactive, many, few = map(torch.stack, parts)
-    some_active, some_inactive = many > 0, few > 0
-    counts = some_inactive & some_active if empty == "skip" else some_inactive
-    # What does not count must not bring NaN into the gradient.
-    alpha = sum_active / torch.where(counts, -sum_inactive, 1.0).clamp(min=LEAST)
-    beta = var_active / torch.where(counts, var_inactive, 1.0).clamp(min=LEAST)
+    sum_active, sum_inactive, var_active, var_inactive, count_active, count_inactive = map(torch.stack, parts)
+    counted = count_inactive > 0
+    if empty == "skip":
+        counted = counted & (count_active > 0)
+    # A layer that is not counted must not bring NaN into the gradient.
+    alpha = sum_active / torch.where(counted, -sum_inactive, 1.0).clamp(min=LEAST)
+    beta = var_active / torch.where(counted, var_inactive, 1.0).clamp(min=LEAST)
     terms = _imbalance(alpha, tau) + _imbalance(beta, tau)
-    return torch.where(counts, terms, 0.0).sum() / (tau * len(layers))
+    return torch.where(counted, terms, 0.0).sum() / (tau * len(layers))
 
 
 def spread(layers: Sequence[Bounds], tau: float) -> Tensor:

@@ -6,51 +6,139 @@ Every field's default is the paper's or its code's value; what a record of each 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
-from typing import Any, ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from bench.certified import sizes
+from bench.certified import layer_counts
+from bench.certified.eps_schedule import Schedule
+from bench.errors import UserError, closest
 from bench.run import SMOKE_BATCH, Cost, RunSpec, StrictModel
-
-SHAPES: dict[str, tuple[tuple[int, int, int], int, int, int]] = {
-    "mnist": ((1, 28, 28), 10, 60_000, 10_000),
-    "cifar10": ((3, 32, 32), 10, 50_000, 10_000),
-    "tinyimagenet": ((3, 64, 64), 200, 100_000, 10_000),
-    "synthetic_certified": ((3, 12, 12), 5, 800, 1_000),
-}
-"""Data set -> shape of an image, classes, training samples, test samples (TinyImageNet: its validation samples)."""
-
-EPS: dict[str, dict[str, float]] = {
-    "mnist": {"exact": 0.4, "code": 0.4},
-    "cifar10": {"exact": 8 / 255, "code": 0.03137},
-    "tinyimagenet": {"exact": 1 / 255, "code": 0.00392},
-    "synthetic_certified": {"exact": 0.025, "code": 0.025},
-}
-"""Target radius by data set, and the slightly smaller constants of the authors' code (protocol, section d)."""
 
 NARROW_MACS = 1e6
 """Multiply-accumulates of an image below which calls of small operations take most of a step."""
 
-BATCH = {"mnist": 256, "cifar10": 128, "tinyimagenet": 128, "synthetic_certified": 32}
-"""Samples of a step (protocol, section b)."""
 
-LAMBDA_0 = {"mnist": 0.5, "cifar10": 0.5, "tinyimagenet": 0.2, "synthetic_certified": 0.5}
-"""Weight of the regularisers at the start of the warm-up (authors' code; TinyImageNet: the README's command)."""
+class DataSet(StrictModel):
+    """A data set as the paper trains on it; a row of `DATA_SETS`."""
 
-AUGMENTATION = {"mnist": (0, False), "cifar10": (2, True), "tinyimagenet": (4, True), "synthetic_certified": (0, False)}
-"""Pixels of edge padding before the random crop, and whether images are mirrored (authors' code)."""
+    shape: tuple[int, int, int] = Field(description="channels, height and width of an image")
+    classes: int = Field(ge=2, description="number of classes")
+    train: int = Field(ge=1, description="number of training samples")
+    test: int = Field(ge=1, description="number of test samples (TinyImageNet: of validation samples)")
+    eps: float = Field(gt=0, lt=1, description="target radius, pixels from 0 to 1")
+    eps_code: float = Field(gt=0, lt=1, description="target radius as the authors' code writes it")
+    batch: int = Field(ge=2, description="samples of a step")
+    lambda_0: float = Field(ge=0, description="weight of the regularisers at the start of the warm-up")
+    crop: int = Field(ge=0, description="pixels of edge padding before the random crop; 0 is no crop")
+    flip: bool = Field(description="whether images are mirrored at random")
+    mean: tuple[float, ...] = Field(description="mean by channel that images are normalised with")
+    std: tuple[float, ...] = Field(description="standard deviation by channel that images are normalised with")
 
-STATISTICS = {
-    "mnist": ((0.0,), (1.0,)),
-    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
-    "tinyimagenet": ((0.4802, 0.4481, 0.3975), (0.2302, 0.2265, 0.2262)),
-    "synthetic_certified": ((0.5, 0.5, 0.5), (1.0, 1.0, 1.0)),
-}
-"""Mean and standard deviation by channel that images are normalised with (protocol, section b)."""
+    @model_validator(mode="after")
+    def _by_channel(self) -> Self:
+        if not self.shape[0] == len(self.mean) == len(self.std):
+            raise ValueError(f"{self.shape[0]} channels, {len(self.mean)} means, {len(self.std)} standard deviations")
+        return self
 
-Dataset = Literal["mnist", "cifar10", "tinyimagenet", "synthetic_certified"]
+
+def data_sets(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, DataSet]:
+    """The rows as `DataSet`s.
+
+    Raises:
+        UserError: a row is incomplete or wrong; one line names the row and its fields.
+    """
+    table = {}
+    for name, row in rows.items():
+        try:
+            table[name] = DataSet.model_validate(row)
+        except ValidationError as error:
+            missing = [str(item["loc"][0]) for item in error.errors() if item["type"] == "missing"]
+            wrong = [
+                f"{'.'.join(map(str, item['loc'])) or 'row'}: {item['msg'].removeprefix('Value error, ')}"
+                for item in error.errors()
+                if item["type"] != "missing"
+            ]
+            text = "; ".join([f"lacks {', '.join(missing)}"] * bool(missing) + wrong)
+            raise UserError(
+                f"data set '{name}' of certified training: {text} (DATA_SETS in bench/certified/spec.py)"
+            ) from None
+    return table
+
+
+DATA_SETS = data_sets(
+    {
+        "mnist": {
+            "shape": (1, 28, 28),
+            "classes": 10,
+            "train": 60_000,
+            "test": 10_000,
+            "eps": 0.4,
+            "eps_code": 0.4,
+            "batch": 256,
+            "lambda_0": 0.5,
+            "crop": 0,
+            "flip": False,
+            "mean": (0.0,),
+            "std": (1.0,),
+        },
+        "cifar10": {
+            "shape": (3, 32, 32),
+            "classes": 10,
+            "train": 50_000,
+            "test": 10_000,
+            "eps": 8 / 255,
+            "eps_code": 0.03137,
+            "batch": 128,
+            "lambda_0": 0.5,
+            "crop": 2,
+            "flip": True,
+            "mean": (0.4914, 0.4822, 0.4465),
+            "std": (0.2023, 0.1994, 0.2010),
+        },
+        "tinyimagenet": {
+            "shape": (3, 64, 64),
+            "classes": 200,
+            "train": 100_000,
+            "test": 10_000,
+            "eps": 1 / 255,
+            "eps_code": 0.00392,
+            "batch": 128,
+            "lambda_0": 0.2,  # the README's command; its text has 0.1
+            "crop": 4,
+            "flip": True,
+            "mean": (0.4802, 0.4481, 0.3975),
+            "std": (0.2302, 0.2265, 0.2262),
+        },
+        "synthetic_certified": {
+            "shape": (3, 12, 12),
+            "classes": 5,
+            "train": 800,
+            "test": 1_000,
+            "eps": 0.025,
+            "eps_code": 0.025,
+            "batch": 32,
+            "lambda_0": 0.5,
+            "crop": 0,
+            "flip": False,
+            "mean": (0.5, 0.5, 0.5),
+            "std": (1.0, 1.0, 1.0),
+        },
+    }
+)
+"""Data sets by name, with the values of bench/certified/protocol.md, sections b and d. A further one is a further row."""
+
+
+def _known(name: str) -> str:
+    if name not in DATA_SETS:
+        raise ValueError(f"unknown data set '{name}'{closest(name, DATA_SETS)}")
+    return name
+
+
+Dataset = Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": [*DATA_SETS]})]
+"""Name of a row of `DATA_SETS`."""
+
 Init = Literal[
     "default",
     "torch_default",
@@ -62,9 +150,7 @@ Init = Literal[
     "xavier_normal",
     "orthogonal",
 ]
-Method = Literal["ibp", "crown_ibp", "crown", "alpha_crown"]
-PHASES = ("zero", "ramp", "final")
-"""Parts of a schedule: eps = 0, eps rising, eps at its target."""
+Bound = Literal["ibp", "crown_ibp", "crown", "alpha_crown"]
 
 
 class Network(StrictModel):
@@ -90,52 +176,20 @@ class Network(StrictModel):
 
     def options(self) -> dict[str, Any]:
         """Keyword arguments of the builder that depart from its defaults."""
-        chosen: dict[str, Any] = {} if self.norm == "full" else {"norm": self.norm}
-        chosen |= {} if self.width is None else {"width": self.width}
-        return chosen | ({} if self.units == 512 else {"units": self.units})
+        defaults = {"norm": "full", "width": None, "units": 512}
+        values = {name: getattr(self, name) for name in defaults}
+        return {name: value for name, value in values.items() if value != defaults[name]}
 
-    def layers(self, shape: tuple[int, int, int], classes: int) -> list[sizes.Layer]:
+    def layers(self, shape: tuple[int, int, int], classes: int) -> list[layer_counts.Layer]:
         """Convolutions and linear layers in the order of the forward pass."""
         large = shape[1] >= 64
         paper = {"cnn7": 64, "wide_resnet8": 160 if large else 128, "resnext": 16 if large else 64}[self.name]
-        make = {"cnn7": sizes.cnn7, "wide_resnet8": sizes.wide_resnet8, "resnext": sizes.resnext}[self.name]
-        return list(make(shape, classes, self.width or paper, self.units, self.norm))
-
-
-class Schedule(StrictModel):
-    """Epochs of the three phases and the learning rate by epoch."""
-
-    zero: int = Field(1, ge=0, le=10_000, description="epochs at eps = 0")
-    ramp: int = Field(80, ge=1, le=10_000, description="epochs in which eps rises")
-    final: int = Field(79, ge=0, le=10_000, description="epochs at the target eps")
-    milestones: tuple[int, ...] = Field((120, 140), description="the learning rate falls after these epochs")
-    mid: float = Field(0.25, gt=0, lt=1, description="share of the ramp before eps rises linearly")
-    beta: float = Field(4.0, ge=2, le=8, description="exponent of the ramp's first part")
-
-    @property
-    def epochs(self) -> int:
-        return self.zero + self.ramp + self.final
-
-    @property
-    def warmup(self) -> int:
-        """Epochs in which the regularisers act: eps = 0 and ramp."""
-        return self.zero + self.ramp
-
-    def phase(self, epoch: int) -> Literal["zero", "ramp", "final"]:
-        """Phase of an epoch, counted from 0."""
-        return "zero" if epoch < self.zero else "ramp" if epoch < self.warmup else "final"
-
-    def name(self) -> str:
-        """As the published tables say it, e.g. ``160 (1+80+79)``."""
-        return f"{self.epochs} ({self.zero}+{self.ramp}+{self.final})"
-
-
-MNIST_70 = Schedule(zero=0, ramp=20, final=50, milestones=(50, 60))
-CIFAR_70 = Schedule(zero=1, ramp=20, final=49, milestones=(50, 60))
-CIFAR_160 = Schedule()
-TIN_10 = Schedule(zero=1, ramp=10, final=69, milestones=(60, 70))
-TIN_20 = Schedule(zero=1, ramp=20, final=59, milestones=(60, 70))
-"""The paper's schedules (protocol, section b)."""
+        count = {
+            "cnn7": layer_counts.cnn7,
+            "wide_resnet8": layer_counts.wide_resnet8,
+            "resnext": layer_counts.resnext,
+        }[self.name]
+        return list(count(shape, classes, self.width or paper, self.units, self.norm))
 
 
 class Recipe(StrictModel):
@@ -214,7 +268,8 @@ class Certified(RunSpec):
     micro_batch: int | None = Field(
         None,
         ge=2,
-        description="gradient accumulation with BatchNorm statistics of so many samples (authors: 64 on TIN)",
+        description="accumulate gradients over parts of a batch of this size, each with its own BatchNorm statistics "
+        "(authors: 64 on TIN)",
     )
     clip: float = Field(10.0, gt=0, description="largest gradient norm (authors' code)")
     crop: int | None = Field(None, ge=0, le=16, description="padding of the random crop; None is the data set's")
@@ -229,17 +284,17 @@ class Certified(RunSpec):
         "last", description="epoch that is reported and kept; best_on_test is optimistic"
     )
     holdout: int = Field(0, ge=0, description="training samples held out for the choice of an epoch")
-    first_classes: int | None = Field(
-        None, ge=2, description="use the first so many classes alone; None is all of them"
+    first_classes: int | None = Field(None, ge=2, description="number of classes, the first ones; None is all of them")
+    population: int | None = Field(None, ge=4, description="number of training samples in all; None is the whole set")
+    report_samples: int | None = Field(None, ge=1, description="number of test samples; None is the whole set")
+    generated: int | None = Field(
+        None, ge=2, description="number of generated training samples of the true shape, in place of the data set's"
     )
-    population: int | None = Field(None, ge=4, description="use so many training samples in all; None is the whole set")
-    report_samples: int | None = Field(None, ge=1, description="test on so many samples; None is the whole set")
-    generated: int | None = Field(None, ge=2, description="train on so many generated samples of the true shape")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        if (self.first_classes or 0) > SHAPES[self.dataset][1]:
-            raise ValueError(f"{self.dataset} has {SHAPES[self.dataset][1]} classes, not {self.first_classes}")
+        if (self.first_classes or 0) > DATA_SETS[self.dataset].classes:
+            raise ValueError(f"{self.dataset} has {DATA_SETS[self.dataset].classes} classes, not {self.first_classes}")
         if self.report == "best_on_val" and not self.holdout:
             raise ValueError("report best_on_val needs a holdout, e.g. 5000")
         if self.fit_samples() < 2:
@@ -253,49 +308,49 @@ class Certified(RunSpec):
     @property
     def target(self) -> float:
         """Target eps."""
-        return EPS[self.dataset]["exact"] if self.eps is None else self.eps
+        return DATA_SETS[self.dataset].eps if self.eps is None else self.eps
 
     @property
     def batch_size(self) -> int:
-        return BATCH[self.dataset] if self.batch is None else self.batch
+        return DATA_SETS[self.dataset].batch if self.batch is None else self.batch
 
     @property
     def weight(self) -> float:
         """lambda_0."""
-        return LAMBDA_0[self.dataset] if self.lambda_0 is None else self.lambda_0
+        return DATA_SETS[self.dataset].lambda_0 if self.lambda_0 is None else self.lambda_0
 
     def augmentation(self) -> tuple[int, bool]:
         """Padding of the crop, and whether images are mirrored."""
-        padding, flip = AUGMENTATION[self.dataset]
-        return (padding if self.crop is None else self.crop, flip if self.flip is None else self.flip)
+        data = DATA_SETS[self.dataset]
+        return (data.crop if self.crop is None else self.crop, data.flip if self.flip is None else self.flip)
 
     def shape(self) -> tuple[int, int, int]:
-        return SHAPES[self.dataset][0]
+        return DATA_SETS[self.dataset].shape
 
     def classes(self) -> int:
-        return self.first_classes or SHAPES[self.dataset][1]
+        return self.first_classes or DATA_SETS[self.dataset].classes
 
     def _of_classes(self, samples: int) -> int:
-        """How many of all samples belong to the classes that are used; MNIST's are not quite equally many."""
-        return samples * self.classes() // SHAPES[self.dataset][1]
+        """Number of samples that belong to the classes in use, as if all classes had equally many."""
+        return samples * self.classes() // DATA_SETS[self.dataset].classes
 
     def train_samples(self) -> int:
         """Training samples that are used, the held-out ones included; fewer where the copy at hand has fewer."""
-        available = self.generated or self._of_classes(SHAPES[self.dataset][2])
+        available = self.generated or self._of_classes(DATA_SETS[self.dataset].train)
         return min(available, self.population or available)
 
     def fit_samples(self) -> int:
         return self.train_samples() - self.holdout
 
     def test_samples(self) -> int:
-        available = self.batch_size if self.generated else self._of_classes(SHAPES[self.dataset][3])
+        available = self.batch_size if self.generated else self._of_classes(DATA_SETS[self.dataset].test)
         return min(available, self.report_samples or available)
 
     def steps_per_epoch(self) -> int:
         """L of the schedule; the last partial batch counts (and one of a single sample is dropped)."""
         return math.ceil(self.fit_samples() / self.batch_size)
 
-    def layers(self) -> list[sizes.Layer]:
+    def layers(self) -> list[layer_counts.Layer]:
         return self.network.layers(self.shape(), self.classes())
 
     def parameters(self) -> int:
@@ -317,14 +372,13 @@ class Certified(RunSpec):
 
     def cost(self) -> Cost:
         schedule, fit = self.schedule, self.fit_samples()
-        spans = {"zero": schedule.zero, "ramp": schedule.ramp, "final": schedule.final}
-        train = sum(spans[phase] * self.passes(phase) for phase in PHASES) * fit
+        train = sum(epochs * self.passes(phase) for phase, epochs in schedule.lengths().items()) * fit
         test = 3.0 * schedule.epochs * (self.test_samples() + self.holdout)
         neurons = sum(layer.neurons for layer in self.layers())
         # About twelve float32 tensors of every pre-activation live between the forward and the backward pass, and a fifth
         # more are freed blocks that the process keeps (`bench.workflow.execute.keep_freed`).
         at_once = self.micro_batch or self.batch_size
-        memory = sizes.PROCESS_MB + (58 * neurons * at_once + 20 * self.parameters()) / 2**20
+        memory = layer_counts.PROCESS_MB + (58 * neurons * at_once + 20 * self.parameters()) / 2**20
         if self.bound == "crown_ibp":
             # Coefficients of backward bounds, up to the room that they are given (`bench.certified.lirpa`).
             memory += min(2e9, 16.0 * (self.classes() - 1) * neurons * at_once) / 2**20
@@ -354,9 +408,6 @@ class Certified(RunSpec):
             f"{self.schedule.name()} seed {self.seed}"
         )
 
-    def company(self) -> Hashable | None:
-        return None
-
     def keeps(self) -> tuple[str, ...]:
         return ("weights",)
 
@@ -369,7 +420,7 @@ class Certified(RunSpec):
         return (models.module_of(self.network.name),)
 
     def smoke(self) -> Certified:
-        """Two steps of the ramp on generated samples of the true shape; numbers that decide no code are the common ones."""
+        """Two steps of the ramp on generated samples of the true shape, with the default of what selects no code."""
         # Backward bounds of 199 margins take minutes a sample on a CPU.
         batch = min(self.batch_size, 2 if self.bound == "crown_ibp" else SMOKE_BATCH)
         holdout = min(self.holdout, batch)
@@ -412,14 +463,14 @@ class Verification(RunSpec):
 
     parent: Certified = Field(description="run whose weights are verified")
     eps: float | None = Field(None, gt=0, lt=1, description="radius; None is the one that the network was trained for")
-    methods: tuple[Method, ...] = Field(("ibp", "crown_ibp"), min_length=1, description="bounds, through auto_LiRPA")
+    methods: tuple[Bound, ...] = Field(("ibp", "crown_ibp"), min_length=1, description="bounds, through auto_LiRPA")
     pgd_steps: int = Field(40, ge=1, le=10_000, description="steps of the attack")
     pgd_restarts: int = Field(1, ge=1, le=100, description="random starts of the attack")
     pgd_step: float = Field(
         0.1, gt=0, le=2, description="size of a step as a share of eps; a quarter after half of them"
     )
     samples: int | None = Field(
-        None, ge=1, description="verify so many test samples; None: those the parent reports on"
+        None, ge=1, description="number of test samples to verify; None: those the parent reports on"
     )
     batch: int | None = Field(None, ge=1, le=10_000, description="samples at once; None is chosen by memory")
     dtype: Literal["float32", "float64"] = Field("float32", description="arithmetic; never TF32")
@@ -441,12 +492,12 @@ class Verification(RunSpec):
         passes = 1 + 3.0 * self.pgd_steps * self.pgd_restarts + sum(each[method] for method in self.methods)
         # Backward bounds keep copies of the largest layer for each row: 8.3 GB for a Wide-ResNet on TinyImageNet, measured.
         largest = max(layer.neurons for layer in parent.layers())
-        kept = sizes.backward_rows(
+        copies = layer_counts.backward_rows(
             neurons, parent.classes(), every_neuron=bool(set(self.methods) - {"ibp", "crown_ibp"})
         )
         # By itself `bench.certified.verify.batch_size` takes as many samples as fit.
-        at_once = self.batch or max(1, min(250, n, int(sizes.BACKWARD_ROOM / (24 * largest * kept))))
-        memory = round(1500 + 64 * largest * kept * at_once / 2**20)
+        at_once = self.batch or max(1, min(250, n, int(layer_counts.BACKWARD_ROOM / (24 * largest * copies))))
+        memory = round(1500 + 64 * largest * copies * at_once / 2**20)
         return Cost(float(n), 2.0 * parent.macs() * passes * n, "samples", "certified_verify", memory)
 
     def parameters(self) -> int:
@@ -485,7 +536,7 @@ class Initialisation(RunSpec):
     """
 
     kind: ClassVar[str] = "certified/initialisation"
-    trainer: ClassVar[str] = "bench.certified.gains"
+    trainer: ClassVar[str] = "bench.certified.init_bounds"
 
     dataset: Dataset = Field("cifar10", description="data set")
     network: Network = Field(default_factory=lambda: Network(norm="none"), description="network")
@@ -494,12 +545,13 @@ class Initialisation(RunSpec):
     eps: float | None = Field(None, gt=0, lt=1, description="radius; None is the data set's target")
     batch: int = Field(128, ge=2, le=1024, description="images")
     mode: Literal["eval", "train"] = Field("eval", description="BatchNorm by running or by batch statistics")
-    generated: int | None = Field(None, ge=2, description="generated samples of the true shape")
+    generated: int | None = Field(None, ge=2, description="number of generated samples of the true shape")
 
     def cost(self) -> Cost:
-        layers = self.network.layers(*SHAPES[self.dataset][:2])
+        data = DATA_SETS[self.dataset]
+        layers = self.network.layers(data.shape, data.classes)
         flops = 6.0 * sum(layer.macs for layer in layers) * self.batch
-        memory = sizes.PROCESS_MB + 24 * sum(layer.neurons for layer in layers) * self.batch / 2**20
+        memory = layer_counts.PROCESS_MB + 24 * sum(layer.neurons for layer in layers) * self.batch / 2**20
         return Cost(float(self.batch), flops, "samples", "certified_float32", round(memory))
 
     def parameters(self) -> int:
@@ -522,48 +574,67 @@ class Initialisation(RunSpec):
         return self.model_copy(update={"seed": 0, "batch": batch, "generated": batch, "eps": None})
 
 
-class Timing(RunSpec):
-    """Seconds of a training epoch in each phase, measured on the machine at hand (Table 3, training cost).
+def seconds_metric(span: str, name: str) -> str:
+    """Metric of a `TimingComparison`: seconds of an epoch of a phase, or of the whole schedule (``total``)."""
+    return f"seconds_{span}_{name}"
 
-    A record has:
+
+class TimingComparison(RunSpec):
+    """Seconds of a training epoch in each phase, of trainings that alternate on the machine at hand (Table 3).
+
+    They alternate since the speed of a machine drifts: slow minutes meet all of them alike.
+
+    A record has, for each name of `names`:
 
     metrics
-        ``seconds_zero``, ``seconds_ramp``, ``seconds_final``: a training epoch of each phase that the schedule has,
-        evaluation left out; ``seconds_total``: summed over the schedule. They depend on the machine and are no part of a
-        bit-for-bit comparison.
+        ``seconds_zero_<name>``, ``seconds_ramp_<name>``, ``seconds_final_<name>``: a training epoch of each phase that
+        the schedule has, evaluation left out; ``seconds_total_<name>``: summed over the schedule. They depend on the
+        machine and are no part of a bit-for-bit comparison.
     series ``epochs``
-        ``phase``, ``repeat`` from 0, ``seconds_epoch`` (scaled to a whole epoch from `steps`).
+        ``name``, ``phase``, ``repeat`` from 0, ``seconds_epoch`` (scaled to a whole epoch from `steps`).
     """
 
     kind: ClassVar[str] = "certified/timing"
     trainer: ClassVar[str] = "bench.certified.timing"
     whole_machine: ClassVar[bool] = True
 
-    of: Certified = Field(description="training whose epochs are timed; its data are used")
+    names: tuple[str, ...] = Field(min_length=1, description="names of the trainings, in the order of `of`")
+    of: tuple[Certified, ...] = Field(min_length=1, description="trainings whose epochs are timed; their data are used")
     repeats: int = Field(3, ge=1, le=100, description="timed epochs of each phase, after one that warms up")
-    steps: int | None = Field(None, ge=2, description="time so many steps and scale to an epoch; None is a whole epoch")
+    steps: int | None = Field(
+        None, ge=2, description="number of steps that are timed and scaled to an epoch; None is a whole epoch"
+    )
 
-    def _steps(self) -> int:
-        return min(self.steps or self.of.steps_per_epoch(), self.of.steps_per_epoch())
+    @model_validator(mode="after")
+    def _named_once(self) -> Self:
+        if len(set(self.names)) != len(self.of) or len(self.names) != len(self.of):
+            raise ValueError(f"{len(self.of)} trainings need as many different names, not {', '.join(self.names)}")
+        return self
 
     def cost(self) -> Cost:
-        samples = (self.repeats + 1) * self._steps() * self.of.batch_size
-        spans = {"zero": self.of.schedule.zero, "ramp": self.of.schedule.ramp, "final": self.of.schedule.final}
-        passes = sum(self.of.passes(phase) for phase in PHASES if spans[phase])
-        inner = self.of.cost()
-        return Cost(3.0 * samples, 2 * self.of.macs() * passes * samples, "samples", inner.kind, inner.memory_mb)
+        amount, flops, memory = 0.0, 0.0, float(layer_counts.PROCESS_MB)
+        for training in self.of:
+            steps = min(self.steps or training.steps_per_epoch(), training.steps_per_epoch())
+            samples = (self.repeats + 1) * steps * training.batch_size
+            phases = [phase for phase, epochs in training.schedule.lengths().items() if epochs]
+            amount += 3.0 * samples
+            flops += 2 * training.macs() * sum(map(training.passes, phases)) * samples
+            memory += training.cost().memory_mb - layer_counts.PROCESS_MB
+        return Cost(amount, flops, "samples", self.of[0].cost().kind, round(memory))
 
     def parameters(self) -> int:
         return 0
 
     def label(self) -> str:
-        return f"timing of {self.of.dataset} {self.of.network.name} {self.of.method()} seed {self.seed}"
+        first = self.of[0]
+        return f"timing of {first.dataset} {first.network.name}, {', '.join(self.names)}, seed {self.seed}"
 
     def data(self) -> tuple[str, ...]:
-        return self.of.data()
+        return tuple(dict.fromkeys(name for training in self.of for name in training.data()))
 
     def code(self) -> tuple[str, ...]:
-        return self.of.code()
+        return tuple(dict.fromkeys(module for training in self.of for module in training.code()))
 
-    def smoke(self) -> Timing:
-        return self.model_copy(update={"seed": 0, "of": self.of.smoke(), "repeats": 1, "steps": 2})
+    def smoke(self) -> TimingComparison:
+        trainings = tuple(training.smoke() for training in self.of)
+        return self.model_copy(update={"seed": 0, "of": trainings, "repeats": 1, "steps": 2})

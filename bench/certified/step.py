@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.certified import attack, regularizers
-from bench.certified.evaluate import TINY_EPS
+from bench.certified import regularizers
+from bench.certified.dataset import Range
+from bench.certified.evaluate import TINY_EPS, pgd
+from bench.certified.graph import graph_of
 from bench.certified.interval import box, propagate
 from bench.certified.lirpa import Bounded
-from bench.certified.program import program
 from bench.certified.spec import Certified
-from bench.certified.split import Range
 from bench.training.precision import autocast
 from bench.training.step import should_compile
 
@@ -51,7 +51,7 @@ class Sums:
 
 
 class Step:
-    """``step(images, labels, share, weight, sums)``: forward, backward, clipping, update.
+    """``step(images, labels, eps, share, weight, sums)``: forward, backward, clipping, update.
 
     Args:
         spec: what is minimised.
@@ -72,7 +72,7 @@ class Step:
     ):
         self.spec, self.model, self.within = spec, model, within
         self.device = within.low.device
-        self.program = program(model)
+        self.graph = graph_of(model)
         self.parameters = list(model.parameters())
         self.optimizer = torch.optim.Adam(self.parameters, lr=spec.lr, fused=True)
         self.size = spec.micro_batch or spec.batch_size
@@ -90,9 +90,9 @@ class Step:
             images: normalised and augmented, [B, C, H, W].
             labels: int64 [B].
             eps: 0-dimensional, on the device.
-            share: eps over its target, which decides what has to be computed.
+            share: eps over its target; decides which forward pass is needed.
             weight: of the regularisers.
-            sums: gets the step's loss and errors.
+            sums: the step's loss and errors are added to it.
         """
         regularised = bool(self.spec.regularizers) and weight > 0
         kind = "clean" if share == 0 and not regularised else "zero" if share == 0 else "robust"
@@ -102,10 +102,10 @@ class Step:
         factor = torch.full((), weight, device=self.device)
         self.optimizer.zero_grad(set_to_none=True)
         for start in range(0, len(labels), self.size):
-            part, truth = images[start : start + self.size], labels[start : start + self.size]
-            loss, margins, logits = self._forward(kind, len(truth))(part, truth, eps, factor)
-            (loss * (len(truth) / len(labels))).backward()
-            self._count(loss.detach(), margins.detach(), logits.detach(), truth, sums)
+            part, part_labels = images[start : start + self.size], labels[start : start + self.size]
+            loss, margins, logits = self._forward(kind, len(part))(part, part_labels, eps, factor)
+            (loss * (len(part) / len(labels))).backward()
+            self._count(loss.detach(), margins.detach(), logits.detach(), part_labels, sums)
         self._update(sums)
 
     def _forward(self, kind: str, count: int) -> Forward:
@@ -119,11 +119,11 @@ class Step:
     def _make(self, kind: str) -> Forward:
         name, _, regularised = kind.partition(" ")
         base = {"clean": self._clean, "zero": self._interval, "robust": self._interval, "crown": self._crown}[name]
-        zero, chosen = name == "zero", bool(regularised)
+        options = {"zero": name == "zero", "regularised": bool(regularised)}
 
         def forward(images: Tensor, labels: Tensor, eps: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             with autocast(self.device, self.spec.precision):
-                loss, margins, logits = base(images, labels, eps, weight, zero=zero, regularised=chosen)
+                loss, margins, logits = base(images, labels, eps, weight, **options)
             if self.spec.recipe.l1:
                 loss = loss + self.spec.recipe.l1 * norm_penalty(self.parameters)
             return loss, margins, logits
@@ -137,27 +137,27 @@ class Step:
     def _interval(
         self, images: Tensor, labels: Tensor, eps: Tensor, weight: Tensor, *, zero: bool, regularised: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Interval bounds of the box, or of what the recipe puts into its place."""
+        """Interval bounds of the box, or of the boxes that the recipe replaces it with."""
         recipe, within = self.spec.recipe, self.within
         reach = eps.clamp(min=TINY_EPS) if regularised else eps
         centre, radius = box(images, reach, within.low, within.high, within.scale)
-        truth, count = labels, len(labels)
+        box_labels, count = labels, len(labels)
         if recipe.objective != "ibp" and not zero:
-            centre, radius, truth = self._attacked(centre, radius, labels)
-        made = propagate(self.program, centre, radius, clean=images, labels=truth, keep_relus=regularised)
-        assert made.clean is not None
+            centre, radius, box_labels = self._attacked(centre, radius, labels)
+        output = propagate(self.graph, centre, radius, clean=images, labels=box_labels, keep_relus=regularised)
+        assert output.clean is not None
         if zero:
-            loss = F.cross_entropy(made.clean, labels)
+            loss = F.cross_entropy(output.clean, labels)
         else:
-            loss = recipe.robust_weight * robust_loss(made.lower[:count])
+            loss = recipe.robust_weight * robust_loss(output.lower[:count])
             if recipe.robust_weight < 1:
                 attacked = recipe.objective == "mtl_ibp"
-                other = robust_loss(made.lower[count:]) if attacked else F.cross_entropy(made.clean, labels)
+                other = robust_loss(output.lower[count:]) if attacked else F.cross_entropy(output.clean, labels)
                 loss = loss + (1 - recipe.robust_weight) * other
         if regularised:
-            relus = [(c[:count], r[:count]) for c, r in made.relus]
+            relus = [(c[:count], r[:count]) for c, r in output.relus]
             loss = loss + weight * self._regularizers(radius[:count], relus)
-        return loss, made.lower[:count], made.clean
+        return loss, output.lower[:count], output.clean
 
     def _regularizers(self, radius: Tensor, relus: list[tuple[Tensor, Tensor]]) -> Tensor:
         spec = self.spec
@@ -168,7 +168,7 @@ class Step:
         recipe = self.spec.recipe
         self.model.eval()
         generator = torch.Generator().manual_seed(int(self.steps_seed))
-        found = attack.pgd(
+        points = pgd(
             self.model,
             centre,
             radius,
@@ -181,13 +181,13 @@ class Step:
         if recipe.objective == "mtl_ibp":
             # A box of radius 0 around the attacked points: their margins are exact, their statistics the clean ones.
             return (
-                torch.cat((centre, found)),
+                torch.cat((centre, points)),
                 torch.cat((radius, torch.zeros_like(radius))),
                 torch.cat((labels, labels)),
             )
         small = recipe.box_share * radius
-        moved = torch.minimum(torch.maximum(found, centre - radius + small), centre + radius - small)
-        return moved, small, labels
+        inner = torch.minimum(torch.maximum(points, centre - radius + small), centre + radius - small)
+        return inner, small, labels
 
     steps_seed = 0
     """Seed of the next attack's random start; the trainer sets it for each step."""
@@ -209,16 +209,16 @@ class Step:
     @torch.no_grad()
     def _count(self, loss: Tensor, margins: Tensor, logits: Tensor, labels: Tensor, sums: Sums) -> None:
         wrong = logits.argmax(1) != labels
-        missed = wrong if margins.shape == logits.shape else wrong | (margins <= 0).any(1)
+        unverified = wrong if margins.shape == logits.shape else wrong | (margins <= 0).any(1)
         sums.loss += loss * len(labels)
         sums.wrong += wrong.sum()
-        sums.unverified += missed.sum()
+        sums.unverified += unverified.sum()
 
     @torch.no_grad()
     def _update(self, sums: Sums) -> None:
         """Clips by the gradient's norm and steps; once a gradient is not finite, nothing changes any more.
 
-        Both are handed to the fused optimiser, which spares a pass over the gradients and a wait for the device.
+        The fused optimiser takes both as tensors, which saves a pass over the gradients and a wait for the device.
         """
         gradients = [tensor.grad for tensor in self.parameters if tensor.grad is not None]
         total = torch.nn.utils.get_total_norm(gradients)

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from bench import models, seeds
-from bench.certified import epsilon, evaluate
+from bench.certified import evaluate
+from bench.certified.dataset import Samples, prefers_channels_last, samples_of
+from bench.certified.eps_schedule import PHASES, eps_share, regularizer_weight
 from bench.certified.init import initialise
 from bench.certified.interval import box, first_not_finite
-from bench.certified.spec import PHASES, Certified, Initialisation
-from bench.certified.split import Split, make_split, prefers_channels_last
+from bench.certified.spec import Certified, Initialisation
 from bench.certified.step import Step, Sums
 from bench.data.augment import crop_and_flip
 from bench.errors import FailedRun
@@ -59,8 +60,8 @@ def _append(columns: dict[str, list[Any]], *values: Any) -> None:
 
 
 @dataclass
-class Progress:
-    """Everything that training goes on from: plain values and tensors only."""
+class State:
+    """What an interrupted training resumes from: plain values and tensors only."""
 
     epoch: int = 0
     step: int = 0
@@ -98,15 +99,15 @@ class Trainer:
 
     def __init__(self, spec: Certified, context: Context):
         self.spec, self.context = spec, context
-        self.done = Progress(**(context.resume() or {}))
+        self.state = State(**(context.resume() or {}))
         self.model = draw_network(spec, spec.shape(), spec.classes()).to(context.device).train()
         channels_last = prefers_channels_last(self.model, context.device)
         if channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.split: Split = make_split(spec, context, channels_last=channels_last)
-        if self.done.model is not None:
-            self.model.load_state_dict(self.done.model)
-        self.count = len(self.split.fit)
+        self.data: Samples = samples_of(spec, context, channels_last=channels_last)
+        if self.state.model is not None:
+            self.model.load_state_dict(self.state.model)
+        self.count = len(self.data.train)
         size = spec.batch_size
         # A last batch of one sample has no BatchNorm statistics and is left out.
         self.starts = [start for start in range(0, self.count, size) if self.count - start > 1]
@@ -114,31 +115,31 @@ class Trainer:
         self.step = Step(
             spec,
             self.model,
-            self.split.range,
+            self.data.range,
             compile=context.compile,
             expected_steps=self.per_epoch * spec.schedule.epochs,
         )
-        if self.done.optimizer is not None:
-            self.step.optimizer.load_state_dict(self.done.optimizer)
+        if self.state.optimizer is not None:
+            self.step.optimizer.load_state_dict(self.state.optimizer)
         largest = max(layer.neurons for layer in spec.layers())
         self.test_batch = evaluate.batch_size(largest, context.device)
         if spec.holdout:
             for name in ("val_standard_error", "val_verified_error"):
-                self.done.epochs.setdefault(name, [])
+                self.state.epochs.setdefault(name, [])
 
     def fit(self) -> Result:
-        while self.done.epoch < self.spec.schedule.epochs:
+        while self.state.epoch < self.spec.schedule.epochs:
             self._epoch()
-            self.context.checkpoint(self._state)
-        return self._outcome()
+            self.context.checkpoint(self._saved)
+        return self._result()
 
     def share(self, step: int) -> float:
         """eps at a step as a share of its target."""
-        return epsilon.factor(step, self.spec.schedule, self.per_epoch)
+        return eps_share(step, self.spec.schedule, self.per_epoch)
 
     def lr(self, epoch: int) -> float:
-        passed = sum(epoch >= milestone for milestone in self.spec.schedule.milestones)
-        return self.spec.lr * self.spec.lr_decay**passed
+        drops = sum(epoch >= milestone for milestone in self.spec.schedule.milestones)
+        return self.spec.lr * self.spec.lr_decay**drops
 
     def train_epoch(self, epoch: int, starts: list[int]) -> Sums:
         """Steps of one epoch (from 0) over the batches that begin at `starts`; the caller waits for the device.
@@ -159,7 +160,7 @@ class Trainer:
         draw = self._augmenter(epoch)
         for number, start in enumerate(starts):
             images, labels = self._batch(order, start, draw)
-            weight = epsilon.regularizer_weight(shares[number], spec.weight, epoch, spec.schedule)
+            weight = regularizer_weight(shares[number], spec.weight, epoch, spec.schedule)
             self.step.steps_seed = seeds.seed("certified", "attack", spec.dataset, spec.seed, epoch, number)
             self.step(images, labels, eps[number], shares[number], weight, sums)
         if self.step.bounded is not None and spec.schedule.phase(epoch) == "ramp":
@@ -176,14 +177,14 @@ class Trainer:
         return seeds.generator("certified", "augment", self.spec.dataset, self.spec.seed, epoch)
 
     def _batch(self, order: Tensor, start: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
-        images, labels = self.split.fit.take(order[start : start + self.spec.batch_size])
+        images, labels = self.data.train.take(order[start : start + self.spec.batch_size])
         padding, flip = self.spec.augmentation()
         if flip:
             images = crop_and_flip(images, padding=padding, generator=draw)
         return images, labels
 
     def _diagnose(self, epoch: int, number: int, eps: Tensor) -> None:
-        """Repeats the step at which the weights were frozen, and says what was not finite.
+        """Repeats the step from which on the weights stayed as they were, and names what was not finite.
 
         Raises:
             FailedRun: always.
@@ -191,7 +192,7 @@ class Trainer:
         order, draw = self._order(epoch), self._augmenter(epoch)
         for start in self.starts[: number + 1]:
             images, _ = self._batch(order, start, draw)
-        within = self.split.range
+        within = self.data.range
         centre, radius = box(images, eps[number], within.low, within.high, within.scale)
         where = first_not_finite(self.model, centre, radius, clean=images)
         why = "bounds are finite, but the loss or its gradient is not"
@@ -200,22 +201,22 @@ class Trainer:
         raise FailedRun(self.spec.label(), epoch * self.per_epoch + number, f"{why} (epoch {epoch + 1})")
 
     def _epoch(self) -> None:
-        spec, done = self.spec, self.done
-        epoch = done.epoch
+        spec, state = self.spec, self.state
+        epoch = state.epoch
         started = time.perf_counter()
         with tf32(spec.tf32):
             sums = self.train_epoch(epoch, self.starts)
         loss, wrong, unverified = (value.item() for value in (sums.loss, sums.wrong, sums.unverified))
         trained = time.perf_counter()
         visited = min(self.count, self.starts[-1] + spec.batch_size)
-        done.epoch += 1
-        done.step += self.per_epoch
-        done.samples += visited
+        state.epoch += 1
+        state.step += self.per_epoch
+        state.samples += visited
         if spec.bn_statistics == "population":
-            population_statistics(self.model, self.split.fit, spec.batch_size, self.count)
-        eps = spec.target * self.share(done.step)
+            population_statistics(self.model, self.data.train, spec.batch_size, self.count)
+        eps = spec.target * self.share(state.step)
         row: dict[str, Any] = {
-            "epoch": done.epoch,
+            "epoch": state.epoch,
             "phase": spec.schedule.phase(epoch),
             "eps": eps,
             "lr": self.lr(epoch),
@@ -225,40 +226,40 @@ class Trainer:
             **self._test(eps),
         }
         row |= {"seconds": trained - started, "seconds_test": time.perf_counter() - trained}
-        done.seconds += row["seconds"]
-        done.seconds_test += row["seconds_test"]
+        state.seconds += row["seconds"]
+        state.seconds_test += row["seconds_test"]
         for name, value in row.items():
-            done.epochs[name].append(float(f"{value:.6g}") if isinstance(value, float) else value)
+            state.epochs[name].append(float(f"{value:.6g}") if isinstance(value, float) else value)
         self._keep_best()
         total = spec.schedule.epochs * visited
         shown = {name: row[name] for name in ("epoch", "eps", "standard_error", "verified_error")}
-        self.context.progress(done.samples, total, "samples", **shown)
+        self.context.progress(state.samples, total, "samples", **shown)
 
     def _test(self, eps: float) -> dict[str, float]:
         spec = self.spec
         common: dict[str, Any] = {"batch": self.test_batch, "tau": spec.tau, "empty": spec.l_relu}
-        found = evaluate.measure(self.model, self.split.test, eps, self.split.range, **common)
-        self._note_layers(found.layers)
+        test = evaluate.measure(self.model, self.data.test, eps, self.data.range, **common)
+        self._note_layers(test.layers)
         row = {
-            "standard_error": found.standard_error,
-            "verified_error": found.verified_error,
-            "tightness": found.tightness,
-            "relu": found.relu,
+            "standard_error": test.standard_error,
+            "verified_error": test.verified_error,
+            "tightness": test.tightness,
+            "relu": test.relu,
         }
-        if self.split.held is not None:
-            held = evaluate.measure(self.model, self.split.held, eps, self.split.range, details=False, **common)
-            row |= {"val_standard_error": held.standard_error, "val_verified_error": held.verified_error}
+        if self.data.holdout is not None:
+            val = evaluate.measure(self.model, self.data.holdout, eps, self.data.range, details=False, **common)
+            row |= {"val_standard_error": val.standard_error, "val_verified_error": val.verified_error}
         return row
 
     def _note_layers(self, layers: list[evaluate.Layer]) -> None:
-        done = self.done
+        state = self.state
         for number, layer in enumerate(layers, start=1):
             shares = layer.shares()
-            _append(done.layers, done.epoch, number, *shares, layer.mean_radius())
-            if done.epoch in self.radius_epochs():
-                for state, share, radius in zip(evaluate.STATES, shares, layer.radius_by_state(), strict=True):
+            _append(state.layers, state.epoch, number, *shares, layer.mean_radius())
+            if state.epoch in self.radius_epochs():
+                for neurons, share, radius in zip(evaluate.STATES, shares, layer.radius_by_state(), strict=True):
                     if radius is not None:
-                        _append(done.radii, done.epoch, number, state, share, radius)
+                        _append(state.radii, state.epoch, number, neurons, share, radius)
 
     def radius_epochs(self) -> set[int]:
         """Epochs after which radii by state are kept: the end of eps = 0, of each quarter of the ramp, of training."""
@@ -268,36 +269,36 @@ class Trainer:
 
     def _rows_at_target(self) -> list[int]:
         """Rows of the epochs that were evaluated at the target eps; the last one where there is none."""
-        rows = range(self.spec.schedule.warmup - 1, self.done.epoch)
-        return list(rows) or [self.done.epoch - 1]
+        rows = range(self.spec.schedule.warmup - 1, self.state.epoch)
+        return list(rows) or [self.state.epoch - 1]
 
     def best_row(self, column: str) -> int:
         """The epoch at the target eps with the least verified error, then standard error; the first of equals."""
-        standard = self.done.epochs[column.replace("verified", "standard")]
-        values = self.done.epochs[column]
+        standard = self.state.epochs[column.replace("verified", "standard")]
+        values = self.state.epochs[column]
         return min(self._rows_at_target(), key=lambda row: (values[row], standard[row]))
 
     def reported_row(self) -> int:
         if self.spec.report == "last":
-            return self.done.epoch - 1
+            return self.state.epoch - 1
         return self.best_row("verified_error" if self.spec.report == "best_on_test" else "val_verified_error")
 
     def _keep_best(self) -> None:
-        if self.spec.report != "last" and self.reported_row() == self.done.epoch - 1:
-            self.done.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+        if self.spec.report != "last" and self.reported_row() == self.state.epoch - 1:
+            self.state.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
 
-    def _state(self) -> dict[str, Any]:
-        state = dict(vars(self.done))
+    def _saved(self) -> dict[str, Any]:
+        state = dict(vars(self.state))
         state["model"] = self.model.state_dict()
         state["optimizer"] = self.step.optimizer.state_dict()
         return state
 
-    def _outcome(self) -> Result:
-        done, spec = self.done, self.spec
-        weights: Mapping[str, Tensor] = self.model.state_dict() if spec.report == "last" else done.best or {}
+    def _result(self) -> Result:
+        state, spec = self.state, self.spec
+        weights: Mapping[str, Tensor] = self.model.state_dict() if spec.report == "last" else state.best or {}
         self.context.keep("weights", weights)
-        columns = done.epochs
-        rows = {"": self.reported_row(), "last_": done.epoch - 1, "best_": self.best_row("verified_error")}
+        columns = state.epochs
+        rows = {"": self.reported_row(), "last_": state.epoch - 1, "best_": self.best_row("verified_error")}
         if spec.holdout:
             rows["val_best_"] = self.best_row("val_verified_error")
         metrics = {}
@@ -308,26 +309,26 @@ class Trainer:
                 metrics["reported_epoch" if not prefix else f"{prefix}epoch"] = float(columns["epoch"][row])
         metrics |= {name: columns[name][-1] for name in ("train_error", "train_verified_error")}
         costs = {
-            "samples": float(done.samples),
-            "steps": float(done.step),
-            "seconds": round(done.seconds, 3),
-            "seconds_test": round(done.seconds_test, 3),
+            "samples": float(state.samples),
+            "steps": float(state.step),
+            "seconds": round(state.seconds, 3),
+            "seconds_test": round(state.seconds_test, 3),
         }
-        series = {"epochs": columns, "layers": done.layers, "radii": done.radii, "phases": phases(columns)}
+        series = {"epochs": columns, "layers": state.layers, "radii": state.radii, "phases": phases(columns)}
         return Result(metrics, series, costs, {"target_eps": spec.target})
 
 
 def phases(columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
     """Mean seconds of a training epoch by phase; the run's first epoch is left out where others are there."""
-    found: dict[str, list[Any]] = {"phase": [], "epochs": [], "seconds_per_epoch": []}
+    means: dict[str, list[Any]] = {"phase": [], "epochs": [], "seconds_per_epoch": []}
     for phase in PHASES:
         rows = [row for row, name in enumerate(columns["phase"]) if name == phase]
         if rows:
             timed = [row for row in rows if row > 0] or rows
-            found["phase"].append(phase)
-            found["epochs"].append(len(rows))
-            found["seconds_per_epoch"].append(sum(columns["seconds"][row] for row in timed) / len(timed))
-    return found
+            means["phase"].append(phase)
+            means["epochs"].append(len(rows))
+            means["seconds_per_epoch"].append(sum(columns["seconds"][row] for row in timed) / len(timed))
+    return means
 
 
 def train(spec: Certified, context: Context) -> Result:

@@ -1,4 +1,4 @@
-"""Verified error with auto_LiRPA beside the error under attack: of a run's weights, resumable batch by batch."""
+"""Verified error with auto_LiRPA and error under attack, of a network's weights; resumable batch by batch."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from bench import seeds
-from bench.certified import attack, lirpa
+from bench.certified import lirpa
+from bench.certified.dataset import Range, samples_of
+from bench.certified.evaluate import pgd
 from bench.certified.interval import box
-from bench.certified.sizes import BACKWARD_ROOM, backward_rows
+from bench.certified.layer_counts import BACKWARD_ROOM, backward_rows
 from bench.certified.spec import Verification
-from bench.certified.split import Range, make_split
 from bench.certified.train import draw_network
 from bench.errors import FailedRun, UserError
 from bench.run import Result
@@ -45,7 +46,7 @@ class Options:
 
 @dataclass
 class Tally:
-    """Counts so far; plain values, so that an interrupted verification goes on."""
+    """Counts so far; plain values, so that an interrupted verification can resume."""
 
     done: int = 0
     wrong: int = 0
@@ -54,17 +55,17 @@ class Tally:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def errors(self) -> dict[str, float]:
-        """Percent, under the names that records have."""
+        """Percent, by the names of a record's metrics."""
         counts = {"standard_error": self.wrong, "pgd_error": self.attacked}
         counts |= {f"verified_error_{method}": count for method, count in self.unverified.items()}
         return {name: 100 * count / self.done for name, count in counts.items()}
 
 
 def batch_size(model: nn.Module, example: Tensor, methods: Sequence[str], classes: int) -> int:
-    """Samples at once: backward bounds keep a copy of the largest layer for each margin, alpha-CROWN far more."""
-    sizes: list[int] = []
+    """Number of samples at once: backward bounds keep a copy of the largest layer for each margin, alpha-CROWN far more."""
+    neurons: list[int] = []
     hooks = [
-        module.register_forward_hook(lambda _, __, output: sizes.append(output[0].numel()))
+        module.register_forward_hook(lambda _, __, output: neurons.append(output[0].numel()))
         for module in model.modules()
         if isinstance(module, nn.Conv2d | nn.Linear)
     ]
@@ -74,11 +75,11 @@ def batch_size(model: nn.Module, example: Tensor, methods: Sequence[str], classe
         hook.remove()
     room = (BACKWARD_ROOM if example.device.type == "cpu" else 2e10) / example.element_size()
     every = bool(set(methods) & {"crown", "alpha_crown"})
-    rows = backward_rows(sum(sizes), classes, every_neuron=every) if set(methods) - {"ibp"} else 1
-    each = 6 * rows * max(sizes)
+    rows = backward_rows(sum(neurons), classes, every_neuron=every) if set(methods) - {"ibp"} else 1
+    each = 6 * rows * max(neurons)
     if "alpha_crown" in methods:
         # A slope of each neuron for each neuron of each later layer, at both ends, with its gradient, moments and copies.
-        each += 16 * sum(before * after for before, after in itertools.combinations(sizes, 2))
+        each += 16 * sum(before * after for before, after in itertools.combinations(neurons, 2))
     return int(max(1, min(250, room / each)))
 
 
@@ -116,7 +117,7 @@ def _memory_of(method: str, batch: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _limited() -> Iterator[None]:
-    """Lets allocations beyond the free memory fail, instead of the system ending some process."""
+    """Makes allocations beyond the free memory fail; otherwise the system would kill a process."""
     try:
         import resource
 
@@ -167,7 +168,7 @@ class Verifier:
         self.bounded.train(False)
 
     def run(self, tally: Tally, after_batch: Callable[[Tally], None]) -> Tally:
-        """Goes on from `tally` to the end of the pool.
+        """Continues from `tally` to the end of the pool.
 
         Raises:
             FailedRun: an attack succeeds on a sample that a bound calls verified, or bounds are not finite.
@@ -177,11 +178,11 @@ class Verifier:
             tally.unverified.setdefault(method, 0)
         with _no_tf32():
             while tally.done < len(self.pool):
-                self._one(tally)
+                self._batch(tally)
                 after_batch(tally)
         return tally
 
-    def _one(self, tally: Tally) -> None:
+    def _batch(self, tally: Tally) -> None:
         first, last = tally.done, min(tally.done + self.batch, len(self.pool))
         images, labels = self.pool.take(torch.arange(first, last, device=self.device))
         images = images.to(self.dtype)
@@ -213,7 +214,7 @@ class Verifier:
         return low
 
     def _attack(self, centre: Tensor, radius: Tensor, labels: Tensor, wrong: Tensor, first: int) -> Tensor:
-        """Which samples an attack breaks; those that are misclassified anyway are spared."""
+        """Samples that an attack breaks, bool [B]; misclassified samples are not attacked."""
         broken = torch.zeros_like(wrong)
         options = self.options
         for restart in range(options.pgd_restarts):
@@ -221,7 +222,7 @@ class Verifier:
             if not len(left):
                 break
             generator = seeds.generator("certified", "verify", options.seed, restart, first)
-            found = attack.pgd(
+            points = pgd(
                 self.model,
                 centre[left],
                 radius[left],
@@ -232,7 +233,7 @@ class Verifier:
                 generator=generator,
             )
             with torch.no_grad():
-                broken[left] |= self.model(found).argmax(1) != labels[left]
+                broken[left] |= self.model(points).argmax(1) != labels[left]
         return broken
 
     @contextlib.contextmanager
@@ -245,34 +246,33 @@ class Verifier:
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Loads named tensors, or those of another name that fit in order.
+    """Loads named tensors, or tensors of other names that fit in order.
 
     Raises:
         UserError: the checkpoint is of another architecture; names the first tensor that does not fit.
     """
-    own = {name: tensor for name, tensor in model.state_dict().items() if not name.endswith("num_batches_tracked")}
-    given = {
-        name.removeprefix("module."): tensor
-        for name, tensor in tensors.items()
-        if not name.endswith("num_batches_tracked")
-    }
-    if set(own) != set(given) and len(own) == len(given):
-        given = dict(zip(own, given.values(), strict=True))
-    for name, tensor in own.items():
-        if name not in given:
-            raise UserError(f"{where}: a checkpoint of another architecture; it has no '{name}' {tuple(tensor.shape)}")
-        if given[name].shape != tensor.shape:
+
+    def kept(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name.removeprefix("module."): tensor for name, tensor in state.items() if "num_batches" not in name}
+
+    expected, state = kept(model.state_dict()), kept(tensors)
+    if set(expected) != set(state) and len(expected) == len(state):
+        state = dict(zip(expected, state.values(), strict=True))
+    other = f"{where}: a checkpoint of another architecture"
+    for name, tensor in expected.items():
+        if name not in state:
+            raise UserError(f"{other}; it has no '{name}' {tuple(tensor.shape)}")
+        if state[name].shape != tensor.shape:
             raise UserError(
-                f"{where}: a checkpoint of another architecture; '{name}' is {tuple(given[name].shape)}, "
-                f"this network needs {tuple(tensor.shape)}"
+                f"{other}; '{name}' is {tuple(state[name].shape)}, this network needs {tuple(tensor.shape)}"
             )
-    if extra := sorted(set(given) - set(own)):
-        raise UserError(f"{where}: a checkpoint of another architecture; this network has no '{extra[0]}'")
-    model.load_state_dict(given, strict=False)
+    if extra := sorted(set(state) - set(expected)):
+        raise UserError(f"{other}; this network has no '{extra[0]}'")
+    model.load_state_dict(state, strict=False)
 
 
 def train(spec: Verification, context: Context) -> Result:
-    """Verifies the parent's weights on the test samples that it reports on.
+    """Verifies the weights of the parent run on the test samples that it reports on.
 
     Raises:
         FailedRun: clean error <= attacked error <= verified error does not hold for some sample.
@@ -280,7 +280,7 @@ def train(spec: Verification, context: Context) -> Result:
         UserError: the weights do not fit, or memory does not suffice.
     """
     parent = spec.parent
-    pool = make_split(parent, context).test
+    pool = samples_of(parent, context).test
     if spec.samples is not None:
         pool = Pool(pool.images[: spec.samples], pool.labels[: spec.samples], pool.mean, pool.std, pool.channels_last)
     model = draw_network(parent, parent.shape(), parent.classes())

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from bench import checkpoint, paths
-from bench.certified.spec import EPS, SHAPES, Certified, Network
+from bench.certified.spec import DATA_SETS, Certified, Network
 from bench.cli.arguments import Parser, count
 from bench.errors import FailedRun, UserError
 
@@ -49,7 +49,7 @@ def parser() -> Parser:
         ),
     )
     top.add_argument("checkpoint", metavar="CHECKPOINT", help="weights that a run left (.safetensors), or a state dict")
-    top.add_argument("--dataset", choices=[*SHAPES], help="test set (of the record)")
+    top.add_argument("--dataset", choices=[*DATA_SETS], help="test set (of the record)")
     top.add_argument("--network", choices=["cnn7", "wide_resnet8", "resnext"], help="architecture (of the record)")
     top.add_argument(
         "--norm", choices=["full", "convs", "partial", "none"], default=None, help="where BatchNorm stands"
@@ -83,7 +83,7 @@ def spec_of(path: Path) -> Certified | None:
         return None
     from bench.record import read
 
-    fields = {name: value for name, value in read(record).spec.items() if name not in ("trainer", "version")}
+    fields = {name: value for name, value in read(record).spec.items() if name not in ("kind", "trainer", "version")}
     try:
         return Certified.model_validate(fields)
     except ValidationError:
@@ -115,7 +115,7 @@ def chosen_spec(path: Path, arguments: argparse.Namespace) -> Certified:
     if arguments.dataset is not None:
         update["dataset"] = arguments.dataset
     if recorded is None:
-        update["eps"] = EPS[arguments.dataset]["exact"]
+        update["eps"] = DATA_SETS[arguments.dataset].eps
     return base.model_copy(update=update)
 
 
@@ -196,10 +196,11 @@ def main(given: Sequence[str]) -> int:
     from tqdm import tqdm
 
     from bench import models
-    from bench.certified.split import make_split
+    from bench.certified.dataset import samples_of
     from bench.certified.verify import Options, Tally, Verifier, load_weights
     from bench.training.context import Context
-    from bench.workflow.execute import device_of, keep_freed, prepare_torch
+    from bench.workflow.execute import device_of
+    from bench.workflow.process import keep_freed, prepare_torch
 
     prepare_torch(torch.get_num_threads())
     keep_freed()
@@ -222,7 +223,7 @@ def main(given: Sequence[str]) -> int:
     layout = paths.Layout("verify", paths.results_root() / "verify")
     context = Context(key, str(where), layout, device, data_root=paths.data_root())
     whole = spec.model_copy(update={"report_samples": arguments.samples, "population": None, "holdout": 0})
-    verifier = Verifier(model, make_split(whole, context).test, spec.dataset, options, arguments.batch, str(where))
+    verifier = Verifier(model, samples_of(whole, context).test, spec.dataset, options, arguments.batch, str(where))
     state = layout.scratch / f"{key}.json"
     tally = Tally(**json.loads(state.read_text())) if state.exists() else Tally()
     with tqdm(total=len(verifier.pool), initial=tally.done, unit="samples", disable=None, leave=False) as bar:

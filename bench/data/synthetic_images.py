@@ -44,7 +44,7 @@ RECIPES = {
     # Other fields of the same kind: a second data set, and a target of transfer.
     "synthetic_b": Recipe(prototypes=5, margin=2, noise=0.15),
     "synthetic_100": Recipe(classes=20, prototypes=2, noise=0.12),
-    # Protocol of the certified paper, section f: measured effects of normalisation and initialisation.
+    # bench/certified/protocol.md, section f: measured effects of normalisation and initialisation.
     "synthetic_certified": Recipe(classes=5, prototypes=3, margin=2, amplitude=0.3, noise=0.08, train=800),
 }
 """Data sets by name."""

@@ -1,6 +1,6 @@
 """CNN-7 of certified training: five convolutions, two linear layers; BatchNorm everywhere, after convolutions, or nowhere.
 
-Source: protocol of Shi et al., section (b); 17,192,650 parameters for CIFAR-10.
+Source: bench/certified/protocol.md, section b; 17,192,650 parameters for CIFAR-10.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the residual networks of certified training share: normalisation that can be left out, shortcut, head."""
+"""Parts of the residual networks of certified training: optional BatchNorm, shortcut, residual sum, head."""
 
 from __future__ import annotations
 

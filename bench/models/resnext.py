@@ -1,4 +1,7 @@
-"""ResNeXt of certified training: three stages of cardinality 2 and a hidden layer of 512 (protocol, section b)."""
+"""ResNeXt of certified training: three stages of cardinality 2 and a hidden layer of 512.
+
+Source: bench/certified/protocol.md, section b.
+"""
 
 from __future__ import annotations
 

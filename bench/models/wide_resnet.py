@@ -1,4 +1,7 @@
-"""Wide-ResNet-8 of certified training: a stem, three basic blocks, a hidden layer of 512 (protocol, section b)."""
+"""Wide-ResNet-8 of certified training: a stem, three basic blocks, a hidden layer of 512.
+
+Source: bench/certified/protocol.md, section b.
+"""
 
 from __future__ import annotations
 

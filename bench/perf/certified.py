@@ -19,9 +19,9 @@ from torch.nn import functional as F
 
 from bench import seeds
 from bench.certified import lirpa, regularizers
+from bench.certified.dataset import Range
 from bench.certified.interval import box, others
 from bench.certified.spec import Certified, Network
-from bench.certified.split import Range
 from bench.certified.step import Step, Sums, robust_loss
 from bench.certified.train import draw_network
 from bench.certified.verify import batch_size
@@ -40,7 +40,10 @@ PATCHES = 4
 SHARE = 0.5
 """eps as a share of its target: half-way up the ramp, where everything is computed."""
 PASSES = 9
-"""Products of a step in units of a forward pass: three streams, each forward and twice backward (protocol, section f)."""
+"""Products of a step in units of a forward pass: three streams, each forward and twice backward.
+
+Source: bench/certified/protocol.md, section f.
+"""
 VERIFIED = {"ibp": 200, "crown_ibp": 100, "crown": 10}
 """Images of one turn of a verification method."""
 

@@ -1,4 +1,4 @@
-"""Small networks of every architecture, and surroundings for runs."""
+"""Small networks of every architecture, and contexts of runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from bench import models
-from bench.certified.spec import Certified, Network, Schedule
+from bench.certified.eps_schedule import Schedule
+from bench.certified.spec import Certified, Network
 from bench.paths import Layout
 from bench.training.context import Context
 
@@ -64,7 +65,7 @@ def make_context(tmp_path: Path) -> MakeContext:
 
 def tiny(**fields: Any) -> Certified:
     """Eight steps in three epochs on generated images of scale ci."""
-    chosen: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "seed": 7,
         "dataset": "synthetic_certified",
         "network": Network(width=2, units=8),
@@ -72,4 +73,4 @@ def tiny(**fields: Any) -> Certified:
         "population": 70,
         "report_samples": 40,
     }
-    return Certified(**{**chosen, **fields})
+    return Certified(**{**defaults, **fields})

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from bench import models
-from bench.certified import gains, init
+from bench.certified import init, init_bounds
 from bench.certified.interval import propagate
 from bench.certified.spec import Initialisation, Network
 
@@ -30,14 +30,17 @@ INITS = [
 @pytest.mark.parametrize("name", INITS)
 @pytest.mark.parametrize("n", [400, 1600])
 def test_measured_gain_equals_the_formula(name: str, n: int) -> None:
-    """A dense layer after a ReLU: E(Delta_i) / E(Delta_{i-1}) within 3 % (protocol, Table 5)."""
+    """A dense layer after a ReLU: E(Delta_i) / E(Delta_{i-1}) within 3 %.
+
+    Source: bench/certified/protocol.md, section c (Table 5).
+    """
     model = nn.Sequential(nn.Linear(50, n), nn.ReLU(), nn.Linear(n, 300), nn.ReLU(), nn.Linear(300, 2))
     init.initialise(model, name, 5)
     for layer in (model[0], model[2]):
         layer.bias.data.zero_()
     x = torch.randn(64, 50, generator=torch.Generator().manual_seed(0))
-    made = propagate(model.eval(), x, torch.full_like(x, 0.01), keep_relus=True)
-    first, second = (radius.mean().item() for _, radius in made.relus)
+    output = propagate(model.eval(), x, torch.full_like(x, 0.01), keep_relus=True)
+    first, second = (radius.mean().item() for _, radius in output.relus)
     assert second / first == pytest.approx(init.gain(name, model[2].weight), rel=0.03)
 
 
@@ -74,10 +77,10 @@ def test_ibp_shrinks_the_variance_of_outputs() -> None:
     for layer in init.weighted_layers(model):
         layer.bias.data.zero_()
     x = torch.randn(400, 40, generator=torch.Generator().manual_seed(1))
-    made = propagate(model.eval(), x, torch.zeros_like(x), keep_relus=True)
-    first, second = (centre.var(0).mean().item() for centre, _ in made.relus)
+    output = propagate(model.eval(), x, torch.zeros_like(x), keep_relus=True)
+    first, second = (centre.var(0).mean().item() for centre, _ in output.relus)
     # The ReLU of a centred normal keeps (pi - 1) / (2 pi) of its variance; its mean square is half of it.
-    means = made.relus[1][0].mean(0).square().mean().item()
+    means = output.relus[1][0].mean(0).square().mean().item()
     assert (second + means) / first == pytest.approx(math.pi / n, rel=0.15)
 
 
@@ -106,29 +109,32 @@ def test_layers_after_an_addition_are_halved(name: str, shape: tuple[int, int, i
 
 def test_bounds_at_initialisation_explode_by_default_and_not_with_ibp(make_context: MakeContext) -> None:
     """Figure 1 on a CNN-7 of a fourth of the width, fan-ins of 144 to 8,192."""
-    found = {}
+    growth = {}
     for name in ("torch_default", "ibp"):
         network = Network(norm="none", width=16, units=128)
         spec = Initialisation(seed=3, network=network, init=name, batch=16, generated=16)
-        outcome = gains.train(spec, make_context(spec))
-        layers = outcome.series["layers"]
+        result = init_bounds.train(spec, make_context(spec))
+        layers = result.series["layers"]
         assert layers["layer"] == list(range(7)) and layers["kind"][0] == "input"
         for gain, formula, kind in list(zip(layers["gain"], layers["formula"], layers["kind"], strict=True))[2:]:
             # Zero padding takes about 5 % from the gains of convolutions.
             assert gain == pytest.approx(formula, rel=0.03 if kind == "linear" else 0.15)
-        found[name] = outcome.metrics["growth"]
-    assert found["torch_default"] > 1000 and found["ibp"] < 3
+        growth[name] = result.metrics["growth"]
+    assert growth["torch_default"] > 1000 and growth["ibp"] < 3
 
 
 def test_with_batch_statistics_no_initialisation_keeps_the_gain_at_one(make_context: MakeContext) -> None:
-    """Protocol, section d: in train mode BatchNorm rescales, and gains are far above 1 whatever the weights."""
-    grown = []
+    """In train mode BatchNorm rescales, and gains are far above 1 whatever the weights.
+
+    Source: bench/certified/protocol.md, section d.
+    """
+    gains = []
     for name in ("torch_default", "ibp"):
         spec = Initialisation(
             seed=3, network=Network(width=16, units=128), init=name, batch=16, generated=16, mode="train"
         )
-        outcome = gains.train(spec, make_context(spec))
-        grown.append(outcome.series["layers"]["gain"][2:])
-        assert outcome.metrics["tightness"] > 0.8
-    assert all(min(row) > 4 for row in grown)
-    assert grown[0] == pytest.approx(grown[1], rel=0.3)
+        result = init_bounds.train(spec, make_context(spec))
+        gains.append(result.series["layers"]["gain"][2:])
+        assert result.metrics["tightness"] > 0.8
+    assert all(min(row) > 4 for row in gains)
+    assert gains[0] == pytest.approx(gains[1], rel=0.3)

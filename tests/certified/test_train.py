@@ -13,9 +13,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bench.certified import interval, lirpa, regularizers, step, train
-from bench.certified.spec import Certified, Network, Recipe, Schedule
-from bench.certified.split import Range
+from bench.certified import dataset, interval, lirpa, regularizers, step, train
+from bench.certified.dataset import Range
+from bench.certified.eps_schedule import Schedule
+from bench.certified.spec import Certified, Network, Recipe
 from bench.errors import FailedRun, OutOfTime, UserError
 from bench.record import check_finite
 from bench.run import SMOKE_BATCH, Result
@@ -78,9 +79,9 @@ def test_the_loss_of_a_step_is_that_of_auto_lirpa(make_context: MakeContext) -> 
     """Ours, with both regularisers, in the middle of the ramp; and the CROWN-IBP mixture from the same bounds."""
     spec = tiny(init="ibp", regularizers=("tightness", "relu"))
     trainer = train.Trainer(spec, make_context(spec))
-    images, labels = trainer.split.fit.take(torch.arange(32))
+    images, labels = trainer.data.train.take(torch.arange(32))
     eps, weight = torch.tensor(0.011), torch.tensor(0.3)
-    within: Range = trainer.split.range
+    within: Range = trainer.data.range
     lower = torch.maximum(images - eps * within.scale, within.low).contiguous()
     upper = torch.minimum(images + eps * within.scale, within.high).contiguous()
     model = copy.deepcopy(trainer.model)
@@ -98,15 +99,18 @@ def test_the_loss_of_a_step_is_that_of_auto_lirpa(make_context: MakeContext) -> 
 
 
 def test_the_crown_ibp_mixture_and_its_running_statistics(make_context: MakeContext) -> None:
-    """The factor is eps / eps_target of IBP; the evaluated network's running mean moves (protocol, section d)."""
+    """The factor is eps / eps_target of IBP; the evaluated network's running mean moves.
+
+    Source: bench/certified/protocol.md, section d.
+    """
     spec = tiny(bound="crown_ibp", schedule=Schedule(zero=0, ramp=2, final=0, milestones=()))
     trainer = train.Trainer(spec, make_context(spec))
     before = trainer.model[1].running_mean.clone()
-    images, labels = trainer.split.fit.take(torch.arange(32))
+    images, labels = trainer.data.train.take(torch.arange(32))
     assert trainer.step.bounded is not None
     both = []
     for share in (0.0, 1.0, 0.4):
-        radius = 0.01 * trainer.split.range.scale
+        radius = 0.01 * trainer.data.range.scale
         plain = images.contiguous()
         _, margins, _ = trainer.step.bounded.mixed_margins(plain, plain - radius, plain + radius, labels, share)
         both.append(margins)
@@ -125,7 +129,7 @@ def test_clipping_and_adam_are_those_of_torch(make_context: MakeContext) -> None
     plain = torch.optim.Adam(twin.parameters(), lr=spec.lr)
     sums = step.Sums.zero(torch.device("cpu"))
     for start in (0, 32):
-        images, labels = trainer.split.fit.take(torch.arange(start, start + 32))
+        images, labels = trainer.data.train.take(torch.arange(start, start + 32))
         trainer.step(images, labels, torch.tensor(0.0), 0.0, 0.0, sums)
         plain.zero_grad()
         F.cross_entropy(twin(images), labels).backward()
@@ -160,11 +164,11 @@ def test_interrupted_and_resumed_equals_uninterrupted(make_context: MakeContext,
 def test_methods_of_a_seed_share_split_order_and_initial_weights(make_context: MakeContext) -> None:
     ours, vanilla = tiny(regularizers=("relu",)), tiny()
     a, b = (train.Trainer(spec, make_context(spec)) for spec in (ours, vanilla))
-    assert torch.equal(a.split.fit.images, b.split.fit.images)
+    assert torch.equal(a.data.train.images, b.data.train.images)
     assert torch.equal(a._order(1), b._order(1))
     assert all(torch.equal(x, y) for x, y in zip(a.model.parameters(), b.model.parameters(), strict=True))
     other = train.Trainer(tiny(seed=8), make_context(vanilla))
-    assert not torch.equal(a.split.fit.images, other.split.fit.images)
+    assert not torch.equal(a.data.train.images, other.data.train.images)
 
 
 def test_a_run_that_is_not_finite_names_step_and_layer(make_context: MakeContext) -> None:
@@ -197,8 +201,8 @@ def test_reported_epochs(make_context: MakeContext) -> None:
 def test_population_statistics_are_means_over_the_training_set(make_context: MakeContext) -> None:
     spec = tiny(bn_statistics="population", population=64)
     trainer = train.Trainer(spec, make_context(spec))
-    population_statistics(trainer.model, trainer.split.fit, spec.batch_size, 64)
-    images, _ = trainer.split.fit.take(torch.arange(64))
+    population_statistics(trainer.model, trainer.data.train, spec.batch_size, 64)
+    images, _ = trainer.data.train.take(torch.arange(64))
     first = trainer.model[0](images)
     torch.testing.assert_close(trainer.model[1].running_mean, first.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
     assert all(m.momentum == 0.1 for m in trainer.model.modules() if isinstance(m, nn.BatchNorm2d))
@@ -216,32 +220,29 @@ def test_impossible_settings_are_refused(make_context: MakeContext) -> None:
 
 
 def test_a_data_set_of_other_classes_is_refused(make_context: MakeContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bench.certified import split
     from bench.data import images
 
     wrong = images.generated((3, 12, 12), 4, train=8, test=4)
     monkeypatch.setattr(images, "load", lambda name, root: wrong)
     with pytest.raises(UserError, match=r"4 classes of .* expected 5 classes"):
-        split.load("synthetic_certified", make_context(tiny()))
+        dataset.load("synthetic_certified", make_context(tiny()))
 
 
 def test_the_first_classes_alone(make_context: MakeContext) -> None:
-    from bench.certified import split
-
     spec = tiny(first_classes=3, population=None, report_samples=None)
-    whole = split.load("synthetic_certified", make_context(spec))
-    made = split.make_split(spec, make_context(spec))
+    whole = dataset.load("synthetic_certified", make_context(spec))
+    samples = dataset.samples_of(spec, make_context(spec))
     for pool, images, labels in (
-        (made.fit, whole.train, whole.train_labels),
-        (made.test, whole.test, whole.test_labels),
+        (samples.train, whole.train, whole.train_labels),
+        (samples.test, whole.test, whole.test_labels),
     ):
         assert torch.equal(pool.labels, labels[labels < 3])
         torch.testing.assert_close(pool.images, images[labels < 3] / 255 - 0.5)
-    assert (spec.fit_samples(), spec.test_samples()) == (len(made.fit), len(made.test))
+    assert (spec.fit_samples(), spec.test_samples()) == (len(samples.train), len(samples.test))
     trainer = train.Trainer(spec, make_context(spec))
-    assert trainer.model(trainer.split.test.take(torch.arange(2))[0]).shape == (2, 3)
+    assert trainer.model(trainer.data.test.take(torch.arange(2))[0]).shape == (2, 3)
     fewer = train.Trainer(tiny(first_classes=3), make_context(spec))
-    assert len(fewer.split.fit) == 70 and int(fewer.split.fit.labels.max()) == 2
+    assert len(fewer.data.train) == 70 and int(fewer.data.train.labels.max()) == 2
     with pytest.raises(ValueError, match="synthetic_certified has 5 classes, not 6"):
         tiny(first_classes=6)
 

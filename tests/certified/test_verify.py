@@ -15,7 +15,7 @@ from torch import nn
 
 from bench import checkpoint, models, paths, record
 from bench.__main__ import main
-from bench.certified import attack, interval, lirpa, train, verify
+from bench.certified import evaluate, interval, lirpa, train, verify
 from bench.certified.spec import Certified, Network, Verification
 from bench.cli import verify as command
 from bench.errors import FailedRun, OutOfTime, UserError
@@ -143,7 +143,7 @@ def test_attacks_stay_in_their_box_and_find_what_is_there() -> None:
     radius = torch.full_like(centre, 0.1)
     draw = torch.Generator().manual_seed(0)
     labels = torch.zeros(8, dtype=torch.int64)
-    found = attack.pgd(model, centre, radius, labels, steps=10, step=0.3, generator=draw)
+    found = evaluate.pgd(model, centre, radius, labels, steps=10, step=0.3, generator=draw)
     assert ((found - centre).abs() <= radius + 1e-6).all()
     # The worst point of a linear model is a corner: the margin falls by the sum of the radii.
     torch.testing.assert_close(model(found)[:, 0], model(centre)[:, 0] - 0.4)

@@ -1,13 +1,13 @@
-"""Beyond the paper: the same CNN-7 under newer recipes, and natural against certified accuracy.
+"""Newer recipes: natural against certified accuracy (beyond the paper).
 
-Tuned IBP (CTBench: longer ramp, population statistics of BatchNorm, a clean share in the loss), MTL-IBP (robust loss mixed
-with an adversarial one) and SABR (a small box around an attack), with the paper's initialisation and regularisers, beside
-vanilla IBP and ours. Each recipe is a line of points through its own weight. Verified by IBP and CROWN-IBP.
+The same CNN-7 under tuned IBP (CTBench: longer ramp, population statistics of BatchNorm, a clean share in the loss), MTL-IBP
+(robust loss mixed with an adversarial one) and SABR (a small box around an attack), with the paper's initialisation and
+regularisers, beside vanilla IBP and ours. Each recipe is a line of points through its own weight. Verified by IBP and
+CROWN-IBP.
 
 At 8/255 interval bounds certify almost all that complete verifiers do (MTL-IBP 34.64 against 35.44 %). At 2/255 they do
 not: networks of SABR or MTL-IBP have next to no accuracy that IBP certifies, and published values need branch and bound.
 
-Command: ``make reproduce SCALE=paper EXHIBITS=certified/recipes``
 Expected (cited, complete verifiers), CIFAR-10 8/255, natural / certified accuracy: this paper 48.94 / 34.97, tuned IBP
 48.51 / 35.28, MTL-IBP 53.35 / 35.44, SABR 52.38 / 35.13 %.
 Cost: 30 trainings of 240 epochs a radius, those with an attack about three times as long as without.
@@ -15,21 +15,29 @@ Cost: 30 trainings of 240 epochs a radius, those with an attack about three time
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from bench import stats
-from bench.certified.design import OURS, VANILLA, CertifiedSettings, cells_of, labels_of, radius_text, substitution
-from bench.certified.spec import Recipe, Schedule, Verification
-from bench.exhibit import ArmRun, Claim, Exhibit, Row, by_seed, row
+from bench.certified.design import OURS, VANILLA, CertifiedSettings, labels_of, protocol_text, radius_text
+from bench.certified.eps_schedule import Schedule
+from bench.certified.exhibits._rows import distinct
+from bench.certified.spec import Recipe, Verification
+from bench.exhibit import Arm, ArmRun, Row, by_seed, claim, row
 from bench.record import Record
+from bench.stats import Finding, any_of, greater
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+CAPTION = (
+    "CNN-7 under newer training recipes: natural accuracy against accuracy that interval bounds and CROWN-IBP certify, "
+    "on the whole test set, mean over seeds. Lines join the weights of a recipe; hollow markers are numbers of later "
+    "work, most of them certified by complete verifiers, which at 2/255 interval bounds cannot match."
+)
 
 TUNED, MTL, SABR = "tuned_ibp", "mtl_ibp", "sabr"
 LINES = {
@@ -66,164 +74,123 @@ class Settings(CertifiedSettings):
     attack_steps: int = Field(8, ge=1, le=200, description="PGD steps in the training of MTL-IBP and SABR")
     l1: float = Field(0.0, ge=0, description="weight of the L1 penalty; CTBench: 0 at 8/255, 1e-6 at 2/255")
 
-
-def members(settings: Settings) -> list[ArmRun]:
-    made = []
-    for radius in settings.radii:
-        for method in (VANILLA, OURS):
-            labels = {**labels_of("cifar_160", "cnn7", method), "x_name": "weight", "x": 1.0}
-            made += _runs(settings, {**labels, "panel": _panel(radius)}, method, {"radius": radius})
-        for line, weight, recipe in _recipes(settings):
-            labels = {**labels_of("cifar_160", "cnn7", line), "x_name": "weight", "x": weight}
-            fields = {
-                "radius": radius,
-                "recipe": recipe,
-                "schedule": settings.tuned,
-                "bn_statistics": "population",
-            }
-            made += _runs(settings, {**labels, "panel": _panel(radius)}, OURS, fields)
-    return made
+    def recipes(self) -> Iterator[tuple[str, float, Recipe]]:
+        """Line, weight along it, and the recipe."""
+        attack = {"attack_steps": self.attack_steps, "l1": self.l1}
+        for weight in self.robust_weights:
+            yield TUNED, weight, Recipe(robust_weight=weight, l1=self.l1)
+        for weight in self.mtl_weights:
+            yield MTL, weight, Recipe(objective="mtl_ibp", robust_weight=weight, **attack)
+        for weight in self.box_shares:
+            yield SABR, weight, Recipe(objective="sabr", box_share=weight, **attack)
 
 
 def _panel(radius: float) -> str:
     return f"eps {radius_text(radius)}"
 
 
-def _recipes(settings: Settings) -> list[tuple[str, float, Recipe]]:
-    """Line, weight along it, and the recipe."""
-    attack = {"attack_steps": settings.attack_steps, "l1": settings.l1}
-    plain = [(TUNED, w, Recipe(robust_weight=w, l1=settings.l1)) for w in settings.robust_weights]
-    mtl = [(MTL, w, Recipe(objective="mtl_ibp", robust_weight=w, **attack)) for w in settings.mtl_weights]
-    sabr = [(SABR, w, Recipe(objective="sabr", box_share=w, **attack)) for w in settings.box_shares]
-    return [*plain, *mtl, *sabr]
+def arms(settings: Settings) -> Iterator[Arm]:
+    for radius in settings.radii:
+        for method in (VANILLA, OURS):
+            yield _arm(settings, radius, method, 1.0, method)
+        for line, weight, recipe in settings.recipes():
+            fields = {"recipe": recipe, "schedule": settings.tuned, "bn_statistics": "population"}
+            yield _arm(settings, radius, line, weight, OURS, **fields)
 
 
-def _runs(settings: Settings, labels: dict[str, Any], method: str, fields: dict[str, Any]) -> list[ArmRun]:
-    return [
-        ArmRun(labels, settings.verification(settings.training("cifar_160", "cnn7", method, seed, **fields)))
-        for seed in settings.seed_range()
-    ]
+def _arm(settings: Settings, radius: float, line: str, weight: float, method: str, **fields: Any) -> Arm:
+    labels = {**labels_of("cifar_160", "cnn7", line), "panel": _panel(radius), "x_name": "weight", "x": weight}
+
+    def verification(seed: int) -> Verification:
+        training = settings.training("cifar_160", "cnn7", method, seed, radius=radius, **fields)
+        return settings.verification(training)
+
+    return Arm(labels, verification)
 
 
-def rows(member: ArmRun, record: Record) -> Iterable[Row]:
-    """Accuracies in percent: ``natural_accuracy``, ``certified_accuracy_<method>``, ``pgd_accuracy``."""
-    assert isinstance(member.spec, Verification)
-    yield row(member, "natural_accuracy", 100 - record.metrics["standard_error"])
-    yield row(member, "pgd_accuracy", 100 - record.metrics["pgd_error"])
-    for method in member.spec.methods:
-        yield row(member, f"certified_accuracy_{method}", 100 - record.metrics[f"verified_error_{method}"])
-    yield row(member, "test_images", record.metrics["samples"])
-
-
-def adversarial_recipes_are_more_accurate(frame: Any) -> stats.Finding:
-    """RC1: some point of MTL-IBP and of SABR has a higher natural accuracy than ours, at the first radius."""
-    panel = frame["panel"].iloc[0]
-    ours = by_seed(frame, "natural_accuracy", method=OURS, panel=panel)
-    parts = []
-    for line in (MTL, SABR):
-        points = cells_of(frame, "x", metric="natural_accuracy", method=line, panel=panel)
-        tests = [
-            stats.greater(
-                by_seed(frame, "natural_accuracy", method=line, panel=panel, x=point["x"]),
-                ours,
-                name=f"{LINES[line]} {point['x']:g} - ours, natural accuracy",
-            )
-            for point in points
-        ]
-        parts.append(stats.any_of(tests))
-    return stats.all_of(parts)
-
-
-def clean_share_trades(frame: Any) -> stats.Finding:
-    """RC2: the smallest robust weight against the largest: natural accuracy rises, certified accuracy falls."""
-    panel = frame["panel"].iloc[0]
-    weights = sorted(point["x"] for point in cells_of(frame, "x", metric="natural_accuracy", method=TUNED, panel=panel))
-    least, most = weights[0], weights[-1]
-    natural, certified = (
-        [by_seed(frame, metric, method=TUNED, panel=panel, x=x) for x in (least, most)]
-        for metric in ("natural_accuracy", "certified_accuracy_ibp")
-    )
-    return stats.all_of(
-        [
-            stats.greater(natural[0], natural[1], name=f"weight {least:g} - {most:g}, natural accuracy"),
-            stats.greater(certified[1], certified[0], name=f"weight {most:g} - {least:g}, certified accuracy"),
-        ]
-    )
+def rows(run: ArmRun, record: Record) -> Iterable[Row]:
+    """Accuracies in percent: ``natural_accuracy``, ``certified_accuracy_<bound>``, ``pgd_accuracy``."""
+    assert isinstance(run.spec, Verification)
+    yield row(run, "natural_accuracy", 100 - record.metrics["standard_error"])
+    yield row(run, "pgd_accuracy", 100 - record.metrics["pgd_error"])
+    for bound in run.spec.methods:
+        yield row(run, f"certified_accuracy_{bound}", 100 - record.metrics[f"verified_error_{bound}"])
+    yield row(run, "test_images", record.metrics["samples"])
 
 
 def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Figure:
     from bench.report import figure
 
-    methods = [method for method in settings.verify_with if method in ("ibp", "crown_ibp", "crown")]
-    drawn, axes = figure.panels(len(settings.radii), len(methods), sharex="row", sharey="row")
+    bounds = [bound for bound in settings.verify_with if bound in VERIFIERS]
+    fig, axes = figure.panels(len(settings.radii), len(bounds), sharex="row", sharey="row")
     for series in (VANILLA, OURS):
-        figure.look(axes[0], series)  # their looks are not to be taken by others
+        figure.look(axes[0], series)  # reserves their styles
     real = "cifar10" not in settings.stand_in
     for index, radius in enumerate(settings.radii):
-        for place, method in zip(axes[len(methods) * index :], methods, strict=False):
+        for ax, bound in zip(axes[len(bounds) * index :], bounds, strict=False):
             for line, label in LINES.items():
-                own = frame[(frame["panel"] == _panel(radius)) & (frame["method"] == line)]
-                _line(place, own, f"certified_accuracy_{method}", line, label)
+                values = frame[(frame["panel"] == _panel(radius)) & (frame["method"] == line)]
+                _draw_line(ax, values, f"certified_accuracy_{bound}", line, label)
             if real:
-                _cited(place, published, round(radius, 9))
-            place.set(xlabel="natural accuracy (%)", title=f"certified by {VERIFIERS[method]}, {_panel(radius)}")
-        axes[len(methods) * index].set_ylabel("certified accuracy (%)")
+                _draw_cited(ax, published, round(radius, 9))
+            ax.set(xlabel="natural accuracy (%)", title=f"certified by {VERIFIERS[bound]}, {_panel(radius)}")
+        axes[len(bounds) * index].set_ylabel("certified accuracy (%)")
     figure.legend(axes[0], published=real)
-    drawn.suptitle(f"CNN-7, {substitution(settings, 'cifar_160', radius=False)}")
-    return drawn
+    fig.suptitle(f"CNN-7, {protocol_text(settings, 'cifar_160', radius=False)}")
+    return fig
 
 
-def _line(axes: Axes, own: pd.DataFrame, metric: str, line: str, label: str) -> None:
+def _draw_line(ax: Axes, frame: pd.DataFrame, metric: str, line: str, label: str) -> None:
     """Means over seeds of each weight, joined along the weights."""
     from bench.report import figure
 
     natural, certified = (
-        own[own["metric"] == name].groupby("x", sort=True)["value"].mean() for name in ("natural_accuracy", metric)
+        frame[frame["metric"] == name].groupby("x", sort=True)["value"].mean() for name in ("natural_accuracy", metric)
     )
     if len(certified):
-        chosen = figure.look(axes, line)
-        axes.plot(natural.loc[certified.index], certified, label=label, **chosen)
+        style = figure.look(ax, line)
+        ax.plot(natural.loc[certified.index], certified, label=label, **style)
 
 
-def _cited(axes: Axes, published: pd.DataFrame, radius: float) -> None:
+def _draw_cited(ax: Axes, published: pd.DataFrame, radius: float) -> None:
     """Later work's numbers of the same recipes, at this radius."""
     from bench.report import figure
 
-    own = published[(published["dataset"] == "cifar10") & (published["x"] == radius)]
-    for (panel, method), numbers in own.groupby(["panel", "method"], sort=False):
+    cited = published[(published["dataset"] == "cifar10") & (published["x"] == radius)]
+    for (panel, method), numbers in cited.groupby(["panel", "method"], sort=False):
         line = CITED.get((panel, method), CITED.get(("", method)))
-        found = dict(zip(numbers["metric"], numbers["value"], strict=True))
-        if line is not None and len(found) == 2:
-            at = numbers[numbers["metric"] == "certified_accuracy"].assign(x=found["natural_accuracy"])
-            figure.published_points(axes, at, series=line)
+        accuracy = dict(zip(numbers["metric"], numbers["value"], strict=True))
+        if line is not None and len(accuracy) == 2:
+            points = numbers[numbers["metric"] == "certified_accuracy"].assign(x=accuracy["natural_accuracy"])
+            figure.published_points(ax, points, series=line)
 
 
-EXHIBIT = Exhibit(
-    name="certified/recipes",
-    title="Newer recipes: natural against certified accuracy (beyond the paper)",
-    caption=(
-        "CNN-7 under newer training recipes: natural accuracy against accuracy that interval bounds and CROWN-IBP certify, "
-        "on the whole test set, mean over seeds. Lines join the weights of a recipe; hollow markers are numbers of later "
-        "work, most of them certified by complete verifiers, which at 2/255 interval bounds cannot match."
-    ),
-    kind="figure",
-    settings=Settings,
-    runs=members,
-    module=__name__,
-    rows=rows,
-    draw=draw,
-    claims=(
-        Claim(
-            "RC1",
-            "MTL-IBP and SABR reach a higher natural accuracy than this paper's method.",
-            "later work (MTL-IBP, SABR, CTBench)",
-            adversarial_recipes_are_more_accurate,
-        ),
-        Claim(
-            "RC2",
-            "A clean share in the loss trades certified for natural accuracy.",
-            "later work (CTBench)",
-            clean_share_trades,
-        ),
-    ),
+@claim(
+    "RC1",
+    "MTL-IBP and SABR reach a higher natural accuracy than this paper's method.",
+    "later work (MTL-IBP, SABR, CTBench)",
 )
+def adversarial_recipes_are_more_accurate(frame: Any) -> Iterator[Finding]:
+    """Some point of each line, at the first radius."""
+    panel = frame["panel"].iloc[0]
+    ours = by_seed(frame, "natural_accuracy", method=OURS, panel=panel)
+    for line in (MTL, SABR):
+        tests = []
+        for point in distinct(frame, "x", metric="natural_accuracy", method=line, panel=panel):
+            natural = by_seed(frame, "natural_accuracy", method=line, panel=panel, x=point["x"])
+            tests.append(greater(natural, ours, name=f"{LINES[line]} {point['x']:g} - ours, natural accuracy"))
+        yield any_of(tests)
+
+
+@claim("RC2", "A clean share in the loss trades certified for natural accuracy.", "later work (CTBench)")
+def clean_share_trades(frame: Any) -> Iterator[Finding]:
+    """From the largest robust weight to the smallest natural accuracy rises and certified accuracy falls."""
+    labels = {"method": TUNED, "panel": frame["panel"].iloc[0]}
+    weights = sorted(point["x"] for point in distinct(frame, "x", metric="natural_accuracy", **labels))
+    least, most = weights[0], weights[-1]
+    natural, certified = (
+        [by_seed(frame, metric, **labels, x=weight) for weight in (least, most)]
+        for metric in ("natural_accuracy", "certified_accuracy_ibp")
+    )
+    yield greater(natural[0], natural[1], name=f"weight {least:g} - {most:g}, natural accuracy")
+    yield greater(certified[1], certified[0], name=f"weight {most:g} - {least:g}, certified accuracy")

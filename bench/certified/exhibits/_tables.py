@@ -1,10 +1,20 @@
-"""Cells of the tables of errors: ours with the spread over seeds, the published number in brackets, what else is known."""
+"""Text of the tables of errors: ours with the spread over seeds, the published number in brackets, what else is known."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bench.certified.design import BLOCKS, DATASETS, MODELS, CertifiedSettings, Course, Model, departure, radius_text
+from bench.certified.design import (
+    MODELS,
+    PAPER_DATASETS,
+    SETUPS,
+    CertifiedSettings,
+    Model,
+    SetupName,
+    radius_text,
+    schedule_text,
+)
+from bench.stats import Values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,56 +33,55 @@ LITERATURE = {
 DIGITS = 2
 
 
-def values_of(frame: pd.DataFrame, metric: str, **labels: Any) -> dict[int, float]:
+def values_of(frame: pd.DataFrame, metric: str, **labels: Any) -> Values:
     """Seed -> value, empty where there is none."""
-    chosen = frame[frame["metric"] == metric]
+    rows = frame[frame["metric"] == metric]
     for name, value in labels.items():
-        chosen = chosen[chosen[name] == value]
-    return dict(zip(chosen["seed"].tolist(), chosen["value"].tolist(), strict=False))
+        rows = rows[rows[name] == value]
+    return Values(zip(rows["seed"].tolist(), rows["value"].tolist(), strict=False))
 
 
-def heading(settings: CertifiedSettings, course: Course, model: Model | None = None) -> dict[str, str]:
+def heading(settings: CertifiedSettings, setup: SetupName, model: Model | None = None) -> dict[str, str]:
     """Data set with its classes, where some are left out, and radius; schedule (this scale's behind an arrow), network."""
-    role = BLOCKS[course].role
-    chosen = f" ({settings.classes[role]} classes)" if role in settings.classes else ""
-    cells = {
-        "data set": f"{DATASETS[role]}{chosen}, eps {radius_text(settings.target(role))}",
-        "schedule": departure(settings, course),
+    role = SETUPS[setup].role
+    classes = f" ({settings.classes[role]} classes)" if role in settings.classes else ""
+    columns = {
+        "data set": f"{PAPER_DATASETS[role]}{classes}, eps {radius_text(settings.target(role))}",
+        "schedule": schedule_text(settings, setup),
     }
-    return cells if model is None else {**cells, "model": MODELS[model]}
+    return columns if model is None else {**columns, "model": MODELS[model]}
 
 
-def error_cells(frame: pd.DataFrame, published: pd.DataFrame, **labels: Any) -> dict[str, str]:
+def error_columns(frame: pd.DataFrame, published: pd.DataFrame, **labels: Any) -> dict[str, str]:
     """Errors in percent of one row: standard, verified by IBP and CROWN-IBP, under attack, of the best epoch; n."""
     from bench.report.table import compare, number
 
     images = values_of(frame, "test_images", **labels)
     best = [values_of(frame, f"best_{kind}_error", **labels) for kind in ("standard", "verified")]
-    cells = {
+    return {
         "standard error": compare(frame, published, metric="standard_error", digits=DIGITS, **labels),
         "verified error": compare(frame, published, metric="verified_error", digits=DIGITS, **labels),
         "by CROWN-IBP": number(values_of(frame, "verified_error_crown_ibp", **labels), DIGITS),
         "PGD error": number(values_of(frame, "pgd_error", **labels), DIGITS),
-        "best epoch (optimistic)": " / ".join(_mean(values) for values in best),
+        "best epoch (optimistic)": " / ".join(mean_text(values) for values in best),
         "test images": f"{min(images.values()):,.0f}" if images else "–",
         "seeds": str(len(images)),
     }
-    return cells
 
 
-def _mean(values: dict[int, float]) -> str:
+def mean_text(values: Values) -> str:
     return f"{sum(values.values()) / len(values):.{DIGITS}f}" if values else "–"
 
 
 def literature_rows(published: pd.DataFrame) -> list[dict[str, str]]:
     """Other work in the paper's table, as printed."""
-    own = published[published["provenance"] == "literature"]
+    literature = published[published["provenance"] == "literature"]
     rows = []
-    for (panel, dataset, method), numbers in own.groupby(["panel", "dataset", "method"], sort=False):
+    for (panel, dataset, method), numbers in literature.groupby(["panel", "dataset", "method"], sort=False):
         errors = dict(zip(numbers["metric"], numbers["value"], strict=True))
         rows.append(
             {
-                "data set": next(name for role, name in DATASETS.items() if role == dataset),
+                "data set": PAPER_DATASETS[dataset],
                 "schedule": panel,
                 "model": "other work",
                 "method": LITERATURE.get(method, method),

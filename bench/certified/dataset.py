@@ -1,4 +1,4 @@
-"""The samples of a run: those to fit, held out and to test on, and the range that perturbed images are clipped to."""
+"""The samples of a run: to train on, held out and to test on, and the range that perturbed images are clipped to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import seeds
-from bench.certified.spec import SHAPES, STATISTICS, Certified
+from bench.certified.spec import DATA_SETS, Certified
 from bench.data import images
 from bench.errors import UserError
 from bench.training.samples import Pool
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Range:
-    """Where normalised images live, each [1, C, 1, 1]: black, white, and one over the standard deviation."""
+    """Range of normalised images, each [1, C, 1, 1]: black, white, and one over the standard deviation."""
 
     low: Tensor
     high: Tensor
@@ -28,17 +28,18 @@ class Range:
 
     @classmethod
     def of(cls, dataset: str, device: torch.device, dtype: torch.dtype = torch.float32) -> Range:
-        mean, std = (torch.tensor(values, dtype=torch.float64).reshape(1, -1, 1, 1) for values in STATISTICS[dataset])
+        data = DATA_SETS[dataset]
+        mean, std = (torch.tensor(values, dtype=torch.float64).reshape(1, -1, 1, 1) for values in (data.mean, data.std))
         low, high, scale = ((tensor.to(device, dtype)) for tensor in (-mean / std, (1 - mean) / std, 1 / std))
         return cls(low, high, scale)
 
 
 @dataclass
-class Split:
-    """Pools of samples on the device; `held` is ``None`` without a holdout."""
+class Samples:
+    """Pools of samples on the device; `holdout` is ``None`` where none is held out."""
 
-    fit: Pool
-    held: Pool | None
+    train: Pool
+    holdout: Pool | None
     test: Pool
     range: Range
 
@@ -50,7 +51,7 @@ def load(dataset: str, context: Context) -> images.Images:
         UserError: its images or its number of classes are others.
     """
     data = images.load(dataset, context.data_root)
-    shape, classes = SHAPES[dataset][:2]
+    shape, classes = DATA_SETS[dataset].shape, DATA_SETS[dataset].classes
     if data.num_classes != classes or tuple(data.train.shape[1:]) != shape:
         raise UserError(
             f"data set {dataset}: {data.num_classes} classes of {tuple(data.train.shape[1:])} images, expected "
@@ -60,13 +61,19 @@ def load(dataset: str, context: Context) -> images.Images:
     return data
 
 
+def pool_of(dataset: str, pictures: Tensor, labels: Tensor, device: torch.device, *, channels_last: bool) -> Pool:
+    """Samples on the device, normalised as the data set is: uint8 [N, C, H, W] and int64 [N]."""
+    data = DATA_SETS[dataset]
+    return Pool.make(pictures, labels, mean=data.mean, std=data.std, device=device, channels_last=channels_last)
+
+
 def first_classes(data: images.Images, number: int) -> images.Images:
-    """The samples of the first so many classes, in their order."""
-    fit, test = data.train_labels < number, data.test_labels < number
+    """The samples of the first `number` classes, in their order."""
+    train, test = data.train_labels < number, data.test_labels < number
     return replace(
         data,
-        train=data.train[fit],
-        train_labels=data.train_labels[fit],
+        train=data.train[train],
+        train_labels=data.train_labels[train],
         test=data.test[test],
         test_labels=data.test_labels[test],
         num_classes=number,
@@ -88,8 +95,12 @@ def prefers_channels_last(model: nn.Module, device: torch.device) -> bool:
     )
 
 
-def make_split(spec: Certified, context: Context, *, channels_last: bool = False) -> Split:
-    """Loads and splits the data: the same for every method of one data set and seed."""
+def samples_of(spec: Certified, context: Context, *, channels_last: bool = False) -> Samples:
+    """Loads and divides the data: alike for all methods of one data set and seed.
+
+    Raises:
+        UserError: the data are not what the run expects, or the holdout leaves too few.
+    """
     if spec.generated:
         data = images.generated(spec.shape(), spec.classes(), train=spec.generated, test=spec.batch_size)
     else:
@@ -97,22 +108,21 @@ def make_split(spec: Certified, context: Context, *, channels_last: bool = False
         if spec.first_classes is not None:
             data = first_classes(data, spec.first_classes)
     available = len(data.train)
-    used = min(available, spec.train_samples())
+    total = min(available, spec.train_samples())
     order = torch.arange(available)
-    if used < available or spec.holdout:
+    if total < available or spec.holdout:
         order = torch.randperm(available, generator=seeds.generator("certified", spec.dataset, "split", spec.seed))
-    count = used - spec.holdout
+    count = total - spec.holdout
     if count < 2:
-        raise UserError(f"{spec.label()}: holdout {spec.holdout} leaves {count} of {used} samples to train on")
-    fit, held, test = order[:count], order[count:used], torch.arange(len(data.test))[: spec.report_samples]
+        raise UserError(f"{spec.label()}: holdout {spec.holdout} leaves {count} of {total} samples to train on")
+    train, holdout, test = order[:count], order[count:total], torch.arange(len(data.test))[: spec.report_samples]
 
     def pool(pictures: Tensor, labels: Tensor) -> Pool:
-        mean, std = STATISTICS[spec.dataset]
-        return Pool.make(pictures, labels, mean=mean, std=std, device=context.device, channels_last=channels_last)
+        return pool_of(spec.dataset, pictures, labels, context.device, channels_last=channels_last)
 
-    return Split(
-        pool(data.train[fit], data.train_labels[fit]),
-        pool(data.train[held], data.train_labels[held]) if spec.holdout else None,
+    return Samples(
+        pool(data.train[train], data.train_labels[train]),
+        pool(data.train[holdout], data.train_labels[holdout]) if spec.holdout else None,
         pool(data.test[test], data.test_labels[test]),
         Range.of(spec.dataset, context.device),
     )

@@ -15,7 +15,7 @@ class Layer:
         outputs: channels, or features.
         kernel: side of the kernel.
         groups: of the convolution.
-        places: height times width of the output.
+        positions: height times width of the output.
         norm: whether BatchNorm follows.
         relu: whether a ReLU follows, directly or after an addition.
     """
@@ -24,7 +24,7 @@ class Layer:
     outputs: int
     kernel: int = 1
     groups: int = 1
-    places: int = 1
+    positions: int = 1
     norm: bool = False
     relu: bool = True
 
@@ -39,11 +39,11 @@ class Layer:
 
     @property
     def macs(self) -> int:
-        return self.fan_in * self.outputs * self.places
+        return self.fan_in * self.outputs * self.positions
 
     @property
     def neurons(self) -> int:
-        return self.outputs * self.places
+        return self.outputs * self.positions
 
 
 PROCESS_MB = 900
@@ -81,7 +81,7 @@ def _head(features: int, units: int, classes: int, norm: bool) -> Iterator[Layer
 
 
 def cnn7(shape: tuple[int, int, int], classes: int, width: int, units: int, norm: str) -> Iterator[Layer]:
-    """CNN-7 (protocol, section b)."""
+    """CNN-7 (bench/certified/protocol.md, section b)."""
     channels, side, _ = shape
     strides = (1, 1, 2, 1, 2 if side >= 64 else 1)
     for index, (out, stride) in enumerate(zip((width, width, *(2 * width,) * 3), strides, strict=True)):

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench import models
-from bench.certified.spec import SHAPES, Certified, Network
+from bench.certified.spec import DATA_SETS, Certified, Network
 
 PROTOCOL = [
     ("mnist", "cnn7", "full", 13_259_338, 114_456_576, 176_138, 6),
@@ -41,9 +41,9 @@ def test_networks_have_the_sizes_of_the_protocol(row: tuple[Any, ...]) -> None:
         sum(layer.neurons for layer in layers),
         sum(layer.relu for layer in layers),
     ] == expected
-    shape, classes = SHAPES[dataset][:2]
+    data = DATA_SETS[dataset]
     with torch.device("meta"):  # no weights are drawn
-        model = models.build(name, num_classes=classes, in_shape=shape, **spec.network.options())
+        model = models.build(name, num_classes=data.classes, in_shape=data.shape, **spec.network.options())
     assert sum(tensor.numel() for tensor in model.parameters()) == expected[0]
 
 

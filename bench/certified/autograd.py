@@ -1,4 +1,4 @@
-"""Parts of the bound engine with their gradients written out, which spares passes over memory without a compiler."""
+"""Autograd functions of the bound engine with hand-written backward passes: fewer passes over memory in eager mode."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import Tensor
 
 
 class _Linear(torch.autograd.Function):
-    """x W^T and r |W|^T with one gradient for W: what two products with autograd add up in four passes more."""
+    """x W^T and r |W|^T with one gradient for W; two products with autograd need four more passes to add theirs up."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, radius: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         magnitude = weight.abs()
         ctx.save_for_backward(x, radius, weight)
-        # Kept for the gradient of the radius; weights do not change between the passes.
+        # For the gradient of the radius; weights do not change between the passes.
         ctx.magnitude = magnitude
         return x @ weight.t(), radius @ magnitude.t()
 
@@ -38,7 +38,7 @@ def linear(x: Tensor, radius: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """x W^T for clean and centre rows together [R, in], and r |W|^T for the radius [B, in]."""
     kind = x.device.type
     if torch.is_autocast_enabled(kind):
-        # A written-out gradient is not cast by itself.
+        # Autocast does not reach inside an autograd function.
         x, radius, weight = (tensor.to(torch.get_autocast_dtype(kind)) for tensor in (x, radius, weight))
     result: Any = _Linear.apply(x, radius, weight)
     return result
