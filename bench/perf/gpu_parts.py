@@ -208,7 +208,7 @@ def _small(sizes: Sizes) -> Certified:
 def verification(results: Results, sizes: Sizes) -> None:
     """Bounds of auto_LiRPA on the device against those on the CPU: the largest difference, images/s, peak memory."""
     from bench.certified import lirpa
-    from bench.certified.dataset import make_samples
+    from bench.certified.dataset import samples_of
     from bench.certified.train import draw_network
 
     device = _prepared(sizes)
@@ -219,7 +219,7 @@ def verification(results: Results, sizes: Sizes) -> None:
             return
         context = Context(key="x", label="x", layout=Layout("x", Path(folder)), device=torch.device("cpu"))
         context.data_root = paths.data_root()
-        samples = make_samples(spec, context)
+        samples = samples_of(spec, context)
     results.note("auto_lirpa", lirpa.version())
     images, labels = samples.test.take(torch.arange(min(sizes.verified, len(samples.test))))
     model = draw_network(spec, spec.shape(), spec.classes()).eval().requires_grad_(False)
@@ -291,9 +291,14 @@ class ResNetStep:
 
         model = models.build_seeded("thin_resnet18", 0, num_classes=10, in_shape=(3, 32, 32), width=width).to(device)
         model = model.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-        self.step = TrainStep(model, loss=cross_entropy, batch_size=batch, precision=precision, compile="never")  # type: ignore[arg-type]
-        if not captured:
-            self.step.backend = None
+        self.step = TrainStep(
+            model,
+            loss=cross_entropy,
+            batch_size=batch,
+            precision=precision,
+            compile="never",
+            capture=captured,
+        )  # type: ignore[arg-type]
         spec = Training(seed=0, optimizer=Optimizer(name="adam"), rounds=(Round(samples=128),))
         self.optimizer = make_optimizer(spec, list(model.parameters()))
         graphs.prepare(self.optimizer, device)
@@ -368,9 +373,7 @@ def _certified(spec: Certified, sizes: Sizes, device: torch.device, captured: bo
     with _peak(device) as peak, policy.tf32(spec.tf32):
         model = draw_network(spec, spec.shape(), spec.classes()).to(device).train()
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        step = Step(spec, model, Range.of(spec.dataset, device), compile="never")
-        if not captured:
-            step.backend = None
+        step = Step(spec, model, Range.of(spec.dataset, device), compile="never", capture=captured)
         images = torch.randn(spec.batch_size, *spec.shape(), device=device).contiguous(
             memory_format=torch.channels_last
         )

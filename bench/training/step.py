@@ -73,6 +73,7 @@ class TrainStep:
         precision: float32, or bf16 for the forward and backward pass with float32 weights.
         compile: auto, never or always.
         expected_steps: of the whole run, by which auto decides.
+        capture: whether steps on a GPU are captured.
     """
 
     def __init__(
@@ -84,9 +85,10 @@ class TrainStep:
         precision: Precision = "float32",
         compile: Literal["auto", "never", "always"] = "auto",
         expected_steps: float = 0,
+        capture: bool = True,
     ):
         device = next(model.parameters()).device
-        self.model, self.backend = model, graphs.backend_of(device)
+        self.model, self.backend = model, graphs.backend_of(device) if capture else None
         self._optimizer: torch.optim.Optimizer | None = None
         self.mode = "eager"
         """As of `bench.training.graphs.GraphedStep`, for the record."""

@@ -75,7 +75,6 @@ def resnet(name: str, batch: int = 128) -> Counted:
         model = models.build(name, num_classes=10, in_shape=(3, 32, 32)).to(DEVICE)
         model = model.to(memory_format=torch.channels_last).train()
         step = TrainStep(model, loss=cross_entropy, batch_size=batch, compile="never")
-        step.backend = None
         optimizer = torch.optim.Adam(model.parameters(), fused=True)
         images = torch.randn(batch, 3, 32, 32, device=DEVICE).contiguous(memory_format=torch.channels_last)
         labels = torch.zeros(batch, dtype=torch.int64, device=DEVICE)
@@ -88,8 +87,8 @@ def resnet(name: str, batch: int = 128) -> Counted:
 
 def certified(dataset: str, network: str, bound: str = "ibp") -> Counted:
     import fake_lirpa
-    from bench.certified.dataset import Range
 
+    from bench.certified.dataset import Range
     from bench.certified.spec import Certified, Network
     from bench.certified.step import Step
     from bench.certified.train import draw_network
@@ -101,7 +100,6 @@ def certified(dataset: str, network: str, bound: str = "ibp") -> Counted:
         model = draw_network(spec.model_copy(update={"init": "default"}), spec.shape(), spec.classes()).to(DEVICE)
         model = model.to(memory_format=torch.channels_last).train()
         step = Step(spec, model, Range.of(dataset, DEVICE), compile="never")
-        step.backend = None
         shape = (spec.batch_size, *spec.shape())
         images = torch.randn(shape, device=DEVICE).contiguous(memory_format=torch.channels_last)
         labels = torch.zeros(spec.batch_size, dtype=torch.int64, device=DEVICE)

@@ -63,9 +63,7 @@ def test_captured_steps_do_what_eager_ones_do(name: str, norm: str, penalty: Pen
     results = {}
     for captured in (False, True):
         model = resnet(norm)
-        step = TrainStep(model, loss=make_loss(penalty), batch_size=32, compile="never")
-        if not captured:
-            step.backend = None
+        step = TrainStep(model, loss=make_loss(penalty), batch_size=32, compile="never", capture=captured)
         optimizer = OPTIMIZERS[name](list(model.parameters()))
         graphs.prepare(optimizer, GPU)
         losses = torch.stack(trained(step, optimizer))
