@@ -25,6 +25,9 @@ COPY . .
 RUN python -m pip install --no-cache-dir --no-deps --no-build-isolation --editable . \
     && mkdir --mode=0777 --parents /results /data
 
+# Snakemake keeps its state in the current folder, which any user must be able to write.
+WORKDIR /results
+
 # `docker run warmbench plan --scale paper` is `python -m bench plan --scale paper`.
 ENTRYPOINT ["python", "-m", "bench"]
 CMD ["doctor"]

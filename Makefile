@@ -12,6 +12,7 @@
 #                                  python of an image that has torch, so that nothing is installed; INTO=<folder>
 #   make env | doctor              create or update the environment | check it and say what to do
 #   make slurm                     add what PROFILE=slurm needs (done by itself where that is asked for)
+#   make generate                  schema and keys of the scale files, verdicts of the reference
 #   make test | lint               the fast tests | style, types and workflow
 
 VENV := .venv
@@ -29,10 +30,10 @@ FROM ?= results
 BENCH := $(BIN)/python -m bench
 # Snakemake imports every plugin that is installed whenever it starts, and Slurm's brings pandas: a third of the start.
 ON_DEMAND := ^snakemake-executor-plugin-slurm
-CHOSEN = --scale "$(SCALE)" $(if $(EXHIBITS),--exhibits $(EXHIBITS))
+SELECTION = --scale "$(SCALE)" $(if $(EXHIBITS),--exhibits $(EXHIBITS))
 
 .DEFAULT_GOAL := env
-.PHONY: env slurm doctor test lint reproduce figures regress verify-reference perf perf-check first-gpu
+.PHONY: env slurm generate doctor test lint reproduce figures regress verify-reference perf perf-check first-gpu
 
 env: $(VENV)/.complete
 
@@ -61,16 +62,16 @@ $(VENV)/.complete: requirements.lock pyproject.toml
 	@rm $(VENV)/.incomplete && mv $@.txt $@
 
 reproduce: env $(filter slurm,$(PROFILE))
-	@$(BENCH) reproduce $(CHOSEN) --profile "$(PROFILE)" $(if $(BUDGET),--budget "$(BUDGET)") $(if $(RERUN),--rerun)
+	@$(BENCH) reproduce $(SELECTION) --profile "$(PROFILE)" $(if $(BUDGET),--budget "$(BUDGET)") $(if $(RERUN),--rerun)
 
 figures: env
-	@$(BENCH) draw $(CHOSEN) --from "$(FROM)"
+	@$(BENCH) draw $(SELECTION) --from "$(FROM)"
 
 regress: reproduce
-	@$(BENCH) judge $(CHOSEN) --strict
+	@$(BENCH) judge $(SELECTION) --strict
 
 verify-reference: env
-	@$(BENCH) verify-reference $(CHOSEN)
+	@$(BENCH) reference check $(SELECTION)
 
 perf: env
 	@$(BENCH) perf
@@ -81,6 +82,9 @@ perf-check: env
 # With PYTHON on the command line that one is called, and no environment is made.
 first-gpu: $(if $(filter command,$(word 1,$(origin PYTHON))),,env)
 	@$(if $(filter command,$(word 1,$(origin PYTHON))),"$(PYTHON)",$(BIN)/python) -m bench.perf.first_gpu $(if $(INTO),--into "$(INTO)")
+
+generate: env
+	@$(BENCH) generate
 
 doctor: env
 	@$(BENCH) doctor

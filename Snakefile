@@ -7,14 +7,12 @@ from bench.workflow import planfile
 min_version("9.27")  # priorities by wildcards
 
 
-configfile: "bench/workflow/rules/workflow.yaml"
-
-
 # Used with `--sdm apptainer` only. The image is built from the Dockerfile, which says how.
 container: "warmbench.sif"
 
 
-PLAN = planfile.PlanFile.read(config["plan"])
+# The frozen plan to work from, which `python -m bench plan --scale S --freeze` writes.
+PLAN = planfile.PlanFile.read(config.get("plan", "results/ci/plan.json"))
 
 
 wildcard_constraints:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import doctest
-import json
 import os
 import re
 import shlex
@@ -17,9 +16,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from bench import __main__ as command_line
 from bench import exhibit
-from bench.cli import readme
+from bench.cli import main as command_line
 from bench.data import sources
 from bench.report import reference
 
@@ -70,19 +68,20 @@ def dry(arguments: list[str]) -> list[str] | None:
 
     A dry run for Slurm needs the plugin that `make slurm` installs.
     """
-    chosen = command_line.parser().parse_args(arguments)
-    if chosen.command in ("plan", "status", "smoke") and "--freeze" not in arguments:
+    command, *rest = arguments
+    if command == "reference":
+        command, *rest = rest
+        parsed = command_line.reference.commands[command].make_context(command, list(rest)).params
+    else:
+        parsed = command_line.bench.commands[command].make_context(command, list(rest)).params
+    if (command in ("plan", "status") and "--freeze" not in rest) or (command == "run" and "--smoke" in rest):
         return arguments
     plugins = {"local"} | ({"slurm"} if find_spec("snakemake_executor_plugin_slurm") else set())
-    if chosen.command == "reproduce" and chosen.profile in plugins:
+    if command == "reproduce" and parsed["profile"] in plugins:
         return [*arguments, "--dry-run"]
-    if hasattr(chosen, "scale"):
-        return [
-            "plan",
-            "--scale",
-            chosen.scale,
-            *(["--exhibits", *chosen.exhibits] if getattr(chosen, "exhibits", []) else []),
-        ]
+    if "scale" in parsed:
+        chosen = ["--exhibits", *parsed["exhibits"]] if parsed.get("exhibits") else []
+        return ["plan", "--scale", parsed["scale"], *chosen]
     return None
 
 
@@ -177,23 +176,6 @@ def test_examples_in_python_say_what_they_print() -> None:
     assert doctest.DocTestRunner().run(examples).failed == 0
 
 
-def test_results_are_those_of_the_reference(results: Path) -> None:
-    for path, text in readme.documents().items():
-        assert path.read_text() == text, f"{path} is out of step: run `python -m bench readme`"
-
-
-def test_headlines_are_published() -> None:
-    from bench import published
-    from bench.report.judge import _about
-
-    known = exhibit.registry()
-    for paper, chosen in readme.HEADLINES.items():
-        for name, words in chosen:
-            if name in known:
-                names = [_about(row) for row in published.of_exhibit(known[name]).to_dict("records")]
-                assert any(all(word in one for word in words) for one in names), (paper, name, words)
-
-
 def test_every_data_set_has_its_terms() -> None:
     table = README.split("## Data and licences")[1].split("## Reliability")[0]
     for key in sources.catalogue():
@@ -232,33 +214,3 @@ def test_workflow_files_call_what_there_is(path: Path) -> None:
                 if line.startswith(".ci/"):
                     assert os.access(ROOT / line, os.X_OK)
     assert shutil.which("make")
-
-
-def test_headline_rows_of_all_machines_stand_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that lacks a row leaves its cell empty; rows of one path stay together; the rest is behind a link."""
-    monkeypatch.setattr(readme.paths, "PROJECT", tmp_path)
-    folder = tmp_path / "results" / "perf"
-    folder.mkdir(parents=True)
-    assert "make perf" in readme.speed()
-    rows = {
-        "one": [("a/step", "float32"), ("a/step", "float32, eager"), ("b/verify", "IBP")],
-        "two": [("a/step", "float32"), ("a/step", "bf16"), ("workflow/plan", "10 runs")],
-    }
-    facts = {"gpus": [], "cores": 2, "vector_units": "AVX2"}
-    for machine, names in rows.items():
-        ratios = ["" if path == "workflow/plan" else "1.5" for path, _ in names]
-        lines = [
-            f'{path},"{variant}",1/s,1234.5,0.5,{ratio}' for (path, variant), ratio in zip(names, ratios, strict=True)
-        ]
-        (folder / f"{machine}.csv").write_text("\n".join(["path,variant,unit,ours,peer,ratio", *lines]))
-        told = json.dumps({**facts, "processor": machine})
-        (folder / f"{machine}.md").write_text(f"| whole table of {machine} |\n\n```json\n{told}\n```\n")
-    cell = "**1.50**: 1,234 against 0.5 1/s"
-    machines = [f"[{name} (AVX2), 2 cores](results/perf/{name}.md)" for name in rows]
-    assert readme.speed().splitlines() == [
-        f"| path | variant | {' | '.join(machines)} |",
-        "|---|---|---|---|",
-        f"| a/step | float32 | {cell} | {cell} |",
-        f"| a/step | bf16 |  | {cell} |",
-        f"| b/verify | IBP | {cell} |  |",
-    ]

@@ -111,7 +111,7 @@ def read_index(path: Path) -> Index:
         found = content.pop("format")
         index = Index(**content)
     except FileNotFoundError:
-        raise UserError(f"{file}: no such shard; make it with `python -m bench tokenize`") from None
+        raise UserError(f"{file}: no such shard; a run that needs it makes it") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file}: not the index of a shard ({error}); delete it and tokenize again") from error
     if found != FORMAT:

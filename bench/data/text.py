@@ -149,7 +149,7 @@ def shard_paths(data_root: Path, tokenizer: str, name: str, split: str) -> dict[
         found.setdefault(path.parent.name, []).append(path.with_suffix(""))
     if not found:
         raise UserError(
-            f"{top}: no tokens of {name}; make them with `python -m bench tokenize {name} --tokenizer {tokenizer}`"
+            f"{top}: no tokens of {name} by the tokenizer {tokenizer}; a run that needs them makes them"
         )
     return found
 

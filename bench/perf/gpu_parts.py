@@ -33,6 +33,7 @@ from bench.perf.first_gpu import Results
 from bench.rewarm.spec import PretrainSpec
 from bench.run import RunSpec
 from bench.training.context import Context
+from bench.training.precision import Precision
 from bench.warmstart.spec import Network, Optimizer, Round, Stop, Training
 from bench.workflow import process
 
@@ -66,7 +67,7 @@ class Sizes:
     resnet_width: int = 16
     certified: tuple[tuple[str, str, int | None], ...] = (
         ("cifar10", "cnn7", None),
-        ("tinyimagenet", "wide_resnet8", None),
+        ("tiny_imagenet", "wide_resnet8", None),
     )
     model: str = "410m"
     context: int = 2048
@@ -87,7 +88,7 @@ class Sizes:
             samples=64,
             batch=8,
             resnet_width=8,
-            certified=(("cifar10", "cnn7", 2), ("tinyimagenet", "wide_resnet8", 2)),
+            certified=(("cifar10", "cnn7", 2), ("tiny_imagenet", "wide_resnet8", 2)),
             model="2x64x4",
             context=32,
             micro_batch=2,
@@ -149,7 +150,7 @@ def _peaks(device: torch.device) -> dict[str, float]:
     from bench.perf import peaks
     from bench.training import policy
 
-    found = {name: rate / 1e12 for name, rate in peaks.by_precision(device).items()}
+    found: dict[str, float] = {name: rate / 1e12 for name, rate in peaks.by_precision(device).items()}
     with policy.tf32(True):
         found["tf32"] = peaks.arithmetic(device) / 1e12
     return found
@@ -282,7 +283,7 @@ def _bounds_of(
 class ResNetStep:
     """A step of the thin ResNet-18 on random images."""
 
-    def __init__(self, device: torch.device, batch: int, width: int, *, captured: bool, precision: str = "float32"):
+    def __init__(self, device: torch.device, batch: int, width: int, *, captured: bool, precision: Precision = "float32"):
         from bench import models
         from bench.training import graphs
         from bench.training.step import TrainStep
@@ -298,7 +299,7 @@ class ResNetStep:
             precision=precision,
             compile="never",
             capture=captured,
-        )  # type: ignore[arg-type]
+        )
         spec = Training(seed=0, optimizer=Optimizer(name="adam"), rounds=(Round(samples=128),))
         self.optimizer = make_optimizer(spec, list(model.parameters()))
         graphs.prepare(self.optimizer, device)
@@ -336,7 +337,7 @@ def steps(results: Results, sizes: Sizes) -> None:
         for precision in ("float32", "tf32", "bf16"):
             name = f"thin_resnet18, {precision}, {'captured' if captured else 'eager'}"
             with policy.tf32(precision == "tf32"):
-                arithmetic = "bf16" if precision == "bf16" else "float32"
+                arithmetic: Precision = "bf16" if precision == "bf16" else "float32"
                 results.attempt(name, partial(_resnet, sizes, device, captured, arithmetic), needs=6)
     results.attempt("thin_resnet18, captured, two processes", lambda: _in_two_processes(sizes), needs=20)
     for dataset, network, width in sizes.certified:
@@ -350,7 +351,7 @@ def steps(results: Results, sizes: Sizes) -> None:
         results.attempt(name, partial(_pythia, sizes, device, compiled), needs=60 if compiled else 25)
 
 
-def _resnet(sizes: Sizes, device: torch.device, captured: bool, precision: str) -> dict[str, Any]:
+def _resnet(sizes: Sizes, device: torch.device, captured: bool, precision: Precision) -> dict[str, Any]:
     with _peak(device) as peak:
         step = ResNetStep(device, sizes.batch, sizes.resnet_width, captured=captured, precision=precision)
         seconds = seconds_a_call(step, device, sizes.seconds)
@@ -360,7 +361,7 @@ def _resnet(sizes: Sizes, device: torch.device, captured: bool, precision: str) 
 def _with_bounds(sizes: Sizes, dataset: str, network: str, width: int | None, precision: str) -> Certified:
     fields: dict[str, Any] = {"init": "ibp", "regularizers": ("tightness", "relu")}
     fields |= {"precision": "bf16" if precision == "bf16" else "float32", "tf32": precision == "tf32"}
-    chosen = CertifiedNetwork(name=network, width=width, units=sizes.units if sizes.rehearsal else 512)  # type: ignore[arg-type]
+    chosen = CertifiedNetwork(name=network, width=width, units=sizes.units if sizes.rehearsal else 512)
     return Certified.model_validate({"seed": 0, "dataset": dataset, "network": chosen, "batch": sizes.batch, **fields})
 
 
@@ -469,14 +470,14 @@ def _twice(spec: RunSpec, device: torch.device) -> dict[str, Any]:
 
 def training(results: Results, sizes: Sizes) -> None:
     """Training at the papers' protocols: MNIST-70 of `certified`, then Table 1's ResNet under Adam of `warmstart`."""
-    from bench.certified.design import MNIST_70
+    from bench.certified.design import SETUPS
 
     device = _prepared(sizes)
     own: dict[str, Any] = {}
     if sizes.rehearsal:
         network = CertifiedNetwork(width=sizes.width, units=sizes.units)
         own = {"generated": sizes.samples, "report_samples": 16, "network": network, "batch": 16}
-    schedule = {"zero": 0, "ramp": 1, "final": 1, "milestones": ()} if sizes.rehearsal else MNIST_70
+    schedule = {"zero": 0, "ramp": 1, "final": 1, "milestones": ()} if sizes.rehearsal else SETUPS["mnist_70"].schedule
     fields = {"init": "ibp", "regularizers": ("tightness", "relu"), "schedule": schedule, **own}
     spec = Certified.model_validate({"seed": 0, "dataset": "mnist", **fields})
     results.attempt("certified, MNIST-70 CNN-7 ours", lambda: _as_far_as_possible(spec, device, results))

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from bench import exhibit, words
+from bench.report import freeze
 from bench.workflow import plan
 from bench.workflow.plan import Plan, Planned
 
@@ -75,6 +76,17 @@ def _departures(made: Plan) -> list[str]:
     ]
 
 
+def _between_looks(made: Plan) -> list[str]:
+    """A line for each exhibit whose number of seeds is none of the looks, so that its last seeds decide nothing."""
+    looks = made.suite.looks
+    lines = []
+    for name, settings in made.settings.items():
+        if looks and settings.seeds not in looks and settings.seeds > looks[0]:
+            used = max(n for n in looks if n < settings.seeds)
+            lines.append(f"{name}: {settings.seeds} seeds are no declared look; its claims are judged on {used}")
+    return lines
+
+
 def _amount(sums: dict[str, float]) -> str:
     parts = [f"{_count(sums[unit])} {unit}" for unit in ("samples", "tokens") if sums[unit]]
     return " + ".join(parts) or "nothing to train"
@@ -103,6 +115,9 @@ def as_text(made: Plan, *, every_run: bool = False) -> str:
             f" {_hours(sums['hours_gpu']):>10}  {_amount(sums)}"
         )
     lines += [
+        "",
+        freeze.summary(made),
+        *_between_looks(made),
         "",
         "departures from the paper (setting: paper's value -> here)",
         *_departures(made),

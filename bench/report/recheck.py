@@ -177,7 +177,7 @@ def verify(made: Plan, *, count: int = 2) -> int:
     if not chosen:
         raise UserError(
             f"scale {made.suite.scale}: the reference has none of its runs; the scale's settings have changed since. "
-            f"Renew it with `python -m bench reference --scale {made.suite.scale} --why REASON`"
+            f"Renew it with `python -m bench reference update --scale {made.suite.scale} --why REASON`"
         )
     print(f"{len(chosen)} runs, about {60 * sum(map(hours, chosen)):.1f} minutes on 2 cores", flush=True)
     with tempfile.TemporaryDirectory() as folder:

@@ -350,7 +350,7 @@ class Trainer:
 
     def _result(self) -> Result:
         state, spec = self.state, self.spec
-        self.context.execution |= {"steps": step.mode for step in self.steps.values()}
+        self.context.execution["steps"] = ", ".join(sorted({step.mode for step in self.steps.values()}))
         for epoch in spec.keep_epochs:
             # Training ended before this epoch: its last weights are what the epoch would have started from.
             if f"epoch-{epoch}" not in self.context.kept:

@@ -14,10 +14,8 @@ from bench.run import Result
 
 
 def sample(**metrics: float) -> Record:
-    outcome = Result(
-        metrics={"val_acc": 51.7, **metrics}, series={"epochs": {"epoch": [1, 2], "val_acc": [40.0, 51.7]}}
-    )
-    return Record("abc-def", {"seed": 3}, "sample", outcome, {}, {"threads": 1})
+    result = Result(metrics={"val_acc": 51.7, **metrics}, series={"epochs": {"epoch": [1, 2], "val_acc": [40.0, 51.7]}})
+    return Record("abc-def", {"seed": 3}, "sample", result, {}, {"threads": 1})
 
 
 def test_it_comes_back_as_written(tmp_path: Path) -> None:
@@ -39,7 +37,7 @@ def test_another_format_says_what_to_do(tmp_path: Path) -> None:
     record.write(path, sample())
     body = json.loads(path.read_text())
     path.write_text(json.dumps({**body, "format": 0}))
-    with pytest.raises(UserError, match="record of format 0, this version writes format 1; move the folder aside"):
+    with pytest.raises(UserError, match=r"another version .*move the folder aside"):
         record.read(path)
 
 
@@ -108,4 +106,4 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
         stream.write(b"half")
         raise RuntimeError
     assert path.read_text() == "before"
-    assert [found.name for found in tmp_path.iterdir()] == ["file"]
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]

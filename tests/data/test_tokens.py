@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,7 +15,6 @@ import numpy as np
 import pytest
 import zstandard
 
-from bench.cli import tokenize as command
 from bench.data import shards, text, tokenize
 from bench.data.text import Corpus, Files
 from bench.errors import UserError
@@ -153,7 +151,7 @@ def test_equal_text_gives_equal_bytes_and_what_is_done_stays(corpora: Path, tmp_
 
 @pytest.mark.slow
 def test_several_processes_write_the_same_bytes(tmp_path: Path) -> None:
-    """On the command line, with the real corpus's layout; two processes and one."""
+    """With the real corpus's layout; two processes and one."""
     for corpus, sources in (("upstream", [""]), ("downstream", text.REAL_TEXT_WEIGHTS)):
         for source in sources:
             for split in text.SPLITS:
@@ -161,24 +159,15 @@ def test_several_processes_write_the_same_bytes(tmp_path: Path) -> None:
                 if split == "val" and not source:
                     rows = [{**row, "meta": {"pile_set_name": "Books"}} for row in rows]
                 write(tmp_path / "text" / corpus / source / f"{split}.jsonl.zst", rows)
-    found = []
-    for workers in ("1", "2"):
-        root = tmp_path / workers
+    shards_by = {}
+    for workers in (1, 2):
+        root = tmp_path / str(workers)
         root.mkdir()
         (root / "text").symlink_to(tmp_path / "text")
-        command = ["tokenize", "text-upstream", "text-downstream", "--tokenizer", "bpe-300", "--workers", workers]
-        done = subprocess.run(
-            [sys.executable, "-m", "bench", *command],
-            env={**os.environ, "BENCH_DATA": str(root)},
-            capture_output=True,
-            text=True,
-            timeout=200,
-            cwd=Path(__file__).parents[2],
-        )
-        assert done.returncode == 0, done.stderr
-        assert "text-downstream wikipedia: train" in done.stdout
-        found.append(files(root / "tokens"))
-    assert found[0] and found[0] == found[1]
+        for corpus in ("text-upstream", "text-downstream"):
+            tokenize.ensure(corpus, "bpe-300", root, workers=workers)
+        shards_by[workers] = files(root / "tokens")
+    assert shards_by[1] and shards_by[1] == shards_by[2]
 
 
 KILLED = """
@@ -283,11 +272,6 @@ def test_frames_one_after_another_are_one_file(corpora: Path) -> None:
     assert documents == [2, 6]
 
 
-def test_no_workers() -> None:
-    with pytest.raises(UserError, match="--workers: 0: expected a whole number from 1 on"):
-        command.main(["text-upstream", "--workers", "0"])
-
-
 def test_a_document_without_its_source(corpora: Path) -> None:
     write(corpora / "raw/up/val.jsonl", documents("val", 2))
     with pytest.raises(UserError, match=r"no meta\.pile_set_name, which names its source"):
@@ -352,7 +336,7 @@ def test_shards_that_are_not_as_they_were_written(
 
 
 def test_shards_without_a_file_or_a_token(shard: Path) -> None:
-    with pytest.raises(UserError, match="no such shard; make it with `python -m bench tokenize`"):
+    with pytest.raises(UserError, match="no such shard"):
         shards.open_shard(shard.with_name("other"))
     shard.with_suffix(".bin").unlink()
     with pytest.raises(UserError, match="absent, but its index is there"):

@@ -1,4 +1,4 @@
-"""Counts the faults that tests inject, and writes the table of the README from a run in which all of them passed.
+"""Counts the faults that tests inject, and writes a table of them from a run in which all tests passed.
 
 ``python -m pytest tests/faults --reliability README.md`` runs more examples of each, keeps what each test counted in
 ``recorded.json`` and replaces what stands between ``<!-- reliability -->`` and ``<!-- /reliability -->``. It takes about

@@ -73,6 +73,7 @@ rule draw_figure:
 use rule draw_figure as draw_table with:
     output:
         PLAN.path("exhibits", "{exhibit}.csv"),
+        PLAN.path("exhibits", "{exhibit}.json"),
         PLAN.path("exhibits", "{exhibit}.tex"),
         report(
             PLAN.path("exhibits", "{exhibit}.md"),
@@ -96,11 +97,10 @@ rule judge:
         PLAN.path("verdicts.csv"),
         PLAN.path("verdicts.md"),
         report(
-            PLAN.path("verdicts.html"),
+            PLAN.path("index.html"),
             category="Verdicts",
             labels={"exhibit": "all", "kind": "verdicts"},
         ),
-        PLAN.path("index.html"),
     log:
         PLAN.path("logs", "judge.log"),
     benchmark:
@@ -125,7 +125,7 @@ rule paper:
         PLAN.path("verdicts.csv"),
         PLAN.path("index.html"),
         PLAN.exhibit_files(),
-        "paper/main.typ",
+        PLAN.project_file("paper/main.typ"),
     output:
         report(
             PLAN.path("paper.pdf"),
