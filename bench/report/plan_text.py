@@ -140,6 +140,7 @@ def as_text(made: Plan, *, every_run: bool = False) -> str:
     for run in todo:
         reasons[run.why] = reasons.get(run.why, 0) + 1
     lines += [f"  {count} because: {why}" for why, count in sorted(reasons.items(), key=lambda item: -item[1])]
+    lines += assumed_rates(run.cost.kind for run in made.runs.values())
     if every_run:
         lines += ["", f"{'run':60} {'state':11} feeds"]
         lines += [
@@ -151,17 +152,21 @@ def as_text(made: Plan, *, every_run: bool = False) -> str:
 
 def _summary(made: Plan, todo: list[Planned]) -> str:
     everything, missing = plan.total(made.runs.values()), plan.total(todo)
-    kinds = {run.cost.kind for run in made.runs.values()}
-    rates = plan.throughput()
-    assumed = [
-        machine
-        for machine in ("cpu", "gpu")
-        if any(rates.get(kind, rates["default"])[machine]["measured"] is None for kind in kinds)
-    ]
-    note = f" (throughput assumed, not measured, for: {', '.join(assumed)})" if assumed else ""
     return (
         f"{len(made.runs)} runs, {len(made.runs) - len(todo)} done or not needed, {len(todo)} to train: "
         f"{_hours(missing['hours_cpu'])} on 2 cores or {_hours(missing['hours_gpu'])} on one GPU; "
         f"all of it: {_amount(everything)}, {everything['flops']:.3g} FLOP, "
-        f"{_hours(everything['hours_cpu'])} or {_hours(everything['hours_gpu'])}{note}"
+        f"{_hours(everything['hours_cpu'])} or {_hours(everything['hours_gpu'])}"
     )
+
+
+def assumed_rates(kinds: Iterable[str]) -> list[str]:
+    """A line for each rate behind the hours that nobody has measured, with the arithmetic that it comes from."""
+    rates, names = plan.throughput(), sorted(set(kinds))
+    lines = []
+    for machine, name in (("cpu", "2 cores"), ("gpu", "one GPU")):
+        for kind in names:
+            rate = rates.get(kind, rates["default"])[machine]
+            if rate["measured"] is None:
+                lines.append(f"  {kind} on {name}: {float(rate['flops']):.3g} FLOP/s, {rate['assumed']}")
+    return ["", "rates that are assumed, not measured", *lines] if lines else []
