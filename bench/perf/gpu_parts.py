@@ -132,12 +132,12 @@ def _peak(device: torch.device) -> Iterator[Callable[[], float]]:
 
 def doctor(results: Results, sizes: Sizes) -> None:
     """What is there, and what the GPU does at most: large matrix products and a large copy."""
-    from bench.cli import doctor as report
     from bench.perf import peaks
     from bench.training import policy
 
     device = _prepared(sizes)
-    results.note("lines", [check.line() for check in report.checks()])
+    report = subprocess.run([sys.executable, "-m", "bench", "doctor"], capture_output=True, text=True)
+    results.note("lines", report.stdout.splitlines())
     results.note("policy", policy.in_force(device.type))
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
