@@ -107,6 +107,7 @@ def pretraining(batch: int, micro_batch: int) -> Engine:
         {
             "seed": 0,
             "model": "2x64x4",
+            "corpora": {"kind": "generated"},
             "vocabulary": 128,
             "context": 32,
             "schedule": {"max_lr": 1e-3},
