@@ -10,7 +10,7 @@ import hashlib
 import json
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -179,6 +179,30 @@ def open_shard(path: Path, *, vocabulary: int | None = None) -> Shard:
                 "tokenizer of this model"
             )
     return Shard(index, *mapped)
+
+
+def holding(paths: Sequence[Path], tokens: int) -> tuple[list[Path], int]:
+    """The first shards that together hold at least `tokens`, and how many they hold; all where there are fewer."""
+    held = 0
+    for number, path in enumerate(paths, start=1):
+        held += read_index(path).tokens
+        if held >= tokens:
+            return list(paths[:number]), held
+    return list(paths), held
+
+
+def first(opened: Sequence[Shard], tokens: int) -> list[Shard]:
+    """The first documents that together hold at least `tokens`; all where there are fewer."""
+    chosen: list[Shard] = []
+    for shard in opened:
+        if tokens <= 0:
+            break
+        documents = min(int(np.searchsorted(shard.offsets, tokens)), shard.index.documents)
+        size = int(shard.offsets[documents])
+        index = replace(shard.index, tokens=size, documents=documents)
+        chosen.append(Shard(index, shard.tokens[:size], shard.offsets[: documents + 1]))
+        tokens -= size
+    return chosen
 
 
 class PackedWindows:

@@ -21,7 +21,7 @@ from bench.paths import Layout
 from bench.perf import peaks, profile
 from bench.perf.measure import in_turns, rate
 from bench.rewarm.engine import Engine
-from bench.rewarm.spec import Optimizer, PretrainSpec, Schedule
+from bench.rewarm.spec import PAPERS_TEXT, Optimizer, PretrainSpec, Schedule
 from bench.training.context import Context
 from bench.training.distributed import Ranks
 from bench.training.precision import Precision
@@ -50,7 +50,14 @@ class Ours:
         compiled: Literal["always", "never"] = "always" if device.type == "cuda" else "never"
         context = Context(key="perf", label="perf", layout=Layout.of("perf"), device=device, compile=compiled)
         spec = PretrainSpec.model_validate(
-            {"seed": 0, "model": name, "schedule": Schedule(max_lr=LR), "batch": batch, "precision": precision}
+            {
+                "seed": 0,
+                "model": name,
+                "corpora": PAPERS_TEXT,
+                "schedule": Schedule(max_lr=LR),
+                "batch": batch,
+                "precision": precision,
+            }
         )
         self.engine = Engine(spec, context, Ranks(0, 1, device), initial(spec.shape))
 

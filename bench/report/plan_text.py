@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 
 from bench import exhibit, words
 from bench.report import freeze
+from bench.run import RunSpec
 from bench.workflow import plan
 from bench.workflow.plan import Plan, Planned
 
@@ -25,7 +27,7 @@ def _fed(made: Plan) -> dict[str, list[Planned]]:
 
 
 def as_json(made: Plan) -> str:
-    """``{"scale", "exhibits": [{name, title, runs, with_parents, cost, departures}], "runs": [...], "to_train"}``."""
+    """``{"scale", "exhibits": [{name, title, runs, with_parents, cost, remarks, departures}], "runs", "to_train"}``."""
     todo = {run.key for run in made.to_train()}
     fed = _fed(made)
     exhibits = [
@@ -35,6 +37,7 @@ def as_json(made: Plan) -> str:
             "runs": len(made.keys_of(name)),
             "with_parents": len(fed[name]),
             "cost": _cost(fed[name]),
+            "remarks": _remarks(fed[name]),
             "departures": {
                 field: {"paper": paper, "here": here}
                 for field, (paper, here) in made.settings[name].departures().items()
@@ -86,6 +89,14 @@ def _between_looks(made: Plan) -> list[str]:
     return lines
 
 
+def _remarks(runs: Iterable[Planned]) -> list[str]:
+    """What runs say of themselves, such as what they are trained on."""
+    kinds: dict[type[RunSpec], list[RunSpec]] = {}
+    for run in runs:
+        kinds.setdefault(type(run.spec), []).append(run.spec)
+    return [remark for kind, specs in kinds.items() for remark in kind.remarks(specs)]
+
+
 def _amount(sums: dict[str, float]) -> str:
     parts = [f"{_count(sums[unit])} {unit}" for unit in ("samples", "tokens") if sums[unit]]
     return " + ".join(parts) or "nothing to train"
@@ -113,6 +124,7 @@ def as_text(made: Plan, *, every_run: bool = False) -> str:
             f"{name:26} {own:6} {len(runs) - own:8} {missing:8} {_hours(sums['hours_cpu']):>10}"
             f" {_hours(sums['hours_gpu']):>10}  {_amount(sums)}"
         )
+    remarks = [f"  {remark}" for remark in _remarks(made.runs.values())]
     lines += [
         "",
         freeze.summary(made),
@@ -120,6 +132,7 @@ def as_text(made: Plan, *, every_run: bool = False) -> str:
         "",
         "departures from the paper (setting: paper's value -> here)",
         *_departures(made),
+        *(["", "what is to be known of the runs", *remarks] if remarks else []),
         "",
         _summary(made, todo),
     ]
