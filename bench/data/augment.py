@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 def crop_and_flip(images: Tensor, *, padding: int, generator: torch.Generator, mode: str = "replicate") -> Tensor:
-    """Each image is padded, cropped at its own random place, and mirrored with probability 1/2.
+    """Pads each image, crops it at a random position, and mirrors it with probability 1/2.
 
     Args:
         images: float [B, C, H, W].
@@ -24,16 +24,14 @@ def crop_and_flip(images: Tensor, *, padding: int, generator: torch.Generator, m
     span = 2 * padding + 1
     rows = torch.randint(0, span, (count,), generator=generator).to(device)
     columns = torch.randint(0, span, (count,), generator=generator).to(device)
-    flipped = (torch.rand(count, generator=generator) < 0.5).to(device)
+    mirror = (torch.rand(count, generator=generator) < 0.5).to(device)
     padded = F.pad(images, (padding,) * 4, mode=mode)
     x = torch.arange(width, device=device)
-    x = torch.where(flipped[:, None], x.flip(0), x) + columns[:, None]
+    x = torch.where(mirror[:, None], x.flip(0), x) + columns[:, None]
     y = torch.arange(height, device=device) + rows[:, None]
     index = torch.arange(count, device=device)[:, None, None, None]
     channel = torch.arange(channels, device=device)[None, :, None, None]
-    cut = padded[index, channel, y[:, None, :, None], x[:, None, None, :]]
-    return (
-        cut.contiguous(memory_format=torch.channels_last)
-        if images.is_contiguous(memory_format=torch.channels_last)
-        else cut
-    )
+    crops = padded[index, channel, y[:, None, :, None], x[:, None, None, :]]
+    if images.is_contiguous(memory_format=torch.channels_last):
+        return crops.contiguous(memory_format=torch.channels_last)
+    return crops
