@@ -8,6 +8,8 @@
 #   make regress                   reproduce, then fail if a claim that the reference reproduced no longer is
 #   make verify-reference          train the cheapest reference runs of each paper again; they must match
 #   make perf | perf-check         the speed table | fail if a ratio fell against the committed table
+#   make first-gpu                 the first minutes on a GPU: checks, speed and first results; PYTHON=/path/to/python names the
+#                                  python of an image that has torch, so that nothing is installed; INTO=<folder>
 #   make env | doctor              create or update the environment | check it and say what to do
 #   make slurm                     add what PROFILE=slurm needs (done by itself where that is asked for)
 #   make generate                  schema and keys of the scale files, verdicts of the reference
@@ -31,7 +33,7 @@ ON_DEMAND := ^snakemake-executor-plugin-slurm
 SELECTION = --scale "$(SCALE)" $(if $(EXHIBITS),--exhibits $(EXHIBITS))
 
 .DEFAULT_GOAL := env
-.PHONY: env slurm generate doctor test lint reproduce figures regress verify-reference perf perf-check
+.PHONY: env slurm generate doctor test lint reproduce figures regress verify-reference perf perf-check first-gpu
 
 env: $(VENV)/.complete
 
@@ -76,6 +78,10 @@ perf: env
 
 perf-check: env
 	@$(BENCH) perf --check
+
+# With PYTHON on the command line that one is called, and no environment is made.
+first-gpu: $(if $(filter command,$(word 1,$(origin PYTHON))),,env)
+	@$(if $(filter command,$(word 1,$(origin PYTHON))),"$(PYTHON)",$(BIN)/python) -m bench.perf.first_gpu $(if $(INTO),--into "$(INTO)")
 
 generate: env
 	@$(BENCH) generate

@@ -165,19 +165,19 @@ def _over_looks(hypothesis: Hypothesis, looks: Looks, passing: int, failing: int
     if missing and not looks.at:  # where their number is fixed beforehand, all seeds must be there
         found = replace(found, verdict="undecided", tested=False)
     if found.verdict == "undecided":
-        return replace(found, detail="; ".join(filter(None, (found.detail, _next(hypothesis, looks, found), missing))))
+        return replace(found, detail="; ".join(filter(None, (found.detail, _next(hypothesis, looks), missing))))
     return found
 
 
 def _missing(hypothesis: Hypothesis, looks: Looks) -> str:
     missing = list(hypothesis.missing)
     if looks.at:
-        first = min(hypothesis.values) if looks.first_seed is None else looks.first_seed
+        first = looks.begin(hypothesis.values)
         missing = sorted(set(range(first, max(hypothesis.values))) - set(hypothesis.values))
     return f"seeds missing: {', '.join(map(str, missing))}" if missing else ""
 
 
-def _next(hypothesis: Hypothesis, looks: Looks, found: Finding) -> str:
+def _next(hypothesis: Hypothesis, looks: Looks) -> str:
     reached = looks.reached(hypothesis.values)
     later = [n for n in looks.at if n > max(reached, default=0)]
     return f"{looks.in_a_row(hypothesis.values)} seeds, next look at {later[0]}" if later else ""
@@ -202,7 +202,7 @@ def back(scale: Scale, mean: float, low: float | None, high: float | None) -> tu
 
 def _at_look(hypothesis: Hypothesis, looks: Looks, n: int, passing: int, failing: int) -> Finding:
     """What the first n seeds say."""
-    values = {seed: hypothesis.values[seed] for seed in sorted(hypothesis.values)[:n]}
+    values = {seed: hypothesis.values[seed] for seed in looks.seeds(hypothesis.values, n)}
     level = 1 - 2 * looks.tail(n)
     if outside := [str(seed) for seed, number in values.items() if math.isnan(number)]:
         detail = f"outside of its range in seeds {', '.join(outside)}"

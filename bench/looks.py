@@ -48,11 +48,18 @@ class Looks:
 
     def in_a_row(self, seeds: Collection[int]) -> int:
         """Number of seeds from the first of the block on without a gap."""
-        first = min(seeds, default=0) if self.first_seed is None else self.first_seed
-        n = 0
+        first, n = self.begin(seeds), 0
         while first + n in seeds:
             n += 1
         return n
+
+    def begin(self, seeds: Collection[int]) -> int:
+        """First seed of the block."""
+        return min(seeds, default=0) if self.first_seed is None else self.first_seed
+
+    def seeds(self, seeds: Collection[int], n: int) -> list[int]:
+        """The n seeds of a look that is reached."""
+        return list(range(self.begin(seeds), self.begin(seeds) + n)) if self.at else sorted(seeds)
 
     def multiplier(self, n: int, parts: int = 1) -> float:
         """Standard errors from the mean to the end of its interval at a look.

@@ -110,7 +110,7 @@ def _of_test(
 
     passed, failed = np.full(PATHS, NEVER), np.full(PATHS, NEVER)
     n = looks.in_a_row(tested.values)
-    values = [tested.values[seed] for seed in sorted(tested.values)[:n]]
+    values = [tested.values[seed] for seed in looks.seeds(tested.values, n)]
     spread = sd(values)
     if finding.verdict in ("reproduced", "not reproduced"):
         (passed if finding.verdict == "reproduced" else failed)[:] = 0

@@ -22,6 +22,7 @@ from bench.certified.spec import Verification
 from bench.certified.train import draw_network
 from bench.errors import FailedRun, UserError
 from bench.run import Result
+from bench.training.policy import tf32
 from bench.training.samples import Pool
 
 if TYPE_CHECKING:
@@ -81,16 +82,6 @@ def batch_size(model: nn.Module, example: Tensor, methods: Sequence[str], classe
         # A slope of each neuron for each neuron of each later layer, at both ends, with its gradient, moments and copies.
         each += 16 * sum(before * after for before, after in itertools.combinations(neurons, 2))
     return int(max(1, min(250, room / each)))
-
-
-@contextlib.contextmanager
-def _no_tf32() -> Iterator[None]:
-    previous = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = previous
 
 
 @contextlib.contextmanager
@@ -176,7 +167,7 @@ class Verifier:
         """
         for method in self.options.methods:
             tally.unverified.setdefault(method, 0)
-        with _no_tf32():
+        with tf32(False):
             while tally.done < len(self.pool):
                 self._batch(tally)
                 after_batch(tally)

@@ -83,6 +83,9 @@ source_option = click.option(
     help="results: what was trained here; reference: the committed records.",
 )
 budget_option = click.option("--budget", type=HOURS, metavar="HOURS", help="Allow more than a day of machine time.")
+profile_option = click.option(
+    "--profile", default="local", show_default=True, help="Name or path of a Snakemake profile, e.g. slurm."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 
 
@@ -95,11 +98,11 @@ def bench(context: click.Context) -> None:
     context.meta["missing"] = machine.provide_user()
 
 
-def _plan(scale: str, exhibits: Sequence[str]) -> Plan:
+def _plan(scale: str, exhibits: Sequence[str], profile: str = "local") -> Plan:
     from bench import config
-    from bench.workflow import plan
+    from bench.workflow import plan, reproduce
 
-    return plan.make(config.load(scale), exhibits, source=scale)
+    return plan.make(config.load(scale), exhibits, source=scale, gpus_of_node=reproduce.gpus_of_node(profile))
 
 
 def _note(lines: Iterable[str]) -> None:
@@ -113,15 +116,24 @@ def _note(lines: Iterable[str]) -> None:
 @json_option
 @click.option("--runs", is_flag=True, help="List every run.")
 @click.option("--freeze", is_flag=True, help="Write the list of missing runs that the workflow works from.")
+@profile_option
 @budget_option
-def plan(scale: str, exhibits: tuple[str, ...], as_json: bool, runs: bool, freeze: bool, budget: float | None) -> None:
+def plan(
+    scale: str,
+    exhibits: tuple[str, ...],
+    as_json: bool,
+    runs: bool,
+    freeze: bool,
+    profile: str,
+    budget: float | None,
+) -> None:
     """Print what would be trained and why, departures from the papers, and the cost."""
     from bench.report import plan_text
     from bench.workflow import plan as planning
     from bench.workflow import planfile
 
     with planning.gc_disabled():
-        plan = _plan(scale, exhibits)
+        plan = _plan(scale, exhibits, profile)
         if freeze:
             planning.check_budget(plan, budget)
             planfile.freeze(plan)
@@ -153,7 +165,7 @@ def run(
 ) -> int:
     """Train what is missing, parents first; works without Snakemake."""
     from bench.workflow import gpus, planfile
-    from bench.workflow.jobs import gpus_for
+    from bench.workflow.jobs import gpus_for, offered_to
 
     plan = _plan(scale, exhibits)
     if smoke:
@@ -165,11 +177,13 @@ def run(
     if job is None:
         _note(_notes(plan))
     runs = plan.to_train() if job is None else planfile.runs_of_job(plan, job)
+    if job is not None:  # the plan counts on them, whatever this node shows
+        plan.gpus = max(plan.gpus, planfile.frozen_job(plan, job)["gpus"])
     if not runs:
         print("nothing to train: each run has its record, or is not needed")
     # A job of the workflow takes what the plan gave it; a call for everything trains run by run, on one GPU.
-    offered = plan.suite.gpus_per_job if job is not None else 1
-    needed = gpus_for([run.spec for run in runs], plan.suite, min(offered, max(1, len(gpus.visible()))))
+    offered = offered_to(plan) if job is not None else min(1, plan.gpus)
+    needed = gpus_for([run.spec for run in runs], offered)
     with gpus.assigned(needed, jobs_per_gpu=plan.suite.jobs_per_gpu):
         if needed > 1 and "LOCAL_RANK" not in os.environ:
             return gpus.run_on(needed, context.find_root().obj)
@@ -300,7 +314,7 @@ def status(scale: str, exhibits: tuple[str, ...]) -> None:
 @bench.command()
 @scale_option
 @exhibits_option
-@click.option("--profile", default="local", show_default=True, help="Name or path of a Snakemake profile, e.g. slurm.")
+@profile_option
 @budget_option
 @click.option(
     "--rerun",

@@ -242,7 +242,10 @@ def _frames(plan: Plan) -> Frames:
 
 def entries_of(plan: Plan) -> list[Entry]:
     """All entries of the plan's exhibits, in their order."""
-    read = _frames(plan)
+    return _entries(plan, _frames(plan))
+
+
+def _entries(plan: Plan, read: Frames) -> list[Entry]:
     found: list[Entry] = []
     for name, (frame, facts) in read.items():
         subject = Subject(plan, name, frame, facts)
@@ -324,6 +327,14 @@ def judge(plan: Plan, *, strict: bool = False, tell: Callable[[str], None] = pri
     for note in filter(None, (_fewer_seeds(plan), freeze.other_blocks(plan))):
         tell(note)
     return _strict(plan, entries) if strict else 0
+
+
+def page(plan: Plan) -> None:
+    """Writes ``index.html`` of what has been collected so far, while the rest trains; other exhibits are not run there."""
+    there = [name for name in shown.in_order(plan.exhibits) if collect.table_path(plan, name).exists()]
+    entries = _entries(plan, {name: collect.read(plan, name) for name in there})
+    path = plan.layout.root / "index.html"
+    html.write(path, entries, shown.of_plan(plan), scale=plan.suite.scale, about=plan.suite.about)
 
 
 def report(plan: Plan) -> None:

@@ -121,14 +121,19 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 
 def of_plan(plan: Plan) -> list[Shown]:
-    """The exhibits of a plan, in the papers' order; they must have been collected."""
+    """The exhibits of a plan, in the papers' order; those that have not been collected lack all their runs."""
     return [_of_exhibit(plan, name) for name in in_order(plan.exhibits)]
 
 
 def _of_exhibit(plan: Plan, name: str) -> Shown:
-    chosen, settings, facts = exhibit.registry()[name], plan.settings[name], collect.read_facts(plan, name)
+    chosen, settings = exhibit.registry()[name], plan.settings[name]
+    if collect.table_path(plan, name).exists():
+        facts = collect.read_facts(plan, name)
+    else:
+        labels = [run.spec.label() for run in plan.exhibits[name]]
+        facts = collect.Facts(missing=labels, older=0, runs=len(labels), machines=[], seconds=0.0, commits=[])
     fields = type(settings).model_fields
-    about, expected = _described(sys.modules[chosen.module].__doc__ or "")
+    about, expected = described(sys.modules[chosen.module].__doc__ or "")
     return Shown(
         name=name,
         title=chosen.title,
@@ -153,7 +158,7 @@ def _of_exhibit(plan: Plan, name: str) -> Shown:
     )
 
 
-def _described(docstring: str) -> tuple[str, str]:
+def described(docstring: str) -> tuple[str, str]:
     """What an exhibit's docstring says of the paper's experiment, and of what is expected."""
     about: list[str] = []
     expected: list[str] = []

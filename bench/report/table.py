@@ -55,9 +55,10 @@ REPRODUCED, NOT_REPRODUCED = "✓", "✗"
 
 TEMPLATES = Path(__file__).with_name("templates")
 
-PARTS = re.compile(
-    rf"(?P<ours>.*?)(?:(?:^| )(?P<published>\[[^\[\]]*\d[^\[\]]*\]))?(?: (?P<mark>[{REPRODUCED}{NOT_REPRODUCED}]))?"
-)
+BRACKETS = r"\[(?:(?!, )[^\[\]])*\d(?:(?!, )[^\[\]])*\]"
+"""A published value; with a comma and a blank it would be an interval."""
+
+PARTS = re.compile(rf"(?P<ours>.*?)(?:(?:^| )(?P<published>{BRACKETS}))?(?: (?P<mark>[{REPRODUCED}{NOT_REPRODUCED}]))?")
 """What a cell's text consists of."""
 
 NUMBER = re.compile(r"(?:[\d\s.,±–−+\-e/%×]|\([\d.,]+\))*")

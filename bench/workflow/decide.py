@@ -68,7 +68,7 @@ class Costs:
     """Core-hours of runs: measured ones of the same configuration, or the estimate."""
 
     def __init__(self, plan: Plan):
-        self._kind = planning.machine_kind(plan.suite)
+        self._kind = plan.machine
         self._threads = plan.suite.threads if self._kind == "cpu" else 1
         measured: dict[str, list[float]] = {}
         for run in plan.runs.values():

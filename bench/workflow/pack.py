@@ -13,12 +13,12 @@ from bench import checkpoint, record
 from bench.errors import UserError
 from bench.paths import Layout
 
-CARRIED = ("runs", "artefacts", "scratch")
-"""Records, weights that children need, and states that interrupted runs resume from."""
+CARRIED = ("runs", "artefacts", "scratch", "seeds.json", "decisions.json")
+"""Records, weights that children need, states that interrupted runs resume from, and which exhibits have further seeds."""
 
 
 def _files(layout: Layout) -> list[Path]:
-    paths = (path for folder in CARRIED for path in sorted((layout.root / folder).rglob("*")))
+    paths = (path for name in CARRIED for path in (layout.root / name, *sorted((layout.root / name).rglob("*"))))
     return [path for path in paths if path.is_file() and path.suffix not in (".lock", ".part")]
 
 

@@ -142,6 +142,7 @@ class Cluster:
             content[key] = {**content[key], **value} if isinstance(value, dict) and key in content else value
         into.mkdir(parents=True, exist_ok=True)
         (into / "config.yaml").write_text(yaml.safe_dump(content))
+        (into / "machine.yaml").write_text("gpus_per_node: 2\n")
         return into
 
 

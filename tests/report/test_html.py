@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -15,8 +16,9 @@ import pytest
 from PIL import Image
 
 from bench import stats
-from bench.report import bar, figure, html, table
+from bench.report import bar, draw, figure, html, judge, table
 from bench.report import shown as described
+from bench.workflow.plan import Plan
 
 sys.path.insert(0, str(Path(__file__).parent))
 from entries import entry, number, shown
@@ -180,6 +182,17 @@ def test_equal_results_give_an_equal_page(written: Path) -> None:
     assert html.thumbnail(picture) == html.thumbnail(picture)
     with Image.open(picture) as full:
         assert len(html.thumbnail(picture)) <= picture.stat().st_size or full.width <= html.THUMBNAIL
+
+
+def test_the_page_can_be_looked_at_while_the_rest_trains(made: Callable[..., Plan]) -> None:
+    plan = made()
+    for path in plan.layout.tables.glob("invented/curve.*"):
+        path.unlink()
+    draw.draw(plan, "invented/distance")
+    judge.page(plan)
+    text = (plan.layout.root / "index.html").read_text()
+    assert re.findall(r'class="square (s-[\w-]+)"', text) == ["s-not-run", "s-reproduced"]
+    assert "5 of 5 runs missing" in text or "Not drawn." in text
 
 
 def test_without_exhibits_there_is_still_a_page(tmp_path: Path) -> None:

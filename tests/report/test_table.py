@@ -78,6 +78,8 @@ def test_parts_of_a_cell_are_told_apart() -> None:
     assert (ours.text, ours.published, ours.mark, ours.bold) == ("51.9 ± 0.8", "[51.7]", "✗", True)
     assert (marked.text, marked.mark, marked.bold) == ("words", "✓", False)
     assert (alone.text, alone.published) == ("", "[1.66]")
+    interval = table.table_of(pd.DataFrame({"gap": ["7.3 [1.4, 13.3]"]})).body[0][0]
+    assert (interval.text, interval.published) == ("7.3 [1.4, 13.3]", "")
 
 
 def test_the_best_of_a_group_is_bold_and_ties_share_it() -> None:

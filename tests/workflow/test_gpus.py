@@ -16,7 +16,7 @@ from bench import config
 from bench.errors import UserError
 from bench.run import RunSpec
 from bench.workflow import gpus, plan, planfile
-from bench.workflow.jobs import gpus_for
+from bench.workflow.jobs import gpus_for, offered_to
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -129,10 +129,13 @@ class Wide(RunSpec):
 
 
 @pytest.mark.parametrize(("offered", "expected"), [(1, 1), (2, 2), (3, 2), (8, 8)])
-def test_a_run_takes_what_it_can_use(invented: Path, offered: int, expected: int) -> None:
+def test_a_run_takes_what_it_can_use(
+    invented: Path, offered: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_GPUS", "0,1,2,3,4,5,6,7")
     suite = config.load(str(invented)).model_copy(update={"device": "cuda", "gpus_per_job": offered})
-    assert gpus_for([Wide(seed=0)], suite, offered) == expected
-    assert gpus_for([Wide(seed=0)], suite.model_copy(update={"device": "cpu"}), offered) == 0
+    assert gpus_for([Wide(seed=0)], offered_to(plan.make(suite))) == expected
+    assert gpus_for([Wide(seed=0)], offered_to(plan.make(suite.model_copy(update={"device": "cpu"})))) == 0
 
 
 def test_the_plan_gives_each_job_its_gpus(invented: Path) -> None:
