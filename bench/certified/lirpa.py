@@ -115,7 +115,7 @@ def state() -> str:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Hides what it prints and warns of while it traces, none of which concerns the caller."""
-    with open(os.devnull, "w") as sink, contextlib.redirect_stdout(sink), warnings.catch_warnings():
+    with open(os.devnull, "w", encoding="utf-8") as sink, contextlib.redirect_stdout(sink), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 

@@ -112,9 +112,9 @@ def _limited() -> Iterator[None]:
     try:
         import resource
 
-        with open("/proc/meminfo") as stream:
+        with open("/proc/meminfo", encoding="utf-8") as stream:
             free = next(int(line.split()[1]) for line in stream if line.startswith("MemAvailable")) * 1024
-        with open("/proc/self/statm") as stream:
+        with open("/proc/self/statm", encoding="utf-8") as stream:
             used = int(stream.read().split()[0]) * resource.getpagesize()
     except (ImportError, OSError, StopIteration):
         yield

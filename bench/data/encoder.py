@@ -48,7 +48,7 @@ class Encoder:
 
     def __init__(self, path: Path):
         self._exact = load(path)
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         self._fast = _table(content)
         self._special = tuple(entry["content"] for entry in content["added_tokens"] if entry["special"])
 

@@ -107,7 +107,7 @@ def read_index(path: Path) -> Index:
     """
     file = path.with_suffix(".json")
     try:
-        content: dict[str, Any] = json.loads(file.read_text())
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         version = content.pop("format")
         index = Index(**content)
     except FileNotFoundError:

@@ -64,7 +64,8 @@ def catalogue(path: Path = CATALOGUE) -> dict[str, Source]:
     """All sources by name."""
     import yaml
 
-    return {name: Source.model_validate(content) for name, content in yaml.safe_load(path.read_text()).items()}
+    contents = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return {name: Source.model_validate(content) for name, content in contents.items()}
 
 
 def source(name: str, path: Path = CATALOGUE) -> Source:

@@ -110,7 +110,7 @@ def tokenize_file(
     origin = part.origin()
     identity = {"origin": origin, "tokenizer": vocabulary.checksum}
     if marker.exists():
-        done = json.loads(marker.read_text())
+        done = json.loads(marker.read_text(encoding="utf-8"))
         paths = {name: folder / name / part.stem for name in done["sources"]}
         if {key: done[key] for key in identity} == identity and all(
             path.with_suffix(".json").exists() for path in paths.values()

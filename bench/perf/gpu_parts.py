@@ -136,7 +136,7 @@ def doctor(results: Results, sizes: Sizes) -> None:
     from bench.training import policy
 
     device = _prepared(sizes)
-    report = subprocess.run([sys.executable, "-m", "bench", "doctor"], capture_output=True, text=True)
+    report = subprocess.run([sys.executable, "-m", "bench", "doctor"], capture_output=True, encoding="utf-8")
     results.note("lines", report.stdout.splitlines())
     results.note("policy", policy.in_force(device.type))
     if device.type == "cuda":
@@ -161,7 +161,7 @@ def tests(results: Results, sizes: Sizes) -> None:
     chosen = ["-m", "gpu"] if sizes.device == "cuda" else ["--collect-only", "-m", "gpu"]
     call = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", *chosen]
     try:
-        done = subprocess.run(call, capture_output=True, text=True, timeout=max(1.0, results.left()), cwd=paths.PROJECT)
+        done = subprocess.run(call, capture_output=True, encoding="utf-8", timeout=max(1.0, results.left()), cwd=paths.PROJECT)
     except subprocess.TimeoutExpired:
         results.note("state", "time is over")
         return

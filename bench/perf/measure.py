@@ -172,7 +172,7 @@ def memory_row(module: str, variant: str) -> Row:
     """Peak memory of a paper's ``loop_for_memory("ours" or "peer", device)``, each in its own process."""
     call = [sys.executable, "-m", "bench.perf.measure", module]
     ours, peer = (
-        float(subprocess.run([*call, side], check=True, capture_output=True, text=True).stdout)
+        float(subprocess.run([*call, side], check=True, capture_output=True, encoding="utf-8").stdout)
         for side in ("ours", "peer")
     )
     return {

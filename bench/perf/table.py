@@ -128,7 +128,7 @@ def committed(name: str) -> dict[Name, float]:
     if not path.exists():
         known = ", ".join(sorted(found.stem for found in path.parent.glob("*.csv"))) or "none"
         raise UserError(f"{path}: no committed table of this kind of machine (known: {known}); `make perf` makes it")
-    with path.open(newline="") as stream:
+    with path.open(newline="", encoding="utf-8") as stream:
         return {(row["path"], row["variant"]): float(row["ratio"]) for row in csv.DictReader(stream) if row["ratio"]}
 
 
