@@ -165,7 +165,8 @@ class Verifier:
         if self.device.type == "cuda":
             self.batch = batch or MOST_AT_ONCE
             self.at_once = {
-                method: min(self.batch, batch_size(self.model, example, (method,), classes)) for method in options.methods
+                method: min(self.batch, batch_size(self.model, example, (method,), classes))
+                for method in options.methods
             }
         else:
             self.batch = batch or batch_size(self.model, example, options.methods, classes)

@@ -115,7 +115,9 @@ def _note(lines: Iterable[str]) -> None:
 @exhibits_option
 @json_option
 @click.option("--runs", is_flag=True, help="List every run.")
-@click.option("--claims", is_flag=True, help="List the claims, with the seeds that each needs by the paper's own spreads.")
+@click.option(
+    "--claims", is_flag=True, help="List the claims, with the seeds that each needs by the paper's own spreads."
+)
 @click.option("--freeze", is_flag=True, help="Write the list of missing runs that the workflow works from.")
 @profile_option
 @budget_option
@@ -352,7 +354,9 @@ def reproduce(
 @click.option("--hours", type=float, metavar="HOURS", help="Core-hours, measured ones, of all calls together.")
 @click.option("--profile", default="local", show_default=True, help="Name or path of a Snakemake profile, e.g. slurm.")
 @budget_option
-@click.option("--dry-run", is_flag=True, help="Print what would be trained, its cost and what it is expected to decide.")
+@click.option(
+    "--dry-run", is_flag=True, help="Print what would be trained, its cost and what it is expected to decide."
+)
 def decide(
     scale: str, exhibits: tuple[str, ...], hours: float | None, profile: str, budget: float | None, dry_run: bool
 ) -> int:

@@ -161,7 +161,8 @@ def tests(results: Results, sizes: Sizes) -> None:
     chosen = ["-m", "gpu"] if sizes.device == "cuda" else ["--collect-only", "-m", "gpu"]
     call = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", *chosen]
     try:
-        done = subprocess.run(call, capture_output=True, encoding="utf-8", timeout=max(1.0, results.left()), cwd=paths.PROJECT)
+        left = max(1.0, results.left())
+        done = subprocess.run(call, capture_output=True, encoding="utf-8", timeout=left, cwd=paths.PROJECT)
     except subprocess.TimeoutExpired:
         results.note("state", "time is over")
         return
@@ -283,7 +284,9 @@ def _bounds_of(
 class ResNetStep:
     """A step of the thin ResNet-18 on random images."""
 
-    def __init__(self, device: torch.device, batch: int, width: int, *, captured: bool, precision: Precision = "float32"):
+    def __init__(
+        self, device: torch.device, batch: int, width: int, *, captured: bool, precision: Precision = "float32"
+    ):
         from bench import models
         from bench.training import graphs
         from bench.training.step import TrainStep

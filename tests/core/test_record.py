@@ -118,7 +118,9 @@ def test_records_of_an_older_version_are_named_by_every_command_that_plans(
     runs = results / "toy" / "runs"
     runs.mkdir(parents=True)
     for number in range(3):
-        (runs / f"{number:016x}-abcdef01.json").write_text('{"format":1,"key":"k","label":"größer"}\n', encoding="utf-8")
+        (runs / f"{number:016x}-abcdef01.json").write_text(
+            '{"format":1,"key":"k","label":"größer"}\n', encoding="utf-8"
+        )
     (runs / "fedcba9876543210-abcdef01.json").write_text("{")  # no record at all is the business of who reads it
     for words in (["plan"], ["status"], ["plan", "--freeze"], ["run", "--limit", "1"], ["plan"]):
         assert main([*words, "--scale", str(invented)]) == 0
