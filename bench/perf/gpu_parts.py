@@ -67,7 +67,7 @@ class Sizes:
     resnet_width: int = 16
     certified: tuple[tuple[str, str, int | None], ...] = (
         ("cifar10", "cnn7", None),
-        ("tiny_imagenet", "wide_resnet8", None),
+        ("tinyimagenet", "wide_resnet8", None),
     )
     model: str = "410m"
     context: int = 2048
@@ -88,7 +88,7 @@ class Sizes:
             samples=64,
             batch=8,
             resnet_width=8,
-            certified=(("cifar10", "cnn7", 2), ("tiny_imagenet", "wide_resnet8", 2)),
+            certified=(("cifar10", "cnn7", 2), ("tinyimagenet", "wide_resnet8", 2)),
             model="2x64x4",
             context=32,
             micro_batch=2,

@@ -42,10 +42,10 @@ def train(spec: Nothing, context: object) -> Result:
 
 def run_job(folder: Path, seeds: range) -> float:
     """Executes a run for each seed as a job of scale ci does; returns the seconds that it took, planning left out."""
-    made = plan.make(config.load("ci"), layout=Layout("perf", folder))
+    planned = plan.make(config.load("ci"), layout=Layout("perf", folder))
     runs = [plan.Planned(f"{seed:08d}-perf", Nothing(seed=seed)) for seed in seeds]
     identities = {run.spec.identity: run.key for run in runs}
-    job = replace(made, runs={run.key: run for run in runs}, exhibits={}, key_by_identity=identities)
+    job = replace(planned, runs={run.key: run for run in runs}, exhibits={}, key_by_identity=identities)
     started = time.perf_counter()
     tally = execute.run_all(job, runs, tell=lambda text: None)
     assert len(tally.trained) == len(runs), tally

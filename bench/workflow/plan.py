@@ -262,8 +262,10 @@ def notes(plan: Plan) -> list[str]:
     lines = []
     papers = dict.fromkeys(name.split("/")[0] for name in plan.exhibits)
     known = {*plan.suite.common, *(name.split("/")[0] for name in plan.suite.exhibits)}
+    # A scale that leaves a paper of the suite at its protocol leaves others there on purpose too.
+    reduced = known >= {found.paper for found in exhibit.registry().values() if found.module.startswith("bench.")}
     for paper in papers:
-        if known and paper not in known:
+        if reduced and paper not in known:
             lines.append(
                 f"scale {plan.suite.scale} has no settings for paper '{paper}': its exhibits are planned at their own "
                 f"defaults; put what should be smaller below `common: {{{paper}: …}}` in a scale file of your own"

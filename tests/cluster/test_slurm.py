@@ -33,11 +33,11 @@ def expected(bench, scale: Path, tmp_path: Path) -> dict[str, dict]:
 
 
 def results_of(results: Path) -> dict[str, dict]:
-    found = {path.stem: record.read(path) for path in (results / "toy" / "runs").glob("*.json")}
+    records = {path.stem: record.read(path) for path in (results / "toy" / "runs").glob("*.json")}
     return {
         key: {name: value for name, value in one.results().items()}
         | {"metrics": {name: value for name, value in one.metrics.items() if not name.startswith("seconds")}}
-        for key, one in found.items()
+        for key, one in records.items()
     }
 
 

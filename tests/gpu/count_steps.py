@@ -154,10 +154,10 @@ ROWS: dict[str, Callable[[], Counted]] = {
     "thin_resnet18": lambda: resnet("thin_resnet18"),
     "resnet18": lambda: resnet("resnet18"),
     "cnn7": lambda: certified("cifar10", "cnn7"),
-    "wide_resnet8": lambda: certified("tiny_imagenet", "wide_resnet8"),
-    "resnext": lambda: certified("tiny_imagenet", "resnext"),
+    "wide_resnet8": lambda: certified("tinyimagenet", "wide_resnet8"),
+    "resnext": lambda: certified("tinyimagenet", "resnext"),
     "cnn7 crown_ibp": lambda: certified("cifar10", "cnn7", "crown_ibp"),
-    "wide_resnet8 crown_ibp": lambda: certified("tiny_imagenet", "wide_resnet8", "crown_ibp"),
+    "wide_resnet8 crown_ibp": lambda: certified("tinyimagenet", "wide_resnet8", "crown_ibp"),
     "pythia": pythia,
 }
 

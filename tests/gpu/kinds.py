@@ -98,7 +98,24 @@ def warmstart(network: str = "thin_resnet18", optimizer: str = "sgd", **options:
 
 def certified(**options: Any) -> Certified:
     network = options.pop("network", CertifiedNetwork(width=2, units=8))
-    return Certified(seed=0, dataset="cifar10", network=network, **options).smoke()
+    return Certified(seed=0, dataset=options.pop("dataset", "cifar10"), network=network, **options).smoke()
+
+
+def pretraining(**options: Any) -> PretrainSpec:
+    """Two micro-batches a step, in bf16, evaluated before and after."""
+    fields = {
+        "seed": 0,
+        "model": "1x32x2",
+        "vocabulary": 64,
+        "context": 16,
+        "corpora": {"kind": "generated", "vocabulary": 64, "validation_windows": 1},
+        "schedule": {"max_lr": 1e-3, "steps": 2},
+        "evaluation": {"every": 2, "dense_every": 2},
+        "batch": 4,
+        "micro_batch": 2,
+        "precision": "bf16",
+    }
+    return PretrainSpec.model_validate({**fields, **options})
 
 
 def vmapped_batch_norm() -> None:
@@ -125,6 +142,7 @@ def host_waits() -> None:
     torch.ones(3).to("cuda")
 
 
+SMALL = "synthetic_certified"
 OURS = {"init": "ibp", "regularizers": ("tightness", "relu")}
 PERTURB = Restart(method="shrink_perturb", shrink=0.5, perturb=0.1)
 
@@ -134,31 +152,18 @@ RUNS: dict[str, Callable[[], RunSpec]] = {
     "mlp, shrink and perturb": lambda: warmstart(
         "mlp", "adam", start=PERTURB, leaves=True, parent=warmstart("mlp", leaves=True)
     ),
-    "probe of gradients": lambda: warmstart(
-        bn_statistics="population", probe=Probe(kind="gradients", old_samples=20, every=1)
-    ),
+    "probe of gradients": lambda: warmstart("mlp", probe=Probe(kind="gradients", old_samples=20, every=1)),
     "probe of shrinking": lambda: warmstart("mlp", probe=Probe(kind="shrinking", grid=(0.5, 1.0))),
-    "adversarial penalty": lambda: warmstart(penalty=Penalty(kind="adversarial", weight=0.1)),
+    "adversarial penalty": lambda: warmstart("mlp", penalty=Penalty(kind="adversarial", weight=0.1)),
     "cnn7, ours": lambda: certified(**OURS),
-    "resnext, ours": lambda: certified(network=CertifiedNetwork(name="resnext", width=8, units=8), **OURS),
-    "sabr": lambda: certified(recipe=Recipe(objective="sabr", box_share=0.5)),
-    "crown_ibp": lambda: certified(bound="crown_ibp"),
+    "wide resnet, ours": lambda: certified(network=CertifiedNetwork(name="wide_resnet8", width=2, units=8), **OURS),
+    "sabr": lambda: certified(recipe=Recipe(objective="sabr", box_share=0.5, attack_steps=1)),
+    "crown_ibp, micro-batches": lambda: certified(dataset=SMALL, bound="crown_ibp", micro_batch=8),
     "initialisation": lambda: Initialisation(seed=0, dataset="cifar10").smoke(),
     "verification": lambda: Verification(
-        seed=0, parent=certified(), methods=("ibp", "crown_ibp", "crown", "alpha_crown")
+        seed=0, parent=certified(dataset=SMALL), methods=("ibp", "crown_ibp", "crown")
     ).smoke(),
-    "pythia": lambda: PretrainSpec.model_validate(
-        {
-            "seed": 0,
-            "model": "2x64x4",
-            "vocabulary": 64,
-            "context": 16,
-            "schedule": {"max_lr": 1e-3},
-            "micro_batch": 552,
-            "precision": "bf16",
-            "keep_moments": True,
-        }
-    ).smoke(),
+    "pythia, twice": lambda: pretraining(parent=pretraining(keep_moments=True), moments="kept"),
 }
 
 FAULTS: dict[str, Callable[[], None]] = {

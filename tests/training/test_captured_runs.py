@@ -31,7 +31,10 @@ def warmstart(**options: Any) -> Training:
         "dataset": "synthetic",
         "network": Network(width=8),
         "optimizer": Optimizer(**optimizer),
-        "rounds": (Round(samples=19), Round(samples=19, start=Restart(method="shrink_perturb", shrink=0.5, perturb=0.1))),
+        "rounds": (
+            Round(samples=19),
+            Round(samples=19, start=Restart(method="shrink_perturb", shrink=0.5, perturb=0.1)),
+        ),
         "stop": Stop(epochs=4),
         "generated": 60,
         "augment": True,
