@@ -21,7 +21,7 @@ from bench import seeds
 from bench.certified import interval, lirpa, regularizers
 from bench.certified.dataset import Range
 from bench.certified.spec import Certified, Network
-from bench.certified.step import Step, Sums, robust_loss
+from bench.certified.step import Step, robust_loss
 from bench.certified.train import draw_network
 from bench.certified.verify import batch_size
 from bench.perf.measure import TURNS, Loop, Row, compared, in_turns, memory_row, rate
@@ -84,8 +84,8 @@ def ours(device: torch.device, precision: Precision = "float32") -> Loop:
     eps = torch.full((), spec.target * SHARE, device=device)
 
     def update(images: Tensor, labels: Tensor) -> Tensor:
-        sums = Sums.zero(device)
-        step(images, labels, eps, SHARE, spec.weight * (1 - SHARE), sums)
+        sums = step.sums.reset()
+        step(images, labels, eps, SHARE, spec.weight * (1 - SHARE))
         return sums.loss / len(labels)
 
     return loop(update, spec, device)
