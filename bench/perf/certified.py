@@ -84,9 +84,9 @@ def ours(device: torch.device, precision: Precision = "float32") -> Loop:
     eps = torch.full((), spec.target * SHARE, device=device)
 
     def update(images: Tensor, labels: Tensor) -> Tensor:
-        step.sums.reset()
+        sums = step.sums.reset()
         step(images, labels, eps, SHARE, spec.weight * (1 - SHARE))
-        return step.sums.loss / len(labels)
+        return sums.loss / len(labels)
 
     return loop(update, spec, device)
 

@@ -24,6 +24,8 @@ from bench.workflow import process
 Row = dict[str, Any]
 """A line of the table: path, variant, unit, ours, peer, ratio, spread, note."""
 TURNS = {"cpu": 3, "cuda": 5}
+WARM_UP = {"cpu": 1, "cuda": 8}
+"""Steps in which code is compiled and graphs are captured."""
 LOSSES = 20
 """First losses that are compared, at most."""
 
@@ -140,7 +142,7 @@ def compared(
         AssertionError: losses in float32 are not the peer's.
     """
     for loop in (*ours.values(), peer):
-        loop.take(1)  # compiles
+        loop.take(WARM_UP[loop.device.type])
     timings = in_turns(list(ours.values()), peer, turns=TURNS[peer.device.type])
     for (variant, loop), timing in zip(ours.items(), timings, strict=True):
         pairs = [*zip(loop.losses, peer.losses, strict=False)][:LOSSES]

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from bench import models, seeds
 from bench.perf.measure import Loop, Row, compared, memory_row
+from bench.training import graphs
 from bench.training.precision import Precision, has_bf16
 from bench.training.samples import Pool
 from bench.training.step import TrainStep
@@ -59,6 +60,7 @@ def ours(device: torch.device, precision: Precision) -> Loop:
     """The trainer's own step."""
     model = network(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(model.parameters(), lr=LR, fused=True)
+    graphs.prepare(optimizer, device)
     step = TrainStep(model, loss=cross_entropy, batch_size=BATCH, precision=precision, compile="always")
 
     def update(images: Tensor, labels: Tensor) -> Tensor:
