@@ -219,9 +219,7 @@ def shard_paths(data_root: Path, tokenizer: str, name: str, split: str) -> dict[
     for path in sorted(top.glob("*/*.json")):
         paths.setdefault(path.parent.name, []).append(path.with_suffix(""))
     if not paths:
-        raise UserError(
-            f"{top}: no tokens of {name} by the tokenizer {tokenizer}; a run that needs them makes them"
-        )
+        raise UserError(f"{top}: no tokens of {name} by the tokenizer {tokenizer}; a run that needs them makes them")
     for source, tokens in corpus(name).subset.get(split, {}).items():
         if source in paths:
             needed, held = shards.holding(paths[source], tokens)
