@@ -29,7 +29,7 @@ from bench.models import pythia
 from bench.paths import Layout
 from bench.perf.measure import TURNS, Loop, Row, compared, in_turns, memory_row, rate
 from bench.rewarm.engine import Engine
-from bench.rewarm.spec import Optimizer, PretrainSpec, Schedule
+from bench.rewarm.spec import PAPERS_TEXT, Optimizer, PretrainSpec, Schedule
 from bench.training.context import Context
 from bench.training.distributed import Ranks
 from bench.training.precision import Precision, has_bf16
@@ -62,7 +62,14 @@ def loop(step: Callable[[np.ndarray], Tensor], shape: pythia.Shape, batch: int, 
 def ours(name: str, batch: int, device: torch.device, precision: Precision) -> Loop:
     """The trainer's own step, compiled where the trainer compiles it."""
     spec = PretrainSpec.model_validate(
-        {"seed": 0, "model": name, "schedule": Schedule(max_lr=LR), "batch": batch, "precision": precision}
+        {
+            "seed": 0,
+            "model": name,
+            "corpora": PAPERS_TEXT,
+            "schedule": Schedule(max_lr=LR),
+            "batch": batch,
+            "precision": precision,
+        }
     )
     compile: Any = "always" if device.type == "cuda" else "never"
     context = Context(key="perf", label="perf", layout=Layout.of("perf"), device=device, compile=compile)
