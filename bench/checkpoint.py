@@ -15,6 +15,8 @@ from bench.errors import UserError
 if TYPE_CHECKING:
     import torch
 
+POINTER = b"version https://git-lfs"
+"""Begins the file that git leaves in place of a large one that git-lfs has not fetched."""
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Errors of a full disk or an exhausted quota."""
 

@@ -47,6 +47,10 @@ class Suite(StrictModel):
         "auto",
         description="torch.compile: auto decides by the expected length of a run",
     )
+    deterministic: bool = Field(
+        False,
+        description="on a GPU: only kernels that repeat bit for bit, which are slower; a CPU repeats itself in any case",
+    )
     vector_units: Literal["all", "AVX2"] = Field(
         "all",
         description="what x86 processors compute with: AVX2 gives the same numbers bit for bit where they have AVX-512",

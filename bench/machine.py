@@ -22,15 +22,15 @@ from bench import paths
 PACKAGES = ("torch", "torchvision", "numpy", "transformers", "auto-LiRPA")
 
 
-def _git(*arguments: str) -> str | None:
-    """What git says of the project; ``None`` where it cannot say anything."""
+def git(*arguments: str, folder: Path = paths.PROJECT) -> str | None:
+    """What git says of a folder, the project's by default; ``None`` where it cannot say anything."""
     # In a hook, or in a program that calls this one, these name another repository.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    # The project may belong to somebody else, as in a container: its code runs here anyway.
-    call = ["git", "-C", str(paths.PROJECT), "-c", f"safe.directory={paths.PROJECT}", *arguments]
+    # The folder may belong to somebody else, as in a container: the project's code runs here anyway.
+    call = ["git", "-C", str(folder), "-c", "safe.directory=*", *arguments]
     try:
         answer = subprocess.run(
-            call, capture_output=True, encoding="utf-8", errors="replace", timeout=10, check=True, env=environment
+            call, capture_output=True, encoding="utf-8", errors="replace", timeout=60, check=True, env=environment
         )
     except (OSError, subprocess.SubprocessError):
         return None
@@ -44,10 +44,10 @@ def commit() -> dict[str, Any]:
     Both are ``None`` where there is no repository of the suite: a copy that was unpacked inside another repository is not
     at that one's commit.
     """
-    if _git("ls-files", "--full-name", "--error-unmatch", "bench/machine.py") != "bench/machine.py":
+    if git("ls-files", "--full-name", "--error-unmatch", "bench/machine.py") != "bench/machine.py":
         return {"commit": None, "clean": None}
-    status = _git("status", "--porcelain", "--untracked-files=no")
-    return {"commit": _git("rev-parse", "HEAD"), "clean": None if status is None else status == ""}
+    status = git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": git("rev-parse", "HEAD"), "clean": None if status is None else status == ""}
 
 
 def private_folder(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""README.md: every command is run (dry where it would train for long), and nothing in it is out of step."""
+"""The pages of the repository: every command is run (dry where it would train for long), and nothing is out of step."""
 
 from __future__ import annotations
 
@@ -22,17 +22,20 @@ from bench.data import sources
 from bench.report import reference
 
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text()
+PAGES = ("README.md", "bench/README.md", "configs/profiles/README.md", "results/README.md", "results/perf/README.md")
+PAGES += ("tests/README.md",)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TEXT = "\n".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
 
 
 def commands() -> list[str]:
     """Commands of the shell blocks, and those in tables that name a call of make; placeholders are left out."""
     lines = [line for block in blocks("sh") for line in block.splitlines() if line and not line.startswith("#")]
-    inline = [found for found in re.findall(r"`(make [^`]*)`", README) if "path/to" not in found]
+    inline = [found for found in re.findall(r"`(make [^`]*)`", TEXT) if "path/to" not in found]
     return list(dict.fromkeys([*lines, *inline]))
 
 
@@ -101,7 +104,7 @@ def test_commands_run(command: str, extra: Path, reader: None) -> None:
     words = shlex.split(command)
     if words[0] == "export":
         name, value = words[1].split("=")
-        assert f"`{name}`" in README and (extra.parent / value).is_dir()
+        assert f"`{name}`" in TEXT and (extra.parent / value).is_dir()
         return
     if words[0] in ("uv", "pip"):
         check_installer(words)
@@ -142,7 +145,7 @@ def test_the_example_exhibit_is_judged(extra: Path, results: Path, monkeypatch: 
     exhibit.registry.cache_clear()
     try:
         example = exhibit.registry()["warmstart/halved_weights"]
-        assert len(example.members(example.settings())) == 15
+        assert len(example.runs(example.settings())) == 15
         rows = [
             {"method": method, "metric": "val_acc", "seed": seed, "value": value + 0.1 * seed**2 * step}
             for step, (method, value) in enumerate((("random_init", 60.0), ("warm_start", 50.0), ("halved", 55.0)))
@@ -166,7 +169,7 @@ def test_the_example_method_halves_weights(extra: Path) -> None:
 
     model = torch.nn.Linear(2, 1)
     before = model.weight.detach().clone()
-    runpy.run_path(str(extra / "methods" / "halved.py"))["restart"](SimpleNamespace(model=model))
+    runpy.run_path(str(extra / "warmstart" / "methods" / "halved.py"))["restart"](SimpleNamespace(model=model))
     assert torch.equal(model.weight, before / 2)
 
 
@@ -177,14 +180,41 @@ def test_examples_in_python_say_what_they_print() -> None:
 
 
 def test_every_data_set_has_its_terms() -> None:
-    table = README.split("## Data and licences")[1].split("## Reliability")[0]
+    table = README.split("## Data and licences")[1].split("## Cite")[0].lower().replace("-", "").replace(" ", "")
     for key in sources.catalogue():
-        assert f"`{key}`" in table, key
+        assert key.split("-")[0] in table, key
 
 
 def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\((?!https?://|#)([^)]+)\)", README):
-        assert (ROOT / target).exists(), target
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", text):
+            assert ((ROOT / page).parent / target).exists(), f"{page}: {target}"
+
+
+def test_the_results_are_those_of_the_committed_records(results: Path) -> None:
+    from collections import Counter
+
+    from bench import config
+    from bench.report import judge
+    from bench.workflow import plan
+
+    for scale in ("ci", "small"):
+        claims = judge.claims_of(reference.as_results(plan.make(config.load(scale))))
+        for paper in exhibit.papers():
+            found = Counter(
+                entry.verdict for entry in claims if entry.exhibit.split("/")[0] == paper and entry.kind == "claim"
+            )
+            decided = [found[verdict] for verdict in ("reproduced", "not reproduced", "undecided")]
+            numbers = [sum(found.values()), *decided, sum(found.values()) - sum(decided)]
+            row = re.search(rf"^\| `{paper}` \| \[`{scale}`\].*?\| ([\d |]+) \|$", README, re.MULTILINE)
+            assert row and [int(cell) for cell in row[1].split("|")] == numbers, (scale, paper, numbers)
+        if scale == "small":
+            rows = re.findall(r"^\| `(\w+)` (\w+): .*\| (\S+ \[.*?\]) \| (\d+) \| (.+) \|$", README, re.MULTILINE)
+            assert len(rows) == 6
+            for paper, name, estimate, n, verdict in rows:
+                (entry,) = [e for e in claims if e.exhibit.startswith(f"{paper}/") and e.name == name]
+                assert (entry.ours_text(), str(entry.finding.n), entry.verdict) == (estimate, n, verdict), name
 
 
 def test_the_scales_with_a_reference_can_be_read() -> None:

@@ -27,7 +27,20 @@ ALLOWED = {
     "cli": {"workflow", "report", "perf", *SHARED, "papers"},
 }
 """Folder -> folders that its modules may import, beside the root and their own. Papers are told apart in a test below."""
-BANNED = {"company", "course", "turns", "solo", "freed", "fused", "cells", "split", "program", "utils", "helpers", "common"}
+BANNED = {
+    "company",
+    "course",
+    "turns",
+    "solo",
+    "freed",
+    "fused",
+    "cells",
+    "split",
+    "program",
+    "utils",
+    "helpers",
+    "common",
+}
 
 
 def papers() -> list[str]:

@@ -123,13 +123,22 @@ def devices() -> Iterator[Check]:
         import torch
     except ImportError:
         return
+    from bench.workflow import devices as gpu_state
+
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             properties = torch.cuda.get_device_properties(index)
-            bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16"
+            bf16 = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no bf16"
             yield Check("ok", f"GPU {index}", f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, {bf16}")
+        yield Check("ok", "driver", gpu_state.state())
+        if not gpu_state.mps_runs():
+            advice = "nvidia-cuda-mps-control -d, if `jobs_per_gpu` is above 1"
+            yield Check("note", "processes on a GPU", "take turns without NVIDIA's MPS", advice)
     else:
-        yield Check("note", "GPU", "none; runs train on the CPU, scale paper needs one")
+        # Device files without a GPU that works: the plan counts on it.
+        level: Level = "missing" if gpu_state.files() else "note"
+        advice = gpu_state.cause() if gpu_state.files() else "scale paper needs one"
+        yield Check(level, "GPU", f"torch finds none ({gpu_state.state()})", advice)
     from bench.training import precision
 
     fast = "bf16 and float32" if precision.has_bf16(torch.device("cpu")) else "float32 (no bf16 arithmetic)"

@@ -83,6 +83,9 @@ source_option = click.option(
     help="results: what was trained here; reference: the committed records.",
 )
 budget_option = click.option("--budget", type=HOURS, metavar="HOURS", help="Allow more than a day of machine time.")
+profile_option = click.option(
+    "--profile", default="local", show_default=True, help="Name or path of a Snakemake profile, e.g. slurm."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 
 
@@ -95,11 +98,11 @@ def bench(context: click.Context) -> None:
     context.meta["missing"] = machine.provide_user()
 
 
-def _plan(scale: str, exhibits: Sequence[str]) -> Plan:
+def _plan(scale: str, exhibits: Sequence[str], profile: str = "local") -> Plan:
     from bench import config
-    from bench.workflow import plan
+    from bench.workflow import plan, reproduce
 
-    return plan.make(config.load(scale), exhibits, source=scale)
+    return plan.make(config.load(scale), exhibits, source=scale, gpus_of_node=reproduce.gpus_of_node(profile))
 
 
 def _note(lines: Iterable[str]) -> None:
@@ -112,21 +115,36 @@ def _note(lines: Iterable[str]) -> None:
 @exhibits_option
 @json_option
 @click.option("--runs", is_flag=True, help="List every run.")
+@click.option(
+    "--claims", is_flag=True, help="List the claims, with the seeds that each needs by the paper's own spreads."
+)
 @click.option("--freeze", is_flag=True, help="Write the list of missing runs that the workflow works from.")
+@profile_option
 @budget_option
-def plan(scale: str, exhibits: tuple[str, ...], as_json: bool, runs: bool, freeze: bool, budget: float | None) -> None:
+def plan(
+    scale: str,
+    exhibits: tuple[str, ...],
+    as_json: bool,
+    runs: bool,
+    claims: bool,
+    freeze: bool,
+    profile: str,
+    budget: float | None,
+) -> None:
     """Print what would be trained and why, departures from the papers, and the cost."""
-    from bench.report import plan_text
+    from bench.report import needs, plan_text
     from bench.workflow import plan as planning
     from bench.workflow import planfile
 
     with planning.gc_disabled():
-        plan = _plan(scale, exhibits)
+        plan = _plan(scale, exhibits, profile)
         if freeze:
             planning.check_budget(plan, budget)
             planfile.freeze(plan)
         elif as_json:
             print(plan_text.as_json(plan))
+        elif claims:
+            print("\n".join(needs.lines(plan)))
         else:
             print(plan_text.as_text(plan, every_run=runs))
     _note(planning.notes(plan))
@@ -153,7 +171,7 @@ def run(
 ) -> int:
     """Train what is missing, parents first; works without Snakemake."""
     from bench.workflow import gpus, planfile
-    from bench.workflow.jobs import gpus_for
+    from bench.workflow.jobs import gpus_for, offered_to
 
     plan = _plan(scale, exhibits)
     if smoke:
@@ -165,11 +183,13 @@ def run(
     if job is None:
         _note(_notes(plan))
     runs = plan.to_train() if job is None else planfile.runs_of_job(plan, job)
+    if job is not None:  # the plan counts on them, whatever this node shows
+        plan.gpus = max(plan.gpus, planfile.frozen_job(plan, job)["gpus"])
     if not runs:
         print("nothing to train: each run has its record, or is not needed")
     # A job of the workflow takes what the plan gave it; a call for everything trains run by run, on one GPU.
-    offered = plan.suite.gpus_per_job if job is not None else 1
-    needed = gpus_for([run.spec for run in runs], plan.suite, min(offered, max(1, len(gpus.visible()))))
+    offered = offered_to(plan) if job is not None else min(1, plan.gpus)
+    needed = gpus_for([run.spec for run in runs], offered)
     with gpus.assigned(needed, jobs_per_gpu=plan.suite.jobs_per_gpu):
         if needed > 1 and "LOCAL_RANK" not in os.environ:
             return gpus.run_on(needed, context.find_root().obj)
@@ -300,21 +320,70 @@ def status(scale: str, exhibits: tuple[str, ...]) -> None:
 @bench.command()
 @scale_option
 @exhibits_option
-@click.option("--profile", default="local", show_default=True, help="Name or path of a Snakemake profile, e.g. slurm.")
+@profile_option
 @budget_option
 @click.option(
     "--rerun",
     is_flag=True,
     help="Train runs of older code again also where they are accepted, and repeat disturbed measurements of time.",
 )
+@click.option(
+    "--regress",
+    is_flag=True,
+    help="Only what the reference reproduced; exit with 1 when an effect was lost, confirmed on further seeds.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be done.")
 def reproduce(
-    scale: str, exhibits: tuple[str, ...], profile: str, budget: float | None, rerun: bool, dry_run: bool
+    scale: str, exhibits: tuple[str, ...], profile: str, budget: float | None, rerun: bool, regress: bool, dry_run: bool
 ) -> int:
     """Go the whole way from data to PDF, through Snakemake."""
     from bench.workflow import reproduce as workflow
 
+    if regress:
+        from bench.report import regress as comparison
+
+        if rerun or dry_run:
+            raise UserError("--regress: goes with neither --rerun nor --dry-run; leave them out")
+        return comparison.regress(scale, exhibits, profile=profile, budget=budget)
     return workflow.reproduce(scale, exhibits, profile=profile, budget=budget, rerun=rerun, dry_run=dry_run)
+
+
+@bench.command()
+@scale_option
+@exhibits_option
+@click.option("--hours", type=float, metavar="HOURS", help="Core-hours, measured ones, of all calls together.")
+@click.option("--profile", default="local", show_default=True, help="Name or path of a Snakemake profile, e.g. slurm.")
+@budget_option
+@click.option(
+    "--dry-run", is_flag=True, help="Print what would be trained, its cost and what it is expected to decide."
+)
+def decide(
+    scale: str, exhibits: tuple[str, ...], hours: float | None, profile: str, budget: float | None, dry_run: bool
+) -> int:
+    """Train further seeds where they are expected to decide most claims."""
+    from bench.report import claims
+    from bench.workflow import decide as seeds
+    from bench.workflow import reproduce as workflow
+
+    if hours is None and not dry_run:
+        raise UserError("--hours: expected core-hours, e.g. 0.5; --dry-run shows what how many would decide")
+
+    def train(names: Sequence[str]) -> int:
+        return workflow.reproduce(scale, names, profile=profile, budget=budget, tables_only=True)
+
+    code = seeds.decide(scale, exhibits, hours, judge=claims.findings, train=train, dry_run=dry_run)
+    return code if code or dry_run else workflow.reproduce(scale, exhibits, profile=profile, budget=budget)
+
+
+@bench.command()
+@scale_option
+@exhibits_option
+def freeze(scale: str, exhibits: tuple[str, ...]) -> None:
+    """Write what judged seeds will be judged by, to be committed before they are trained."""
+    from bench.report import freeze as freezing
+
+    plan = _plan(scale, exhibits)
+    print(f"{freezing.freeze(plan)}: {len(plan.exhibits)} exhibits; commit it before their seeds are trained")
 
 
 @bench.command()

@@ -212,7 +212,7 @@ def verify(request: Request) -> int:
     whole = spec.model_copy(update={"report_samples": request.samples, "population": None, "holdout": 0})
     verifier = Verifier(model, samples_of(whole, context).test, spec.dataset, options, request.batch, str(where))
     state = layout.scratch / f"{key}.json"
-    tally = Tally(**json.loads(state.read_text())) if state.exists() else Tally()
+    tally = Tally(**json.loads(state.read_text(encoding="utf-8"))) if state.exists() else Tally()
     with tqdm(total=len(verifier.pool), initial=tally.done, unit="samples", disable=None, leave=False) as bar:
 
         def after_batch(now: Tally) -> None:

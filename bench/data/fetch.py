@@ -33,17 +33,17 @@ def ensure(name: str, root: Path, *, catalogue: Path = CATALOGUE) -> list[Path]:
     Raises:
         UserError: a file is altered, or it is missing and cannot be downloaded. One line says what to do.
     """
-    wanted = source(name, catalogue)
-    if missing(wanted, root):
-        _fetch(wanted, root)
-    for path, checksum in wanted.files.items():
+    dataset = source(name, catalogue)
+    if missing(dataset, root):
+        _fetch(dataset, root)
+    for path, checksum in dataset.files.items():
         _verify(root / path, checksum)
-    return [root / path for path in wanted.files]
+    return [root / path for path in dataset.files]
 
 
-def missing(wanted: Source, root: Path) -> list[str]:
+def missing(dataset: Source, root: Path) -> list[str]:
     """Files of a source that are not below the data folder."""
-    return [path for path in wanted.files if not (root / path).exists()]
+    return [path for path in dataset.files if not (root / path).exists()]
 
 
 def _verify(path: Path, checksum: str) -> None:
@@ -60,7 +60,7 @@ def _verify(path: Path, checksum: str) -> None:
         )
 
 
-def _fetch(wanted: Source, root: Path) -> None:
+def _fetch(dataset: Source, root: Path) -> None:
     """Downloads what is missing. One process at a time, in a folder of its own: nothing appears half-written."""
     from filelock import FileLock, Timeout
 
@@ -68,11 +68,11 @@ def _fetch(wanted: Source, root: Path) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / ".fetch.lock", timeout=3600):
-            for download in wanted.downloads:
+            for download in dataset.downloads:
                 shutil.rmtree(stage, ignore_errors=True)  # of a process that was killed
-                if _brings(download, missing(wanted, root)):
+                if _brings(download, missing(dataset, root)):
                     try:
-                        _bring(download, wanted, root, stage)
+                        _bring(download, dataset, root, stage)
                     finally:
                         shutil.rmtree(stage, ignore_errors=True)
     except Timeout:
@@ -80,11 +80,11 @@ def _fetch(wanted: Source, root: Path) -> None:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(
-                f"{root}: no space left for {wanted.title}; free some space and repeat, or set BENCH_DATA to another folder"
+                f"{root}: no space left for {dataset.title}; free some space and repeat, or set BENCH_DATA to another folder"
             ) from error
         raise UserError(
-            f"{root}: cannot be written ({error.strerror}), and {missing(wanted, root)[0]} is missing there; set "
-            f"BENCH_DATA to a folder that has {wanted.title}, or to a folder that can be written"
+            f"{root}: cannot be written ({error.strerror}), and {missing(dataset, root)[0]} is missing there; set "
+            f"BENCH_DATA to a folder that has {dataset.title}, or to a folder that can be written"
         ) from error
 
 
@@ -95,25 +95,25 @@ def _brings(download: Download, absent: list[str]) -> bool:
     return download.name.removesuffix(".gz" if download.unpack == "gzip" else "") in absent
 
 
-def _bring(download: Download, wanted: Source, root: Path, stage: Path) -> None:
+def _bring(download: Download, dataset: Source, root: Path, stage: Path) -> None:
     archive = root / download.name
     if archive.exists():  # put there by a person, or by torchvision
         _verify(archive, download.checksum)
     else:
-        archive = _download(download, wanted, stage / "download", root)
+        archive = _download(download, dataset, stage / "download", root)
     content = stage / "content"
     try:
         _unpack(archive, download, content)
     except DAMAGED as error:
         raise UserError(f"{archive.name}: damaged ({error}); delete it to download it again") from error
     _move(content, root)
-    if absent := [name for name in missing(wanted, root) if _brings(download, [name])]:
+    if absent := [name for name in missing(dataset, root) if _brings(download, [name])]:
         raise UserError(
-            f"{archive.name}: does not hold {absent[0]}; the entry of {wanted.title} in sources.yaml is wrong"
+            f"{archive.name}: does not hold {absent[0]}; the entry of {dataset.title} in sources.yaml is wrong"
         )
 
 
-def _download(download: Download, wanted: Source, folder: Path, root: Path) -> Path:
+def _download(download: Download, dataset: Source, folder: Path, root: Path) -> Path:
     """Fetches a file from the first address that has the right content."""
     import pooch
     import requests
@@ -142,7 +142,7 @@ def _download(download: Download, wanted: Source, folder: Path, root: Path) -> P
     raise UserError(
         f"{root / download.name}: missing, and could not be downloaded ({'; '.join(problems)}); get it from "
         f"{download.urls[0]} ({download.bytes / 1e6:,.1f} MB, {download.checksum}) and put it there, or set BENCH_DATA to a "
-        f"folder that has {next(iter(wanted.files))}"
+        f"folder that has {next(iter(dataset.files))}"
     )
 
 
@@ -169,8 +169,8 @@ def _unpack(archive: Path, download: Download, folder: Path) -> None:
 def _move(folder: Path, target: Path) -> None:
     """Moves what is in a folder. A new folder appears at once, and files that were there stay as they are."""
     for path in sorted(folder.iterdir()):
-        place = target / path.name
-        if path.is_dir() and place.is_dir():
-            _move(path, place)
-        elif not place.exists():
-            os.replace(path, place)
+        destination = target / path.name
+        if path.is_dir() and destination.is_dir():
+            _move(path, destination)
+        elif not destination.exists():
+            os.replace(path, destination)

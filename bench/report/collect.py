@@ -136,7 +136,8 @@ def _why_missing(plan: Plan, key: str, label: str) -> str:
     if not path.exists():
         return label
     try:
-        return f"{label} (failed: {json.loads(path.read_text())['why']})"
+        why = json.loads(path.read_text(encoding="utf-8"))["why"]
+        return f"{label} (failed: {why})"
     except (ValueError, KeyError):
         return f"{label} (failed)"
 
@@ -184,7 +185,7 @@ def read_facts(plan: Plan, name: str) -> Facts:
         raise UserError(
             f"{path}: not collected; run `python -m bench collect --scale {plan.suite.scale} --exhibits {name}`"
         )
-    return Facts(**json.loads(facts.read_text()))
+    return Facts(**json.loads(facts.read_text(encoding="utf-8")))
 
 
 def outdated(plan: Plan) -> list[str]:

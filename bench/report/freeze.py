@@ -12,12 +12,11 @@ import functools
 import hashlib
 import inspect
 import json
-import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench import checkpoint, config, exhibit
+from bench import checkpoint, config, exhibit, machine
 from bench.errors import UserError
 from bench.looks import BLOCK, JUDGED
 from bench.record import Record, keys_in, read
@@ -171,19 +170,9 @@ def check(plan: Plan, records: Mapping[str, Iterable[Record]]) -> None:
         raise UserError("\n".join(lines))
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
-    """What git says, or ``None`` where it fails."""
-    try:
-        return subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=60, check=True
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
 def _committed(path: Path, commit: str) -> dict[str, Any]:
     """The file's entries in a commit."""
-    text = _git(path.parent, "show", f"{commit}:./{path.name}") if path.parent.is_dir() else None
+    text = machine.git("show", f"{commit}:./{path.name}", folder=path.parent) if path.parent.is_dir() else None
     try:
         return {} if text is None else _entries(text)
     except (ValueError, AttributeError):
@@ -193,7 +182,7 @@ def _committed(path: Path, commit: str) -> dict[str, Any]:
 def _frozen_in(path: Path, name: str, present: Mapping[str, Any]) -> str | None:
     """The commit that froze an exhibit as it is now; ``None`` where that is not committed."""
     since = None
-    for commit in (_git(path.parent, "log", "--format=%H", "--", path.name) or "").split():
+    for commit in (machine.git("log", "--format=%H", "--", path.name, folder=path.parent) or "").split():
         if _committed(path, commit).get(name) != present:
             break
         since = commit
@@ -202,4 +191,6 @@ def _frozen_in(path: Path, name: str, present: Mapping[str, Any]) -> str | None:
 
 @functools.lru_cache(maxsize=4096)
 def _descends(path: Path, commit: str, later: str | None) -> bool:
-    return later is not None and _git(path.parent, "merge-base", "--is-ancestor", commit, later) is not None
+    return (
+        later is not None and machine.git("merge-base", "--is-ancestor", commit, later, folder=path.parent) is not None
+    )

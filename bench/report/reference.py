@@ -48,7 +48,7 @@ def check(scale: str) -> None:
 def _records(scale: str) -> Iterator[tuple[Path, str, str]]:
     """File, key and line of every reference record."""
     for path in sorted(folder(scale).glob("*.jsonl")):
-        for number, line in enumerate(path.read_text().splitlines(), start=1):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
             try:
                 yield path, str(json.loads(line)["key"]), line
             except (ValueError, KeyError, TypeError) as error:
@@ -69,7 +69,7 @@ def restore(scale: str, into: Layout) -> int:
         into.record(key).unlink()
     for key, line in lines.items():
         path = into.record(key)
-        if not path.exists() or path.read_text() != line + "\n":
+        if not path.exists() or path.read_text(encoding="utf-8") != line + "\n":
             checkpoint.write_text(path, line + "\n")
     return len(lines)
 
@@ -117,7 +117,7 @@ def replace(made: Plan, *, why: str) -> int:
         if path.exists():
             paper = run.exhibits[0].split("/")[0]
             found.setdefault(paper, []).append(record.read(path))
-            lines.setdefault(paper, {})[run.spec.identity] = path.read_text().rstrip("\n")
+            lines.setdefault(paper, {})[run.spec.identity] = path.read_text(encoding="utf-8").rstrip("\n")
     if not lines:
         raise UserError(f"{made.layout.runs}: has no record of these exhibits; train them first")
     freeze.check(made, _by_exhibit(made))
@@ -127,7 +127,7 @@ def replace(made: Plan, *, why: str) -> int:
     for paper, fresh in lines.items():
         path = folder(made.suite.scale) / f"{paper}.jsonl"
         whole = [*fresh.values(), *kept.get(path.stem, [])]
-        before = set(path.read_text().splitlines()) if path.exists() else set()
+        before = set(path.read_text(encoding="utf-8").splitlines()) if path.exists() else set()
         if before == set(whole):
             print(f"{path}: unchanged")
             continue
@@ -165,7 +165,9 @@ def _keep_seeds(made: Plan) -> None:
         name: n for name, n in more.items() if name in made.exhibits
     }
     if made.layout.decisions.exists():
-        checkpoint.write_text(path.with_name(made.layout.decisions.name), made.layout.decisions.read_text())
+        checkpoint.write_text(
+            path.with_name(made.layout.decisions.name), made.layout.decisions.read_text(encoding="utf-8")
+        )
     if whole:
         checkpoint.write_text(path, json.dumps(dict(sorted(whole.items())), indent=1) + "\n")
     else:
@@ -213,11 +215,11 @@ def _note(path: Path, found: list[record.Record], tree: dict[str, Any], exhibits
         "exhibits": exhibits,
         "why": why,
     }
-    before = json.loads(path.read_text()) if path.exists() else []
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     checkpoint.write_text(path, json.dumps([about, *before], indent=1) + "\n")
 
 
 def notes(scale: str) -> dict[str, list[dict[str, Any]]]:
     """Paper -> when, where and why its reference was replaced, the latest first."""
     found = sorted(folder(scale).glob("*.provenance.json"))
-    return {path.name.split(".")[0]: json.loads(path.read_text()) for path in found}
+    return {path.name.split(".")[0]: json.loads(path.read_text(encoding="utf-8")) for path in found}

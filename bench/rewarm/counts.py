@@ -30,7 +30,7 @@ class CountSpec(RunSpec):
     kind: ClassVar[str] = "rewarm/counts"
     trainer: ClassVar[str] = "bench.rewarm.counts"
 
-    corpora: Data = Field(default_factory=Text, description="the two corpora")
+    corpora: Data = Field(description="the two corpora")
     mixture: tuple[tuple[str, float], ...] = Field((), description="sampling weights instead of the corpus's own")
     vocabulary: int = Field(50_304, ge=1, le=65_536, description="rows of the embeddings")
     context: int = Field(2048, ge=2, description="tokens of a sequence")

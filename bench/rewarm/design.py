@@ -11,7 +11,16 @@ from typing import Any, Literal
 from pydantic import Field
 
 from bench.exhibit import Arm, ExhibitSettings
-from bench.rewarm.spec import Checkpoint, Data, Evaluation, Optimizer, PretrainSpec, Schedule, Side, Text
+from bench.rewarm.spec import (
+    PAPERS_TEXT,
+    Checkpoint,
+    Data,
+    Evaluation,
+    Optimizer,
+    PretrainSpec,
+    Schedule,
+    Side,
+)
 
 SHORT = 22_114 / 131_296
 """Where the short runs stop (50 B tokens), as a share of the schedule; no schedule is shortened."""
@@ -40,7 +49,7 @@ class RewarmSettings(ExhibitSettings):
     model: str = Field("410m", description="shape by name, or layers x width x heads as 4x128x4 [P]")
     vocabulary: int | None = Field(None, ge=1, le=65_536, description="rows of the embeddings; the shape's by default")
     context: int | None = Field(None, ge=2, description="tokens of a sequence; the shape's by default (2048) [A]")
-    corpora: Data = Field(default_factory=Text, description="the two corpora: text, or generated languages [P]")
+    corpora: Data = Field(PAPERS_TEXT, description="the two corpora: text, or generated languages [P]")
     mixture: dict[str, float] = Field(
         default_factory=dict,
         description="weights of the downstream sources in training instead of Table 1's; the authors' configuration "
@@ -146,7 +155,7 @@ class RewarmSettings(ExhibitSettings):
     @property
     def same_losses(self) -> bool:
         """Whether losses can be set beside the published curves: the 410M model on the paper's corpora and tokens."""
-        return self.model == "410m" and self.corpora == Text() and self.vocabulary is None
+        return self.model == "410m" and self.corpora == PAPERS_TEXT and self.vocabulary is None
 
     def unit(self) -> tuple[float, str]:
         """Tokens of one unit on x axes, and its sign: billions or millions."""

@@ -17,6 +17,8 @@ from bench.rewarm.spec import Optimizer, PretrainSpec
 from bench.training.context import Context
 from bench.training.distributed import Ranks
 from bench.training.precision import compute_dtype
+from bench.training.samples import to_device
+from bench.training.step import can_compile, compiled
 
 COMPILE_FROM_STEPS = 300
 """Updates from which compiling on a GPU pays for itself."""
@@ -91,6 +93,15 @@ def make_optimizer(network: Network, settings: Optimizer) -> torch.optim.Optimiz
     )
 
 
+def equal_parts(share: int, most: int) -> int:
+    """Sequences at once, up to `most`, so that a step has parts of one size: each size is compiled by itself.
+
+    Where only much smaller parts would do, as for a prime share, the last part is smaller.
+    """
+    largest = max(size for size in range(1, min(most, share) + 1) if share % size == 0)
+    return largest if 4 * largest >= min(most, share) else most
+
+
 class Engine:
     """A network and its optimiser on this process's device.
 
@@ -119,10 +130,9 @@ class Engine:
             fully_shard(self.network)
             # Evaluation needs whole weights too.
             register_fsdp_forward_method(self.network, "summed_loss")
-        if context.compile == "always" or (
-            context.compile == "auto" and self.device.type == "cuda" and spec.steps >= COMPILE_FROM_STEPS
-        ):
-            self.network.hidden = torch.compile(self.network.hidden)  # type: ignore[method-assign]
+        pays = self.device.type == "cuda" and spec.steps >= COMPILE_FROM_STEPS and can_compile()
+        if context.compile == "always" or (context.compile == "auto" and pays):
+            self._compile()
         self._model: Any = self.network
         if ranks.world > 1 and not self._sharded:
             self._model = nn.parallel.DistributedDataParallel(
@@ -130,13 +140,24 @@ class Engine:
             )
         self._optimizer = make_optimizer(self.network, spec.optimizer)
         self._load(moments or {})
-        self._micro_batch = spec.micro_batch or spec.batch
+        share = spec.batch // ranks.world
+        self._micro_batch = equal_parts(share, spec.micro_batch or share)
         tokens = EVALUATION_ELEMENTS_CPU // (4 * spec.shape.width)
         if self.device.type == "cuda":
             tokens = EVALUATION_ROWS_GPU
         self._evaluated_at_once = max(1, tokens // spec.shape.context)
         self.facts: dict[str, Any] = {"arithmetic": str(self.network.dtype).removeprefix("torch.")}
         """For the record: the arithmetic, and the micro-batch where memory forced a smaller one."""
+
+    def _compile(self) -> None:
+        """Compiles the hidden layers for full micro-batches and full evaluation passes; what is left over runs eagerly."""
+        eager, fast = self.network.hidden, compiled(self.network.hidden)
+
+        def hidden(weights: Mapping[str, Tensor], tokens: Tensor) -> Tensor:
+            full = len(tokens) in (self._micro_batch, self._evaluated_at_once)
+            return (fast if full else eager)(weights, tokens)
+
+        self.network.hidden = hidden  # type: ignore[method-assign]
 
     def step(self, windows: np.ndarray, rate: float) -> Tensor:
         """One update.
@@ -148,7 +169,7 @@ class Engine:
         Returns:
             Mean token loss over all ranks before the update, nats, on the device and not waited for.
         """
-        batch = torch.from_numpy(windows).to(self.device, non_blocking=True)
+        batch = to_device(torch.from_numpy(windows), self.device)
         loss = self._fitting(self._gradients, batch, "_micro_batch")
         if self.ranks.world > 1:
             dist.all_reduce(loss)

@@ -8,6 +8,7 @@ loss since the row before). Losses are nats per token, rounded to six decimals.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -43,8 +44,8 @@ class Text(StrictModel):
     """Two tokenised corpora."""
 
     kind: Literal["text"] = "text"
-    upstream: str = Field("pile", description="corpus of pre-training")
-    downstream: str = Field("slimpajama", description="corpus of continued pre-training")
+    upstream: str = Field(description="corpus of pre-training; the paper's is pile")
+    downstream: str = Field(description="corpus of continued pre-training; the paper's is slimpajama-627b")
     tokenizer: str = Field(
         "neox", pattern=r"^(neox|bpe-\d+)$", description="neox, or bpe-N trained on the upstream text"
     )
@@ -65,6 +66,8 @@ class Text(StrictModel):
 
 
 Share = Annotated[float, Field(ge=0, lt=1)]
+PAPERS_TEXT = Text(upstream="pile", downstream="slimpajama-627b")
+"""The paper's corpora. Runs name theirs always, so that no record is of another text than it seems."""
 Data = Annotated[Generated | Text, Field(discriminator="kind")]
 
 
@@ -133,7 +136,7 @@ class PretrainSpec(RunSpec):
     vocabulary: int | None = Field(None, ge=1, le=65_536, description="rows of the embeddings; the shape's by default")
     context: int | None = Field(None, ge=2, description="tokens of a sequence; the shape's by default")
 
-    corpora: Data = Field(default_factory=Text, description="the two corpora")
+    corpora: Data = Field(description="the two corpora")
     train_on: Side = Field("downstream", description="which of them is trained on")
     replay: float = Field(0.0, ge=0, lt=1, description="share of sequences from the other corpus (paper: none)")
     sources: tuple[tuple[str, float], ...] = Field((), description="sampling weights instead of the corpus's own")
@@ -253,6 +256,13 @@ class PretrainSpec(RunSpec):
 
     def code(self) -> tuple[str, ...]:
         return ("bench.rewarm.schedule",)
+
+    @classmethod
+    def remarks(cls, specs: Sequence[PretrainSpec]) -> list[str]:
+        from bench.paths import data_root
+        from bench.rewarm import passes
+
+        return passes.remarks(specs, data_root())
 
     def data(self) -> tuple[str, ...]:
         """The tokenizer of text corpora; their text is tokenised, or streamed from the hub, when a run first needs it."""

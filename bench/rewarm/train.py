@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from bench import seeds
-from bench.models import pythia
-from bench.rewarm import evaluate, streams
+from bench.models import pretrained, pythia
+from bench.rewarm import evaluate, passes, streams
 from bench.rewarm.engine import Engine
 from bench.rewarm.progress import Progress
 from bench.rewarm.spec import PretrainSpec, moments_of
@@ -53,7 +53,7 @@ def train(spec: PretrainSpec, context: Context) -> Result:
                 losses = evaluate.losses(engine, validation) if run.evaluation_due else {}
                 ranks.in_step(lambda losses=losses: run.pause(losses, engine.state))  # type: ignore[misc]
             if run.done:
-                return run.result(engine.facts)
+                return run.result({**engine.facts, **passes.notes(spec, context.data_root)})
             first, count = ranks.share(run.position, spec.batch)
             run.advance(engine.step(stream.windows(first, count), spec.schedule.rate(run.step)))
 
@@ -65,12 +65,12 @@ def starting_point(spec: PretrainSpec, context: Context) -> tuple[Mapping[str, T
         UserError: they are absent, or of another shape.
     """
     if spec.checkpoint is not None:
-        weights = pythia.public_weights(
+        weights = pretrained.public_weights(
             spec.model, spec.checkpoint.step, deduped=spec.checkpoint.deduped, data_root=context.data_root
         )
-        return pythia.check(weights, spec.shape, f"Pythia-{spec.model}"), None
+        return pretrained.check(weights, spec.shape, f"Pythia-{spec.model}"), None
     if spec.parent is None:
         return pythia.initial_weights(spec.shape, seeds.generator("rewarm", "weights", spec.model, spec.seed)), None
-    weights = pythia.check(context.parent_tensors(spec.start), spec.shape, spec.parent.label())
+    weights = pretrained.check(context.parent_tensors(spec.start), spec.shape, spec.parent.label())
     kept = context.parent_tensors(moments_of(spec.start)) if spec.moments == "kept" else None
     return weights, kept

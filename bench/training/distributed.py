@@ -129,5 +129,5 @@ class Ranks:
 @contextlib.contextmanager
 def ranks(device: torch.device) -> Iterator[Ranks]:
     """`joined` with what a trainer asks of the group."""
-    with joined(device) as own:
-        yield Ranks(rank(), world(), own)
+    with joined(device) as local:
+        yield Ranks(rank(), world(), local)

@@ -228,7 +228,7 @@ class Training(RunSpec):
         ]
 
     def epochs_expected(self) -> float:
-        """Epochs that a round takes, from calibration runs (bench/warmstart/protocol.md, sections a and d)."""
+        """Epochs that a round takes, from calibration runs (bench/warmstart/protocol.md, section a)."""
         if self.stop.epochs is not None:
             return self.stop.epochs
         typical = {

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,9 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench import seeds
+from bench.data.augment import crop_and_flip, draw_shifts
 from bench.errors import FailedRun
 from bench.run import Result
-from bench.training.samples import EVAL_BATCH, Pool, accuracy, population_statistics
+from bench.training import graphs
+from bench.training.samples import EVAL_BATCH, Pool, accuracy, population_statistics, to_device
 from bench.training.step import TrainStep
 from bench.warmstart import methods, probes, stopping
 from bench.warmstart.losses import make_loss
@@ -199,6 +200,7 @@ class Trainer:
         if state.optimizer is not None:
             optimizer.load_state_dict(state.optimizer)
             state.optimizer = None
+        graphs.prepare(optimizer, self.context.device)
         rule = stopping.fired(self.spec.stop, state.accuracies, current.epochs) if state.accuracies else None
         while rule is None:
             self._fit_epoch(current, optimizer)
@@ -256,7 +258,8 @@ class Trainer:
                 loss=make_loss(self.spec.penalty, regulariser),
                 batch_size=self.spec.optimizer.batch_size,
                 precision=self.spec.precision,
-                compile=self.context.compile,
+                # Tracing ends at the gradient by which an adversarial example is made.
+                compile="never" if self.spec.penalty.kind == "adversarial" else self.context.compile,
                 expected_steps=self.spec.work() / self.spec.optimizer.batch_size,
             )
         return self.steps[name]
@@ -270,19 +273,22 @@ class Trainer:
         spec, state, device = self.spec, self.state, self.context.device
         started = time.perf_counter()
         names = ("warmstart", "order", spec.dataset, spec.seed, current.samples, state.round, state.epoch)
-        order = torch.randperm(current.samples, generator=seeds.generator(*names)).to(device)
+        order = to_device(torch.randperm(current.samples, generator=seeds.generator(*names)), device)
         self._set_lr(optimizer)
-        augment = self._augmentation(names)
+        indices = order.split(spec.optimizer.batch_size)
+        shifts = self._shifts(names, [len(index) for index in indices])
         step = self._step(current)
         self.model.train()
         correct: list[Tensor] = []
         total_loss = torch.zeros((), device=device)
-        for index in order.split(spec.optimizer.batch_size):
+        for number, index in enumerate(indices):
             images, labels = self.samples.fit.take(index)
             if spec.probe.kind == "gradients":
                 is_old, of_batch = index < spec.probe.old_samples, spec.bn_statistics == "population"
                 probes.gradient_norms(self.model, images, labels, is_old, state.gradients, batch_statistics=of_batch)
-            loss, logits = step(augment(images), labels, optimizer)
+            if shifts is not None:
+                images = crop_and_flip(images, shifts[number], padding=self.padding)
+            loss, logits = step(images, labels, optimizer)
             correct.append((logits.argmax(1) == labels).sum())
             total_loss = total_loss + loss
         if not math.isfinite(float(total_loss)):
@@ -300,21 +306,23 @@ class Trainer:
             state.samples, expected, "samples", round=state.round + 1, epoch=state.epoch, train=train_accuracy
         )
 
-    def _augmentation(self, names: tuple[Any, ...]) -> Callable[[Tensor], Tensor]:
-        if not self.spec.augment:
-            return lambda images: images
-        from bench.data.augment import crop_and_flip
+    @property
+    def padding(self) -> int:
+        """Pixels that a crop may shift an image by: 4 of 32."""
+        return max(1, round(self.spec.shape()[1] / 8))
 
-        generator = seeds.generator(*names, "augment")
-        padding = max(1, round(self.spec.shape()[1] / 8))  # 4 of 32 pixels
-        return partial(crop_and_flip, padding=padding, generator=generator)
+    def _shifts(self, names: tuple[Any, ...], sizes: list[int]) -> tuple[Tensor, ...] | None:
+        """Random crops and flips of an epoch's batches, on the device."""
+        if not self.spec.augment:
+            return None
+        shifts = draw_shifts(sizes, padding=self.padding, generator=seeds.generator(*names, "augment"))
+        return to_device(shifts, self.context.device).split(sizes, dim=1)
 
     def _set_lr(self, optimizer: torch.optim.Optimizer) -> None:
         """The cosine of the modern recipe, by epoch of the round; the paper's rate is constant."""
         options, epochs = self.spec.optimizer, self.spec.stop.epochs
         if options.schedule == "cosine" and epochs is not None:
-            for group in optimizer.param_groups:
-                group["lr"] = options.lr * 0.5 * (1 + math.cos(math.pi * self.state.epoch / epochs))
+            graphs.set_rate(optimizer, options.lr * 0.5 * (1 + math.cos(math.pi * self.state.epoch / epochs)))
 
     def _train_accuracy(self, correct: list[int], samples: int) -> float:
         """Percent, by the stop signal of the run; `correct` are right answers by batch of the epoch."""
@@ -342,6 +350,7 @@ class Trainer:
 
     def _result(self) -> Result:
         state, spec = self.state, self.spec
+        self.context.execution["steps"] = ", ".join(sorted({step.mode for step in self.steps.values()}))
         for epoch in spec.keep_epochs:
             # Training ended before this epoch: its last weights are what the epoch would have started from.
             if f"epoch-{epoch}" not in self.context.kept:

@@ -68,7 +68,7 @@ class Costs:
     """Core-hours of runs: measured ones of the same configuration, or the estimate."""
 
     def __init__(self, plan: Plan):
-        self._kind = planning.machine_kind(plan.suite)
+        self._kind = plan.machine
         self._threads = plan.suite.threads if self._kind == "cpu" else 1
         measured: dict[str, list[float]] = {}
         for run in plan.runs.values():
@@ -191,13 +191,13 @@ def spent(plan: Plan) -> float:
 def check_hours(hours: float) -> None:
     """Raises `UserError` for a budget of nothing or of no number."""
     if not (math.isfinite(hours) and hours > 0):
-        raise UserError(f"DECIDE={hours:g}: expected core-hours, more than 0, e.g. 0.5")
+        raise UserError(f"{hours:g} hours to decide claims with: expected core-hours, more than 0, e.g. 0.5")
 
 
 def decide(
     scale: str,
     names: Sequence[str],
-    hours: float,
+    hours: float | None,
     *,
     judge: Judge,
     train: Train,
@@ -209,16 +209,17 @@ def decide(
     Args:
         scale: name or path.
         names: exhibits or papers, all when empty.
-        hours: core-hours, measured ones, of all calls together.
+        hours: core-hours, measured ones, of all calls together; without a limit where ``None``.
         judge: gives the findings of the claims.
         train: trains and collects.
         dry_run: only print what would be trained, and what it is expected to decide.
         tell: gets a line for each step.
 
     Raises:
-        UserError: no looks are declared, or the hours are none.
+        UserError: no looks are declared, or the hours are not more than 0.
     """
-    check_hours(hours)
+    if hours is not None:
+        check_hours(hours)
     suite = config.load(scale)
     if not suite.looks:
         raise UserError(f"scale {suite.scale}: declares no looks; its number of seeds is fixed beforehand")
@@ -227,7 +228,7 @@ def decide(
     while True:
         plan = planning.make(suite, names, source=scale)
         before = judge(plan)
-        claims, left = open_claims(plan, before), hours - spent(plan)
+        claims, left = open_claims(plan, before), math.inf if hours is None else hours - spent(plan)
         planned = steps(plan, claims, left)
         tell(_summary(before, claims, planned, left))
         if dry_run:
@@ -263,8 +264,8 @@ def _summary(findings: Mapping[Key, Finding], claims: Sequence[Open], planned: S
     expected, cost = sum(step.decisions for step in planned), sum(step.hours for step in planned)
     parts = [f"{undecided} of {len(findings)} claims open"]
     parts += [f"{hopeless} of them given up"] if hopeless else []
-    parts += [f"{left:.2f} core-hours left"]
-    parts += [f"{cost:.2f} of them are expected to decide {expected:.1f}"] if planned else ["nothing more to expect"]
+    parts += [f"{left:.2f} core-hours left"] if math.isfinite(left) else []
+    parts += [f"{cost:.2f} core-hours are expected to decide {expected:.1f}" if planned else "nothing more to expect"]
     return ", ".join(parts)
 
 

@@ -18,7 +18,7 @@ from bench import checkpoint, machine, paths, record
 from bench.errors import FailedRun, OutOfTime, ParentFailed, UserError
 from bench.run import Result
 from bench.training import distributed
-from bench.workflow import process
+from bench.workflow import devices, process
 from bench.workflow.plan import DONE, MISSING, Plan, Planned
 
 if TYPE_CHECKING:
@@ -44,17 +44,26 @@ class Tally:
     blocked: list[str] = field(default_factory=list)
 
 
-def device_of(wanted: str) -> torch.device:
+def device_of(wanted: str, *, planned: str = "cpu") -> torch.device:
     """The device a configuration asks for.
 
+    Args:
+        wanted: auto, cpu or cuda.
+        planned: "gpu" where estimates and jobs count on one.
+
     Raises:
-        UserError: a GPU is asked for and there is none.
+        UserError: a GPU is asked for or counted on, and torch finds none; says why.
     """
     import torch
 
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise UserError("device: cuda is asked for and torch finds no GPU; set `device: auto` or see `bench doctor`")
-    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+    if wanted == "cpu":
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if wanted == "cuda" or planned == "gpu":
+        asked = "device: cuda is asked for" if wanted == "cuda" else "a GPU is planned for"
+        raise UserError(f"{asked} and torch finds no GPU ({devices.explanation()}); `device: cpu` trains without")
+    return torch.device("cpu")
 
 
 @contextlib.contextmanager
@@ -263,7 +272,7 @@ def run_all(
             tally.present.append(run.key)
         else:
             waiting.append(run)
-    with distributed.joined(device_of(plan.suite.device)) as device:
+    with distributed.joined(device_of(plan.suite.device, planned=plan.machine)) as device:
         for number, run in enumerate(waiting, start=1):
             if distributed.agreed(deadline is not None and time.monotonic() >= deadline):
                 tally.left.append(run.key)

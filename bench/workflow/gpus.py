@@ -8,25 +8,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+
+from bench.workflow.devices import visible
 
 POLL_SECONDS = 0.5
 
 ASSIGNED_BY = ("SLURM_JOB_ID", "LOCAL_RANK")
 """Set where a cluster, or torchrun, has assigned this process its GPUs: then this module assigns none."""
-
-
-def visible(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Names of the GPUs that jobs of this machine may use, as ``CUDA_VISIBLE_DEVICES`` takes them.
-
-    They are ``$BENCH_GPUS``, else ``$CUDA_VISIBLE_DEVICES``, else all that the driver has a device file of.
-    """
-    for name in ("BENCH_GPUS", "CUDA_VISIBLE_DEVICES"):
-        if name in environment:
-            return [part.strip() for part in environment[name].split(",") if part.strip() not in ("", "-1")]
-    files = Path("/dev").glob("nvidia[0-9]*")
-    return sorted((path.name.removeprefix("nvidia") for path in files), key=int)
 
 
 def folder_of_locks() -> Path:

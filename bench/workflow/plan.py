@@ -22,6 +22,7 @@ from bench.looks import BLOCK
 from bench.paths import Layout
 from bench.record import failures_in, is_older, keys_in
 from bench.run import Cost, RunSpec
+from bench.workflow import devices
 from bench.workflow.keys import key_of
 
 DONE, MISSING, OLDER = "done", "missing", "older code"
@@ -78,6 +79,7 @@ class Plan:
         runs: key -> run, parents before children.
         exhibits: exhibit -> its runs under their labels.
         settings: exhibit -> its settings at this scale.
+        gpus: GPUs of one machine on which its runs are trained; 0 where they are trained on CPUs.
     """
 
     suite: Suite
@@ -87,6 +89,12 @@ class Plan:
     settings: dict[str, ExhibitSettings]
     key_by_identity: dict[str, str]
     source: str = ""
+    gpus: int = 0
+
+    @property
+    def machine(self) -> str:
+        """The kind of machine that estimates are for: "gpu" or "cpu"."""
+        return "gpu" if self.gpus else "cpu"
 
     def key(self, spec: RunSpec) -> str:
         return self.key_by_identity[spec.identity]
@@ -126,6 +134,7 @@ def make(
     *,
     source: str = "",
     layout: Layout | None = None,
+    gpus_of_node: int | None = None,
     more: Mapping[str, int] | None = None,
 ) -> Plan:
     """Plans the exhibits `names` (all of the scale when empty).
@@ -135,15 +144,18 @@ def make(
         names: exhibits or papers.
         source: how the scale was named, a name or a path.
         layout: where its results lie, if not under ``results/<scale>``.
+        gpus_of_node: GPUs of one machine of the cluster that will train; ``None`` where this machine does.
         more: exhibit -> number of seeds, where it is more than the scale file says; those that the results note if ``None``.
 
     Raises:
-        UserError: wrong settings or names.
+        UserError: wrong settings or names, or GPUs are asked for that the cluster does not have.
     """
     with gc_disabled():
         exhibit.check(suite)
         place = layout or Layout.of(suite.scale)
-        return _planned(suite, names, source, place, further_seeds(suite, place) if more is None else more)
+        plan = _planned(suite, names, source, place, further_seeds(suite, place) if more is None else more)
+    plan.gpus = gpus_of(suite, gpus_of_node)
+    return plan
 
 
 @contextmanager
@@ -229,13 +241,31 @@ def _set_state(
         run.why = "failed before"
 
 
+def gpus_of(suite: Suite, gpus_of_node: int | None = None) -> int:
+    """GPUs of one machine that train, without torch: by the scale file, and by the cluster's profile or the device files.
+
+    Raises:
+        UserError: the scale asks for GPUs and the cluster has none.
+    """
+    if suite.device == "cpu":
+        return 0
+    available = len(devices.visible()) if gpus_of_node is None else gpus_of_node
+    if suite.device == "auto" or available:
+        return available
+    if gpus_of_node is not None:
+        raise UserError("device: cuda is asked for, and the nodes of the profile have no GPU: see its machine.yaml")
+    return 1  # the run itself says what this machine lacks
+
+
 def notes(plan: Plan) -> list[str]:
     """What a person should know beside the plan, a line each: papers without settings at this scale, old records."""
     lines = []
     papers = dict.fromkeys(name.split("/")[0] for name in plan.exhibits)
     known = {*plan.suite.common, *(name.split("/")[0] for name in plan.suite.exhibits)}
+    # A scale that leaves a paper of the suite at its protocol leaves others there on purpose too.
+    reduced = known >= {found.paper for found in exhibit.registry().values() if found.module.startswith("bench.")}
     for paper in papers:
-        if known and paper not in known:
+        if reduced and paper not in known:
             lines.append(
                 f"scale {plan.suite.scale} has no settings for paper '{paper}': its exhibits are planned at their own "
                 f"defaults; put what should be smaller below `common: {{{paper}: …}}` in a scale file of your own"
@@ -247,11 +277,6 @@ def notes(plan: Plan) -> list[str]:
             "folder aside, or read them with the version that wrote them"
         )
     return lines
-
-
-def machine_kind(suite: Suite) -> str:
-    """``gpu`` or ``cpu``, for estimates: without torch, by the configuration and the driver's device file."""
-    return "gpu" if suite.device == "cuda" or (suite.device == "auto" and Path("/dev/nvidia0").exists()) else "cpu"
 
 
 def total(runs: Iterable[Planned]) -> dict[str, float]:
@@ -280,11 +305,15 @@ def check_budget(plan: Plan, budget_hours: float | None, free_bytes: int | None 
     if free_bytes is None:
         free_bytes = shutil.disk_usage(paths.existing(plan.layout.root)).free
     todo = plan.to_train()
-    need = total(todo)[f"hours_{machine_kind(plan.suite)}"]
+    if plan.gpus and plan.suite.gpus_per_job > plan.gpus:
+        raise UserError(f"gpus_per_job: {plan.suite.gpus_per_job}, and a machine has {plan.gpus} GPUs; ask for fewer")
+    need = total(todo)[f"hours_{plan.machine}"]
     disk = disk_bytes(plan, todo)
     if need > (24 if budget_hours is None else budget_hours):
+        machine = "one GPU" if plan.gpus else "two cores"
+        none = "" if plan.gpus or plan.suite.device == "cpu" else f" (no GPU here: {devices.state()})"
         raise UserError(
-            f"{len(todo)} runs need about {need:,.0f} hours on this machine and {disk / 1e9:,.1f} GB; "
+            f"{len(todo)} runs need about {need:,.0f} hours on {machine}{none} and {disk / 1e9:,.1f} GB; "
             f"allow it with BUDGET={need:.0f}"
         )
     if disk > free_bytes:

@@ -168,6 +168,7 @@ def freeze(plan: Plan) -> Path:
         "scale": plan.suite.scale,
         "source": plan.source or plan.suite.scale,
         "threads": plan.suite.threads,
+        "machine": plan.machine,
         "judging": keys.fingerprint("bench.report.judge"),
         "jobs": [vars(job) for job in jobs],
         "exhibits": {name: _facts(plan, name) for name in plan.exhibits},
@@ -211,16 +212,26 @@ def frozen(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not a plan ({error}); make it again with `plan --freeze`") from error
 
 
+def frozen_job(plan: Plan, name: str) -> dict[str, Any]:
+    """A job of the frozen plan, as `bench.workflow.jobs.Job` says.
+
+    Raises:
+        UserError: the frozen plan has no such job.
+    """
+    path = plan.layout.plan
+    job = next((job for job in frozen(path)["jobs"] if job["name"] == name), None)
+    if job is None:
+        raise UserError(f"{path}: has no job {name}; make the plan again with `plan --freeze`")
+    return job
+
+
 def runs_of_job(plan: Plan, name: str) -> list[Planned]:
     """The runs of a job of the frozen plan that still have to be trained.
 
     Raises:
         UserError: the frozen plan has no such job, or is of other code or settings than `plan`.
     """
-    path = plan.layout.plan
-    keys = next((job["keys"] for job in frozen(path)["jobs"] if job["name"] == name), None)
-    if keys is None:
-        raise UserError(f"{path}: has no job {name}; make the plan again with `plan --freeze`")
+    path, keys = plan.layout.plan, frozen_job(plan, name)["keys"]
     if unknown := [key for key in keys if key not in plan.runs]:
         raise UserError(f"{path}: is of other code or settings (run {unknown[0]}); make the plan again")
     missing = {run.key for run in plan.to_train()}

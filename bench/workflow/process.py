@@ -16,7 +16,7 @@ def prepare(suite: Suite) -> None:
     """Sets up the process that trains as the scale says; call it before torch is imported."""
     machine.provide_user()
     limit_vectors(suite.vector_units)
-    prepare_torch(suite.threads)
+    prepare_torch(suite.threads, deterministic=suite.deterministic)
     if suite.compile != "never":
         compile_for(suite.threads)
     keep_freed()
@@ -37,14 +37,14 @@ def limit_vectors(units: str) -> None:
             os.environ.setdefault(name, value)
 
 
-def prepare_torch(threads: int) -> None:
-    """Process-wide settings that make equal runs equal: threads, algorithms, no TF32 unless a run asks for it."""
+def prepare_torch(threads: int, *, deterministic: bool = False) -> None:
+    """Process-wide settings: threads, and how a GPU computes (`bench.training.policy`)."""
+    from bench.training import policy
+
+    policy.prepare(deterministic=deterministic)
     import torch
 
     torch.set_num_threads(threads)
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.benchmark = False
 
 
 VECTOR_BITS = {"AVX2": 256, "AVX512": 512}

@@ -37,6 +37,27 @@ def _profile(name: str) -> tuple[Path, str]:
     return folder, content.get("executor", "local")
 
 
+def gpus_of_node(profile: str) -> int | None:
+    """GPUs of one node, by the ``machine.yaml`` of a profile; ``None`` for a profile that runs on this machine.
+
+    Raises:
+        UserError: the profile does not say it, or not as a number.
+    """
+    import yaml
+
+    folder, executor = _profile(profile)
+    if executor == "local":
+        return None
+    path = folder / "machine.yaml"
+    if not path.is_file():
+        raise UserError(f"{path}: missing; it says what a node of the cluster has, such as `gpus_per_node: 4`")
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    count = content.get("gpus_per_node") if isinstance(content, dict) else None
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        raise UserError(f"{path}: gpus_per_node: expected a number of GPUs, 0 where nodes have none (found {count!r})")
+    return count
+
+
 def check_executor(profile: str) -> None:
     """Executors are plugins of Snakemake, and the environment has those of clusters on demand only.
 
@@ -193,24 +214,23 @@ def reproduce(
     suite = config.load(scale)
     if rerun:
         suite = suite.model_copy(update={"older_code": "retrain"})
-    plan = planning.make(suite, names, source=scale)
+    node = gpus_of_node(profile)
+    plan = planning.make(suite, names, source=scale, gpus_of_node=node)
     check_folders(plan)
     for note in planning.notes(plan):
         print(f"note: {note}", file=sys.stderr)
     with _alone(plan.layout.root) as lock:
         if rerun and not dry_run and _drop_disturbed(plan):
-            plan = planning.make(suite, names, source=scale)
+            plan = planning.make(suite, names, source=scale, gpus_of_node=node)
         if not dry_run:
             planning.check_budget(plan, budget)
         jobs = len(planfile.frozen(planfile.freeze(plan))["jobs"])
         call = command_line(plan, profile, jobs)
         if tables_only:
             call = [call[0], *(str(plan.layout.tables / f"{name}.parquet") for name in plan.exhibits), *call[1:]]
-        print(
-            f"same as: {shlex.join([sys.executable, '-m', 'bench', 'plan', '--scale', scale, *_named(names), '--freeze'])} "
-            f"&& {shlex.join(call)}",
-            flush=True,
-        )
+        freeze = [sys.executable, "-m", "bench", "plan", "--scale", scale, *_named(names), "--freeze"]
+        freeze += ["--profile", profile] if node is not None else []
+        print(f"same as: {shlex.join(freeze)} && {shlex.join(call)}", flush=True)
         started = time.time()
         with contextlib.nullcontext() if dry_run else status.watched(plan):
             code = _snakemake([*call, *(["--dry-run"] if dry_run else [])], lock)

@@ -144,9 +144,8 @@ class Watch:
     """
 
     def __init__(self, plan: Plan):
-        kind = planning.machine_kind(plan.suite)
         self._plan = plan
-        self._work = {run.key: planning.hours(run.spec.cost(), kind) for run in plan.to_train()}
+        self._work = {run.key: planning.hours(run.spec.cost(), plan.machine) for run in plan.to_train()}
         self._total = sum(self._work.values())
         self._runs = {key: plan.runs[key] for key in self._work}
         self._began = time.monotonic()

@@ -1,4 +1,4 @@
-"""The command line: sixteen commands, one line for each error, exit codes, and help without what is heavy."""
+"""The command line: eighteen commands, one line for each error, exit codes, and help without what is heavy."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from bench.cli.main import main
 
 COMMANDS = {
     *("plan", "run", "fetch", "collect", "draw", "judge", "paper", "status", "reproduce", "pack", "unpack"),
-    *("reference", "doctor", "perf", "generate", "verify"),
+    *("freeze", "decide", "reference", "doctor", "perf", "generate", "verify"),
 }
 
 
-def test_there_are_sixteen_commands() -> None:
-    assert set(command_line.bench.commands) == COMMANDS and len(COMMANDS) == 16
+def test_there_are_eighteen_commands() -> None:
+    assert set(command_line.bench.commands) == COMMANDS and len(COMMANDS) == 18
     assert set(command_line.reference.commands) == {"update", "check"}
 
 
@@ -31,6 +31,9 @@ def test_there_are_sixteen_commands() -> None:
         (["run"], "--smoke"),
         (["reference", "update"], "--why"),
         (["reference", "check"], "--count"),
+        (["plan"], "--claims"),
+        (["decide"], "--hours"),
+        (["reproduce"], "--regress"),
         (["verify"], "CHECKPOINT"),
         ([], "reproduce"),
         (["reference"], "update"),

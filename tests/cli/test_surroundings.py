@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shlex
@@ -17,6 +18,7 @@ import pytest
 from bench import paths
 
 ROOT = paths.PROJECT
+pytestmark = pytest.mark.timeout(1000)  # each call imports torch and more, which takes long on a busy machine
 STRANGER = 54321
 """A user id without an account."""
 Answer = subprocess.CompletedProcess[str]
@@ -48,7 +50,7 @@ def call(folder: Path, *commands: str, prefix: tuple[str, ...] = (), **changes: 
         capture_output=True,
         encoding="utf-8",
         errors="backslashreplace",
-        timeout=280,
+        timeout=900,
     )
 
 
@@ -188,6 +190,28 @@ def made_under(folder: Path, **locale: str | None) -> dict[str, bytes]:
     }
     texts["label"] = json.loads(next((root / "runs").glob("*.json")).read_text(encoding="utf-8"))["label"].encode()
     return texts
+
+
+def opens_text(node: ast.AST) -> bool:
+    """Whether a call opens text by the locale. The linter sees only those whose object it knows to be a path."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute | ast.Name):
+        return False
+    keywords = {keyword.arg for keyword in node.keywords}
+    name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+    if name in ("run", "Popen", "check_output"):
+        return bool({"text", "universal_newlines"} & keywords) and "encoding" not in keywords
+    ours = isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value) == "checkpoint"
+    return name in ("read_text", "write_text") and "encoding" not in keywords and not ours
+
+
+def test_every_text_file_is_opened_as_utf_8() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in sorted((ROOT / "bench").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if opens_text(node)
+    ]
+    assert wrong == []
 
 
 @pytest.fixture

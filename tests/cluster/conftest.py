@@ -142,6 +142,7 @@ class Cluster:
             content[key] = {**content[key], **value} if isinstance(value, dict) and key in content else value
         into.mkdir(parents=True, exist_ok=True)
         (into / "config.yaml").write_text(yaml.safe_dump(content))
+        (into / "machine.yaml").write_text("gpus_per_node: 2\n")
         return into
 
 
@@ -232,8 +233,8 @@ def slurm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         running.enter_context(_daemon("slurmd", ["slurmd", "-D", "-f", str(conf), "-N", host], folder, environment))
 
         def idle() -> bool:
-            told = subprocess.run(["sinfo", "-h", "-o", "%T"], env=environment, capture_output=True, text=True)
-            return told.returncode == 0 and told.stdout.strip() in ("idle", "mixed", "allocated")
+            answer = subprocess.run(["sinfo", "-h", "-o", "%T"], env=environment, capture_output=True, text=True)
+            return answer.returncode == 0 and answer.stdout.strip() in ("idle", "mixed", "allocated")
 
         cluster.wait_for(idle, 60, "idle node")
         yield cluster

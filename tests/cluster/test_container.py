@@ -99,13 +99,13 @@ def test_the_image_holds_the_repository_and_none_of_what_is_made() -> None:
         pytest.skip("no git history here")
     wrong = [path for path in tracked.stdout.splitlines() if ignored(path) and not path.startswith("results/")]
     assert wrong == []
-    made = [
+    untracked = [
         ".venv/bin/python",
         "results/small/runs/x.json",
         "data/cifar-10-batches-py/data_batch_1",
         ".snakemake/log/x",
     ]
-    assert all(ignored(path) for path in made)
+    assert all(ignored(path) for path in untracked)
     assert not ignored("results/reference/small/x.json")
 
 
@@ -117,5 +117,5 @@ def test_it_builds(tmp_path: Path) -> None:
     if os.environ.get("BENCH_BUILD_IMAGE") != "1":
         pytest.skip("builds an image of several GB; BENCH_BUILD_IMAGE=1 asks for it")
     subprocess.run([engine, "build", "-t", "warmbench-test", str(ROOT)], check=True)
-    told = subprocess.run([engine, "run", "--rm", "warmbench-test"], capture_output=True, text=True)
-    assert told.returncode == 0 and "everything that training needs is there" in told.stdout
+    answer = subprocess.run([engine, "run", "--rm", "warmbench-test"], capture_output=True, text=True)
+    assert answer.returncode == 0 and "everything that training needs is there" in answer.stdout

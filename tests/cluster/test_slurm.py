@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -32,11 +33,11 @@ def expected(bench, scale: Path, tmp_path: Path) -> dict[str, dict]:
 
 
 def results_of(results: Path) -> dict[str, dict]:
-    found = {path.stem: record.read(path) for path in (results / "toy" / "runs").glob("*.json")}
+    records = {path.stem: record.read(path) for path in (results / "toy" / "runs").glob("*.json")}
     return {
         key: {name: value for name, value in one.results().items()}
         | {"metrics": {name: value for name, value in one.metrics.items() if not name.startswith("seconds")}}
-        for key, one in found.items()
+        for key, one in records.items()
     }
 
 
@@ -115,6 +116,41 @@ def test_a_job_asks_for_what_the_plan_says(slurm, start, scale, results, tmp_pat
     assert "TimeLimit=00:10:00" in job and "CPUs/Task=1" in job
     assert "device: cuda is asked for and torch finds no GPU" in call.text(), call.text()
     assert not list((results / "toy" / "runs").glob("*.json"))
+
+
+PRETENDS = """
+import atexit, os, sys, time
+if "--job" in sys.orig_argv:
+    import torch
+    torch.cuda.is_available = lambda: True
+    torch.cuda.max_memory_allocated = torch.cuda.reset_peak_memory_stats = lambda *device: 0
+    began = time.time()
+    def leave():
+        with open(os.path.join(os.environ["SEEN"], str(os.getpid())), "w") as stream:
+            stream.write(f"{began} {time.time()} {os.environ.get('CUDA_VISIBLE_DEVICES')}")
+    atexit.register(leave)
+"""
+"""A `sitecustomize` by which torch finds a GPU, and each job leaves when it ran and which GPU it was given."""
+
+
+def test_one_job_on_each_gpu(slurm, start, scale, results, tmp_path) -> None:
+    """The machine that calls has no GPU: the profile says what nodes have, and Slurm gives each job one of its own."""
+    scale.write_text(
+        scale.read_text().replace("device: cpu", "device: auto").replace("job_minutes: 60", "job_minutes: 0.001")
+    )
+    seen, site = tmp_path / "seen", tmp_path / "site"
+    for folder in (seen, site):
+        folder.mkdir()
+    (site / "sitecustomize.py").write_text(PRETENDS)
+    path = f"{site}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    call = start(slurm.profile(tmp_path / "profile"), SEEN=str(seen), PYTHONPATH=path, WALK_SECONDS="0.1")
+    assert call.wait() == 0, call.text() + slurm.log()
+    jobs = [file.read_text().split() for file in seen.iterdir()]
+    assert {gpu for *_, gpu in jobs} == {"0", "1"}
+    for gpu in ("0", "1"):
+        spans = sorted((float(began), float(ended)) for began, ended, given in jobs if given == gpu)
+        assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans)), "two jobs on one GPU"
+    assert {record.read(path).provenance["device"] for path in (results / "toy" / "runs").glob("*.json")} == {"cuda"}
 
 
 def test_a_partition_that_does_not_exist(slurm, start, results, tmp_path) -> None:

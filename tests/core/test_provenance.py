@@ -165,7 +165,7 @@ def test_the_peak_on_a_gpu_is_the_runs_own(recorded, monkeypatch: pytest.MonkeyP
     import torch
 
     peak = {"bytes": 0}
-    monkeypatch.setattr(execute, "device_of", lambda wanted: SimpleNamespace(type="cuda", index=0))
+    monkeypatch.setattr(execute, "device_of", lambda *asked, **planned: SimpleNamespace(type="cuda", index=0))
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: peak.update(bytes=0))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: peak["bytes"])
 

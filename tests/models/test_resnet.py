@@ -16,10 +16,10 @@ def test_group_norm_and_its_gradients_equal_torchs(layout: torch.memory_format) 
     ours.load_state_dict(theirs.state_dict())
     images = torch.randn(3, 16, 5, 7).contiguous(memory_format=layout)
     pull = torch.randn_like(images)
-    found = []
+    results = []
     for norm in (ours, theirs):
         inputs = images.clone().requires_grad_()
         outputs = norm(inputs)
-        found.append((outputs, *torch.autograd.grad(outputs, (inputs, norm.weight, norm.bias), pull)))
-    for ours_, theirs_ in zip(*found, strict=True):
+        results.append((outputs, *torch.autograd.grad(outputs, (inputs, norm.weight, norm.bias), pull)))
+    for ours_, theirs_ in zip(*results, strict=True):
         torch.testing.assert_close(ours_, theirs_, rtol=1e-5, atol=1e-5)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench import config, exhibit, stats
+from bench import config, exhibit, record, stats
 from bench.errors import UserError
 from bench.exhibit import Claim, by_seed
 from bench.report import claims, collect, reference
@@ -29,16 +29,27 @@ def open_claim(chances: dict[int, float], *exhibits: str, given_up: bool = False
 
 
 @pytest.fixture
-def plan(made: Made) -> Plan:
+def plan(made: Made, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    """Five seeds of the invented paper, of which each run costs an hour."""
+    monkeypatch.setattr(decide.Costs, "hours", lambda self, specs: float(len(list(specs))))
     return made(common={"seeds": 5}, scale=SCALE)
+
+
+def test_costs_are_those_of_the_records(made: Made) -> None:
+    plan = made()
+    costs, walks = decide.Costs(plan), [run.spec for run in plan.runs.values() if run.spec.kind == "invented/walk"]
+    seconds = [record.read(plan.layout.record(run.key)).provenance["seconds"] for run in plan.runs.values()]
+    assert 0 < costs.hours(walks) <= sum(seconds) / 3600
+    unknown = walks[0].model_copy(update={"steps": 1_000_000})
+    assert costs.hours([unknown]) > costs.hours(walks)  # an estimate
 
 
 def test_a_step_is_the_one_with_the_most_decisions_for_an_hour(plan: Plan) -> None:
     """The table's runs have parents and cost more."""
     table, curve = open_claim({10: 0.5, 20: 0.9}, TABLE), open_claim({10: 0.5, 20: 0.9}, CURVE)
     found = decide.steps(plan, [table, curve], 1e9)
-    assert [dict(step.seeds) for step in found] == [{CURVE: 10}, {TABLE: 10}, {CURVE: 20}, {TABLE: 20}]
-    assert [step.decisions for step in found] == pytest.approx([0.5, 0.5, 0.4, 0.4])
+    assert [dict(step.seeds) for step in found] == [{CURVE: 10}, {CURVE: 20}, {TABLE: 10}, {TABLE: 20}]
+    assert [step.decisions for step in found] == pytest.approx([0.5, 0.4, 0.5, 0.4])
     better = decide.steps(plan, [open_claim({10: 0.9, 20: 0.99}, TABLE), open_claim({10: 1e-6, 20: 2e-6}, CURVE)], 1e9)
     assert list(better[0].seeds) == [TABLE]
 
@@ -74,7 +85,7 @@ def test_what_is_given_up_takes_no_seeds_and_counts_where_others_bring_it(plan: 
 
 @pytest.mark.parametrize("hours", [0.0, -1.0, math.nan, math.inf])
 def test_hours_of_nothing_are_refused(hours: float) -> None:
-    with pytest.raises(UserError, match="DECIDE="):
+    with pytest.raises(UserError, match="expected core-hours, more than 0"):
         decide.check_hours(hours)
 
 

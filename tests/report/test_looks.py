@@ -140,7 +140,7 @@ def test_pairs_count_as_far_as_both_sides_go() -> None:
     assert found.verdict == "reproduced" and found.n == 5
 
 
-@pytest.mark.parametrize("looks", ["[3, 5]", "[10, 5]", "[5, 5]", "[5, 200]", "[5, many]", "[yes]", "5", "[5.5]"])
+@pytest.mark.parametrize("looks", ["[3, 5]", "[10, 5]", "[5, 5]", "[5, 200]", "[5, many]", "5", "[5.5]"])
 def test_looks_that_are_none_are_one_line(tmp_path: Path, looks: str) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(f"scale: mine\nlooks: {looks}\n")

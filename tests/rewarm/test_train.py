@@ -20,7 +20,7 @@ from bench import record
 from bench.errors import FailedRun, OutOfTime, UserError
 from bench.rewarm.engine import Engine
 from bench.rewarm.progress import Progress
-from bench.rewarm.spec import Evaluation, PretrainSpec, Schedule
+from bench.rewarm.spec import PAPERS_TEXT, Evaluation, PretrainSpec, Schedule
 from bench.rewarm.train import train
 from bench.run import Result
 from bench.training.context import Context
@@ -245,7 +245,7 @@ def test_weights_of_another_shape(toy: Make, plan_of: Callable[..., Plan], tmp_p
 
 def test_a_record_of_the_papers_longest_run_is_small_enough(toy: Make, context: Surroundings) -> None:
     """1,110 evaluations with 24 sources: what is recorded of them stays below the limit."""
-    spec = PretrainSpec(seed=0, schedule=Schedule(max_lr=3e-4), stop=0.8061)
+    spec = PretrainSpec(seed=0, corpora=PAPERS_TEXT, schedule=Schedule(max_lr=3e-4), stop=0.8061)
     small = toy()
     run = Progress(small, context(small), writes=False)
     run.spec, run._by_source = spec, spec.source_steps()

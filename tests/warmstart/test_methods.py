@@ -66,11 +66,11 @@ def point_with(at: methods.Point, gradient: dict[str, torch.Tensor]) -> methods.
 
 
 def test_a_users_file_is_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "methods").mkdir()
-    (tmp_path / "methods" / "mine.py").write_text("def restart(at):\n    at.model.zero_()\n")
+    (tmp_path / "warmstart/methods").mkdir(parents=True)
+    (tmp_path / "warmstart/methods/mine.py").write_text("def restart(at):\n    at.model.zero_()\n")
     monkeypatch.setenv("BENCH_EXTRA", str(tmp_path))
     assert "mine" in methods.known()
-    assert methods.module_of("mine") == "bench_extra.methods.mine"
+    assert methods.module_of("mine") == "bench_extra.warmstart.methods.mine"
 
 
 def test_unknown_methods_name_the_closest() -> None:

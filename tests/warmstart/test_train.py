@@ -19,7 +19,7 @@ from bench.run import Result
 from bench.training.context import Context
 from bench.training.samples import Pool
 from bench.warmstart import stopping
-from bench.warmstart import train as rounds
+from bench.warmstart import train as training
 from bench.warmstart.spec import FRESH, KEPT, Network, Optimizer, Penalty, Probe, Restart, Round, Stop, Training
 from bench.warmstart.weights import draw_network
 
@@ -58,7 +58,7 @@ def test_twenty_steps_equal_a_plain_loop(
     """NCHW, unfused, with the data normalised image by image: the same way gone after 21 steps, the same accuracies."""
     spec = toy(network=network, optimizer=Optimizer(name="sgd", lr=lr, batch_size=10), stop=Stop(epochs=3), leaves=True)
     context = surroundings(spec)
-    outcome = rounds.train(spec, context)
+    outcome = training.train(spec, context)
 
     data = images.generated((3, 32, 32), 10, train=96, test=10)
     order = torch.randperm(96, generator=seeds.generator("warmstart", "cifar10", "split", 0))
@@ -114,16 +114,16 @@ def test_interrupted_anywhere_equals_uninterrupted(toy: Toy, surroundings: Surro
             leaves=True,
         )
     whole = surroundings(spec)
-    expected = results(rounds.train(spec, whole))
+    expected = results(training.train(spec, whole))
     final = weights(whole)
     assert whole.boundaries >= 6
     for ends_at in range(1, whole.boundaries + 1):
         first = surroundings(spec, ends_at=ends_at)
         first.key = f"interrupted-{ends_at}"
         with pytest.raises(OutOfTime):
-            rounds.train(spec, first)
+            training.train(spec, first)
         second = replace(first, ends_at=0, deadline=None, kept={})
-        assert results(rounds.train(spec, second)) == expected
+        assert results(training.train(spec, second)) == expected
         assert second.resumed
         assert second.kept == whole.kept  # artefacts by checksum
         again = weights(second)
@@ -146,7 +146,7 @@ def test_shrink_perturb_ends_in_fresh_and_kept(toy: Toy, trained: Train) -> None
 def test_a_child_starts_from_the_epoch_that_it_names(toy: Toy, surroundings: Surround) -> None:
     parent = toy(keep_epochs=(1, 2), leaves=True)
     above = surroundings(parent)
-    rounds.train(parent, above)
+    training.train(parent, above)
     assert set(above.kept) == {"epoch-1", "epoch-2", "weights"} == set(parent.keeps())
     assert above.kept["epoch-2"] != above.kept["weights"]
     child = toy(parent=parent, start_from="epoch-1", leaves=True, stop=Stop(epochs=1), rounds=(Round(samples=64),))
@@ -154,7 +154,7 @@ def test_a_child_starts_from_the_epoch_that_it_names(toy: Toy, surroundings: Sur
     # One epoch at a rate too small to move a weight: what is left is what it began with.
     child = child.model_copy(update={"optimizer": Optimizer(name="sgd", lr=1e-30, batch_size=24)})
     below = surroundings(child)
-    rounds.train(child, below)
+    training.train(child, below)
     begun, left = weights(above, "epoch-1"), weights(below)
     assert all(torch.equal(begun[name], left[name]) for name in begun if "running" not in name and "num" not in name)
 
@@ -162,19 +162,19 @@ def test_a_child_starts_from_the_epoch_that_it_names(toy: Toy, surroundings: Sur
 def test_equal_seeds_share_split_order_and_first_weights(toy: Toy, surroundings: Surround) -> None:
     """Compared methods are paired; another seed shares nothing."""
     one, two = toy(optimizer=Optimizer(lr=0.1)), toy(optimizer=Optimizer(name="adam"), bn_buffers="reset")
-    first, second = (rounds.Trainer(spec, surroundings(spec)) for spec in (one, two))
-    other = rounds.Trainer(toy(seed=1), surroundings(toy(seed=1)))
-    assert torch.equal(first.split.fit.images, second.split.fit.images)
-    assert torch.equal(first.split.report.labels, second.split.report.labels)
+    first, second = (training.Trainer(spec, surroundings(spec)) for spec in (one, two))
+    other = training.Trainer(toy(seed=1), surroundings(toy(seed=1)))
+    assert torch.equal(first.samples.fit.images, second.samples.fit.images)
+    assert torch.equal(first.samples.report.labels, second.samples.report.labels)
     assert all(torch.equal(a, b) for a, b in zip(first.model.parameters(), second.model.parameters(), strict=True))
-    assert not torch.equal(first.split.fit.images, other.split.fit.images)
+    assert not torch.equal(first.samples.fit.images, other.samples.fit.images)
     assert not torch.equal(first.model.linear.weight, other.model.linear.weight)
 
 
 def test_fit_and_report_share_no_sample(toy: Toy, surroundings: Surround) -> None:
-    split = rounds.make_split(toy(), surroundings(toy()))
-    fit = {tuple(image.flatten().tolist()[:40]) for image in split.fit.images}
-    held = {tuple(image.flatten().tolist()[:40]) for image in split.report.images}
+    samples = training.load_samples(toy(), surroundings(toy()))
+    fit = {tuple(image.flatten().tolist()[:40]) for image in samples.fit.images}
+    held = {tuple(image.flatten().tolist()[:40]) for image in samples.report.images}
     assert (len(fit), len(held)) == (64, 32)
     assert not fit & held
 
@@ -182,7 +182,7 @@ def test_fit_and_report_share_no_sample(toy: Toy, surroundings: Surround) -> Non
 def test_only_the_classifier_moves_when_only_it_is_trained(toy: Toy, surroundings: Surround) -> None:
     spec = toy(rounds=(Round(samples=64, start=FRESH, trains="last"),), leaves=True)
     context = surroundings(spec)
-    rounds.train(spec, context)
+    training.train(spec, context)
     begun = draw_network(spec, "first").state_dict()
     moved = {name for name, tensor in weights(context).items() if not torch.equal(tensor, begun[name])}
     assert {name for name in moved if "running" not in name and "num" not in name} == {"linear.weight", "linear.bias"}
@@ -193,7 +193,7 @@ def test_buffers_are_kept_or_restarted(toy: Toy, surroundings: Surround) -> None
     for buffers in ("keep", "reset"):
         spec = toy(rounds=(Round(samples=48, start=FRESH), Round(samples=64)), bn_buffers=buffers, leaves=True)
         context = surroundings(spec)
-        rounds.train(spec, context)
+        training.train(spec, context)
         counts[buffers] = int(weights(context)["norm.num_batches_tracked"])
     assert counts == {"keep": 3 * 2 + 3 * 3, "reset": 3 * 3}
 
@@ -204,7 +204,7 @@ def test_reported_accuracy_may_use_the_population_s_statistics(toy: Toy, surroun
     for kind in ("running", "population"):
         spec = toy(bn_statistics=kind, evaluate="epochs", leaves=True)
         context = surroundings(spec)
-        made[kind] = (rounds.train(spec, context), weights(context))
+        made[kind] = (training.train(spec, context), weights(context))
     (plain, running), (outcome, population) = made["running"], made["population"]
     assert outcome.series["epochs"]["train_acc"] == plain.series["epochs"]["train_acc"]
     assert all(
@@ -212,11 +212,11 @@ def test_reported_accuracy_may_use_the_population_s_statistics(toy: Toy, surroun
         for name in running
         if "running_" not in name and "tracked" not in name
     )
-    trainer = rounds.Trainer(spec, surroundings(spec))
+    trainer = training.Trainer(spec, surroundings(spec))
     trainer.model.load_state_dict(population)
     seen: list[Tensor] = []
     trainer.model.get_submodule("norm").register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
-    trainer.model(trainer.split.fit.take(torch.arange(len(trainer.split.fit)))[0])
+    trainer.model(trainer.samples.fit.take(torch.arange(len(trainer.samples.fit)))[0])
     size = spec.optimizer.batch_size
     means = torch.stack([part.mean((0, 2, 3)) for part in seen[0].split(size)]).mean(0)
     torch.testing.assert_close(population["norm.running_mean"], means, rtol=1e-4, atol=1e-5)
@@ -226,16 +226,16 @@ def test_reported_accuracy_may_use_the_population_s_statistics(toy: Toy, surroun
 def test_transfer_draws_a_new_head_and_keeps_the_rest(toy: Toy, surroundings: Surround) -> None:
     parent = toy(dataset="cifar100", leaves=True)
     above = surroundings(parent)
-    rounds.train(parent, above)
+    training.train(parent, above)
     child = toy(parent=parent, rounds=(Round(samples=64, start=KEPT),))
-    trainer = rounds.Trainer(child, surroundings(child))
+    trainer = training.Trainer(child, surroundings(child))
     source = weights(above)
     own = trainer.model.state_dict()
     assert own["linear.weight"].shape == (10, 64)
     assert all(torch.equal(own[name], source[name]) for name in own if not name.startswith("linear"))
     wide = toy(parent=parent, network=Network(name="thin_resnet18", width=16))
     with pytest.raises(FailedRun, match="does not fit"):
-        rounds.Trainer(wide, surroundings(wide))
+        training.Trainer(wide, surroundings(wide))
 
 
 def test_a_model_that_never_reaches_the_threshold_ends_at_the_cap_and_says_so(toy: Toy, trained: Train) -> None:
@@ -296,8 +296,8 @@ def test_estimated_evaluation_is_what_passes_forward_alone(
 
 def test_long_trainings_are_thinned_and_keep_their_end() -> None:
     columns = {"epoch": list(range(10_001))}
-    thin = rounds.thinned(columns)["epoch"]
-    assert len(thin) <= rounds.MOST_EPOCH_ROWS + 1
+    thin = training.thinned(columns)["epoch"]
+    assert len(thin) <= training.MOST_EPOCH_ROWS + 1
     assert thin[0] == 0 and thin[-1] == 10_000
     assert len({b - a for a, b in itertools.pairwise(thin[:-1])}) == 1
 
@@ -309,7 +309,7 @@ def test_a_run_trains_from_what_a_method_makes(toy: Toy, surroundings: Surround,
     def left(start: Restart) -> dict[str, Tensor]:
         spec = toy(rounds=(Round(samples=40, start=FRESH), Round(samples=64, start=start)), leaves=True)
         context = surroundings(spec)
-        rounds.train(spec, context)
+        training.train(spec, context)
         return weights(context)
 
     warm, other = left(KEPT), left(Restart(method=method, shrink=0.3, strength=0.01))

@@ -16,7 +16,7 @@ from bench import config
 from bench.errors import UserError
 from bench.run import RunSpec
 from bench.workflow import gpus, plan, planfile
-from bench.workflow.jobs import gpus_for
+from bench.workflow.jobs import gpus_for, offered_to
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -28,13 +28,13 @@ def test_what_jobs_may_use() -> None:
 
 
 def test_one_job_on_each_gpu_and_the_next_waits(tmp_path: Path) -> None:
-    told: list[str] = []
+    messages: list[str] = []
     busy: dict[str, int] = {}
     most: dict[str, int] = {}
     guard = threading.Lock()
 
     def job() -> None:
-        with gpus.claim(1, devices=["0", "1"], folder=tmp_path, tell=told.append) as (device,):
+        with gpus.claim(1, devices=["0", "1"], folder=tmp_path, tell=messages.append) as (device,):
             with guard:
                 busy[device] = busy.get(device, 0) + 1
                 most[device] = max(most.get(device, 0), busy[device])
@@ -48,7 +48,7 @@ def test_one_job_on_each_gpu_and_the_next_waits(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert most == {"0": 1, "1": 1}
-    assert told and told[0] == "waiting for 1 of the GPUs 0, 1: other jobs have them"
+    assert messages and messages[0] == "waiting for 1 of the GPUs 0, 1: other jobs have them"
 
 
 def test_several_small_jobs_share_a_gpu_and_spread_first(tmp_path: Path) -> None:
@@ -129,20 +129,23 @@ class Wide(RunSpec):
 
 
 @pytest.mark.parametrize(("offered", "expected"), [(1, 1), (2, 2), (3, 2), (8, 8)])
-def test_a_run_takes_what_it_can_use(invented: Path, offered: int, expected: int) -> None:
+def test_a_run_takes_what_it_can_use(
+    invented: Path, offered: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_GPUS", "0,1,2,3,4,5,6,7")
     suite = config.load(str(invented)).model_copy(update={"device": "cuda", "gpus_per_job": offered})
-    assert gpus_for([Wide(seed=0)], suite, offered) == expected
-    assert gpus_for([Wide(seed=0)], suite.model_copy(update={"device": "cpu"}), offered) == 0
+    assert gpus_for([Wide(seed=0)], offered_to(plan.make(suite))) == expected
+    assert gpus_for([Wide(seed=0)], offered_to(plan.make(suite.model_copy(update={"device": "cpu"})))) == 0
 
 
 def test_the_plan_gives_each_job_its_gpus(invented: Path) -> None:
     suite = config.load(str(invented))
-    made = plan.make(suite.model_copy(update={"device": "cuda"}))
-    planfile.freeze(made)
-    assert {job["gpus"] for job in json.loads(made.layout.plan.read_text())["jobs"]} == {1}
-    made = plan.make(suite)
-    planfile.freeze(made)
-    assert {job["gpus"] for job in json.loads(made.layout.plan.read_text())["jobs"]} == {0}
+    planned = plan.make(suite.model_copy(update={"device": "cuda"}))
+    planfile.freeze(planned)
+    assert {job["gpus"] for job in json.loads(planned.layout.plan.read_text())["jobs"]} == {1}
+    planned = plan.make(suite)
+    planfile.freeze(planned)
+    assert {job["gpus"] for job in json.loads(planned.layout.plan.read_text())["jobs"]} == {0}
 
 
 def test_snakemake_is_told_how_many_gpu_jobs_fit(invented: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,11 +153,11 @@ def test_snakemake_is_told_how_many_gpu_jobs_fit(invented: Path, monkeypatch: py
 
     monkeypatch.setenv("BENCH_GPUS", "0,1")
     suite = config.load(str(invented)).model_copy(update={"jobs_per_gpu": 3})
-    made = plan.make(suite)
-    assert reproduce.command_line(made, "local", 1)[-3:] == ["--resources", "machine=1000", "gpu=6"]
-    assert "--resources" not in reproduce.command_line(made, "slurm", 1), "a cluster counts its own"
+    planned = plan.make(suite)
+    assert reproduce.command_line(planned, "local", 1)[-3:] == ["--resources", "machine=1000", "gpu=6"]
+    assert "--resources" not in reproduce.command_line(planned, "slurm", 1), "a cluster counts its own"
     monkeypatch.setenv("BENCH_GPUS", "")
-    assert reproduce.command_line(made, "local", 1)[-2:] == ["--resources", "machine=1000"]
+    assert reproduce.command_line(planned, "local", 1)[-2:] == ["--resources", "machine=1000"]
 
 
 @pytest.mark.parametrize(
@@ -188,9 +191,9 @@ def test_several_gpus_go_through_torchrun(invented: Path, monkeypatch: pytest.Mo
     for name in (*gpus.ASSIGNED_BY, "CUDA_VISIBLE_DEVICES"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(RunSpec, "gpus", lambda self, offered: offered)
-    made = plan.make(config.load(str(scale)), source=str(scale))
-    planfile.freeze(made)
-    (job,) = json.loads(made.layout.plan.read_text())["jobs"]
+    planned = plan.make(config.load(str(scale)), source=str(scale))
+    planfile.freeze(planned)
+    (job,) = json.loads(planned.layout.plan.read_text())["jobs"]
     assert job["gpus"] == 2
     seen: list[tuple[int, list[str], str]] = []
 

@@ -22,27 +22,27 @@ STEPS = (("plan",), ("reproduce", "--dry-run"), ("collect",), ("judge",))
 
 
 def planned(invented: Path, folder: Path, seeds: int) -> plan.Plan:
-    """Walks of so many seeds: a run of its own each for the curve, and four that share its beginning for the distance."""
+    """Five runs for each seed: the walk of the curve, and two continuations with their measurements for the distance."""
     content = yaml.safe_load(invented.read_text()) | {"scale": f"many{seeds}", "common": {"invented": {"seeds": seeds}}}
     path = folder / f"many{seeds}.yaml"
     path.write_text(yaml.safe_dump(content))
     return plan.make(config.load(str(path)), source=str(path))
 
 
-def write_records(made: plan.Plan) -> None:
+def write_records(work: plan.Plan) -> None:
     """The records that training would leave."""
     proof = {**machine.commit(), "machine": machine.machine(), "device": "cpu", "seconds": 1.0}
     series = {"path": {"step": [1, 2], "position": [0.0, 1.0]}}
-    for number, run in enumerate(made.runs.values()):
+    for number, run in enumerate(work.runs.values()):
         result = Result({"distance": float(number % 7), "position": 1.0}, series)
-        record.write(made.layout.record(run.key), record.of_run(run.spec, run.key, result, {}, proof))
+        record.write(work.layout.record(run.key), record.of_run(run.spec, run.key, result, {}, proof))
 
 
 def test_a_thousand_runs_make_few_jobs(invented: Path, tmp_path: Path) -> None:
-    made = planned(invented, tmp_path, 200)
-    assert len(made.runs) == 1000
-    jobs = jobs_of(made)
-    assert sorted(key for job in jobs for key in job.keys) == sorted(made.runs)
+    work = planned(invented, tmp_path, 200)
+    assert len(work.runs) == 1000
+    jobs = jobs_of(work)
+    assert sorted(key for job in jobs for key in job.keys) == sorted(work.runs)
     assert len(jobs) < 20, "a run takes a fraction of a second"
 
 
@@ -63,10 +63,10 @@ def test_time_grows_with_the_runs_and_no_faster(
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     seconds: dict[tuple[str, int], float] = {}
     for seeds in (100, 1000):
-        made = planned(invented, tmp_path, seeds)
-        write_records(made)
+        work = planned(invented, tmp_path, seeds)
+        write_records(work)
         for command in STEPS:
-            seconds[command[0], seeds] = cpu_seconds(partial(bench, *command, "--scale", made.source))
+            seconds[command[0], seeds] = cpu_seconds(partial(bench, *command, "--scale", work.source))
     for command in STEPS:
         small, large = seconds[command[0], 100], seconds[command[0], 1000]
         # What a start costs is in both, so linear growth stays below ten; a quadratic part would show as far more.

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.rewarm.design import CORPORA, MODEL, PILE, PYTHIA_STEPS, SLIMPAJAMA, RewarmSettings
-from bench.rewarm.spec import Generated, Text
+from bench.rewarm.spec import PAPERS_TEXT, Generated
 from bench.stats import Values
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def stand_ins(settings: RewarmSettings) -> str:
     What is too long for the width of a page takes two lines.
     """
     parts = []
-    if settings.corpora != Text():
+    if settings.corpora != PAPERS_TEXT:
         if isinstance(settings.corpora, Generated):
             parts.append("two generated languages for Pile and SlimPajama")
         else:

@@ -15,7 +15,7 @@ from bench.stats import Values
 SERIES = {PILE: "loss_up", SLIMPAJAMA: "loss_dn"}
 """Corpus -> its column in a record's evaluations."""
 TAIL = 0.01
-"""Final losses are means over the evaluations in this last share of the schedule; ``bench/rewarm/protocol.md``, section b."""
+"""Final losses are means over evaluations in this last share of the schedule (``bench/rewarm/protocol.md``, section b)."""
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def arms(settings: Settings) -> Iterator[Arm]:
 )
 def along_a_line(frames: dict[str, Any]) -> Iterator[Finding]:
     same, shifted = frames["rewarm/fig6"], frames["rewarm/fig4"]
-    # The constant rate hardly moves, so that no line can be told.
+    # The constant rate hardly moves, so that it says nothing about a line.
     for method, other in zip(tuple(SAME_DATA.values())[1:], REWARMED, strict=True):
         here, there = (by_seed(frame, "r_squared", method=name) for frame, name in ((same, method), (shifted, other)))
         yield stats.above(here, STRAIGHT, name=f"R² of {method} on the Pile")

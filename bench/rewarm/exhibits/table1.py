@@ -21,7 +21,7 @@ from bench.exhibit import Arm, ArmRun, Row, row
 from bench.record import Record
 from bench.rewarm.counts import CountSpec
 from bench.rewarm.design import SAME, SHORT, RewarmSettings
-from bench.rewarm.spec import Generated
+from bench.rewarm.spec import PAPERS_TEXT, Generated, Text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +41,11 @@ SEVEN = "7-source mixture"
 
 class Settings(RewarmSettings):
     seeds: int = Field(2, ge=1, le=1000, description="training streams in which the sources are counted")
+
+    def at_protocol(self) -> bool:
+        """Of the corpora the table shows the downstream one alone."""
+        same = isinstance(self.corpora, Text) and self.corpora.downstream == PAPERS_TEXT.downstream
+        return not set(self.departures()) - self.selects - ({"corpora"} if same else set())
 
 
 def counted(settings: Settings, seed: int) -> CountSpec:

@@ -2,7 +2,7 @@
 
 Two phases as in Table 1 (ResNet-18, CIFAR-10, SGD). At the beginning of the second the weights are kept (WS), shrunk and
 perturbed (SP), given a new classifier, pulled towards their first values all along (L2-init), or shrunk by direction (DASH,
-Shin et al. 2024). A user's own file in ``$BENCH_EXTRA/methods`` can be named in `methods`.
+Shin et al. 2024). A user's own file in ``$BENCH_EXTRA/warmstart/methods`` can be named in `methods`.
 
 Expected: resetting the classifier leaves the gap; on CIFAR-10 in 50 chunks DASH was at 84.1, SP at 81.3, WS at 63.5 %.
 Cost: one fit for each method and a first phase for L2-init; the rest is Table 1's own.

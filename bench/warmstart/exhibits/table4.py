@@ -47,7 +47,7 @@ class Settings(WarmstartSettings):
         (1e-2, 1e-3, 1e-4, 1e-5), description="sizes of the noise [P]"
     )
     readings: tuple[Literal["variance", "std"], ...] = Field(
-        ("variance", "std"), description="what a size is: the first is held against the printed numbers [C, P]"
+        ("variance", "std"), description="what a size is: the first is compared with the printed numbers [C, P]"
     )
 
     def panels(self) -> dict[Literal["variance", "std"], str]:

@@ -2,7 +2,7 @@
 
 A file ``<name>.py`` defines ``restart(at: Point) -> None``, which changes ``at.model`` in place, and may define
 ``penalty(model, initial, strength) -> Tensor``, which is added to the loss. ``Restart(method="<name>")`` then uses it.
-Files in the folder ``$BENCH_EXTRA/methods`` count too.
+Files in the folder ``$BENCH_EXTRA/warmstart/methods`` count too.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def known() -> list[str]:
     """Names of all methods, the user's own included."""
     folders = [Path(__file__).parent]
     if extra := os.environ.get("BENCH_EXTRA"):
-        folders.append(Path(extra) / "methods")
+        folders.append(Path(extra) / "warmstart" / "methods")
     return sorted({path.stem for folder in folders for path in folder.glob("[a-z]*.py")})
 
 
@@ -60,7 +60,7 @@ def module_of(name: str) -> str:
     if name not in known():
         raise UserError(f"method '{name}' does not exist{closest(name, ['fresh', 'kept', *known()])}")
     in_suite = (Path(__file__).parent / f"{name}.py").exists()
-    return f"{__name__}.{name}" if in_suite else f"bench_extra.methods.{name}"
+    return f"{__name__}.{name}" if in_suite else f"bench_extra.warmstart.methods.{name}"
 
 
 def load(name: str) -> ModuleType:
