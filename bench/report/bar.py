@@ -40,22 +40,22 @@ def bar(finding: Finding) -> Bar | None:
         return None
     low, high = _finite(finding.low), _finite(finding.high)
     ends = _region(finding)
-    known = [finding.estimate, *(end for end in (low, high, *ends) if end is not None)]
-    span = max(known) - min(known) or abs(finding.estimate) or 1.0
-    left, width = min(known) - PAD * span, (1 + 2 * PAD) * span
+    values = [finding.estimate, *(end for end in (low, high, *ends) if end is not None)]
+    span = max(values) - min(values) or abs(finding.estimate) or 1.0
+    left, width = min(values) - PAD * span, (1 + 2 * PAD) * span
 
-    def place(value: float) -> float:
+    def position(value: float) -> float:
         return round((value - left) / width, 4)
 
     claimed = any(end is not None for end in ends)
-    starts, stops = (place(end) if end is not None else edge for end, edge in zip(ends, (0.0, 1.0), strict=True))
+    starts, stops = (position(end) if end is not None else edge for end, edge in zip(ends, (0.0, 1.0), strict=True))
     return Bar(
         verdict=finding.verdict,
-        point=place(finding.estimate),
-        low=None if low is None else place(low),
-        high=None if high is None else place(high),
+        point=position(finding.estimate),
+        low=None if low is None else position(low),
+        high=None if high is None else position(high),
         region=(starts, stops) if claimed else None,
-        thresholds=tuple((place(end), f"{end:.3g}") for end in ends if end is not None),
+        thresholds=tuple((position(end), f"{end:.3g}") for end in ends if end is not None),
         text=_text(finding, ends),
     )
 

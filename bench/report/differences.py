@@ -29,9 +29,9 @@ def phrases(paper: str) -> Phrases:
 def sentence(paper: str, settings: ExhibitSettings) -> str:
     """``Here: generated images of 12 × 12 pixels, a ResNet of width 8 instead of 16, 5 seeds; 2 more settings differ.``"""
     departures = settings.departures()
-    known = phrases(paper)
-    parts = [_filled(known[name], *departures[name]) for name in known if name in departures]
-    others = [name for name in departures if name not in known and name not in settings.selects]
+    texts = phrases(paper)
+    parts = [_filled(texts[name], *departures[name]) for name in texts if name in departures]
+    others = [name for name in departures if name not in texts and name not in settings.selects]
     seeds = f"{settings.seeds} seed{'s' if settings.seeds > 1 else ''}"
     whole = ", ".join([*(parts or ([] if others else ["the paper's protocol"])), seeds])
     rest = f"; {len(others)} more setting{'s differ' if len(others) > 1 else ' differs'}" if others else ""

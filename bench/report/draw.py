@@ -23,15 +23,15 @@ def draw(plan: Plan, name: str) -> None:
     The CSV holds the numbers behind it, with their units; runs that are missing are marked as gaps. An exhibit that
     lacks so many runs that it cannot be drawn says so in its place.
     """
-    chosen = exhibit.registry()[name]
+    definition = exhibit.registry()[name]
     frame, facts = collect.read(plan, name)
     stem = plan.layout.exhibits / name
-    result = _result(plan, chosen, frame, facts)
-    table.write_numbers(_with_units(frame, chosen), stem.with_suffix(".csv"))
-    if chosen.kind == "figure":
+    result = _result(plan, definition, frame, facts)
+    table.write_numbers(_with_units(frame, definition), stem.with_suffix(".csv"))
+    if definition.kind == "figure":
         figure.save(result, stem, missing=facts.missing)
     else:
-        table.write(result, stem, title=chosen.title, missing=facts.missing)
+        table.write(result, stem, title=definition.title, missing=facts.missing)
 
 
 def export(
@@ -62,26 +62,26 @@ def export(
     """
     if width is not None and not 1 <= width <= 40:
         raise UserError(f"width {width:g}: expected 1 to 40 inches")
-    chosen = exhibit.registry()[name]
+    definition = exhibit.registry()[name]
     frame, facts = collect.read(plan, name)
     stem = into / name.replace("/", "-")
-    if chosen.kind == "table":
-        result = _result(plan, chosen, frame, facts)
-        files = table.write(result, stem, title=chosen.title, missing=facts.missing, suffixes=("tex",))
-        table.write_numbers(_with_units(frame, chosen), stem.with_suffix(".csv"))
+    if definition.kind == "table":
+        result = _result(plan, definition, frame, facts)
+        files = table.write(result, stem, title=definition.title, missing=facts.missing, suffixes=("tex",))
+        table.write_numbers(_with_units(frame, definition), stem.with_suffix(".csv"))
         return [*files, stem.with_suffix(".csv")]
     with figure.styled(style):
-        fig = _result(plan, chosen, frame, facts)
+        fig = _result(plan, definition, frame, facts)
         numbers = figure.numbers_of(fig)
         letters = figure.LETTERS[: len(figure.panels_of(fig))]
         if width is None or not letters:
             figure.save(fig, stem, missing=facts.missing, formats=(format,))
             return [stem.with_suffix(f".{format}"), _write(numbers, stem)]
         files = []
-        for place, letter in enumerate(letters):
+        for number, letter in enumerate(letters):
             # Leaving one panel takes the others away, so each is drawn anew.
-            fig = _result(plan, chosen, frame, facts)
-            figure.keep_one(fig, place, width)
+            fig = _result(plan, definition, frame, facts)
+            figure.keep_one(fig, number, width)
             panel = stem.with_name(f"{stem.name}-{letter}")
             figure.save(fig, panel, missing=facts.missing, formats=(format,))
             files += [panel.with_suffix(f".{format}"), _write(numbers[numbers["panel"] == letter], panel)]
@@ -94,44 +94,44 @@ def _write(numbers: pd.DataFrame, stem: Path) -> Path:
     return path
 
 
-def _with_units(frame: pd.DataFrame, chosen: Exhibit) -> pd.DataFrame:
+def _with_units(frame: pd.DataFrame, definition: Exhibit) -> pd.DataFrame:
     """The numbers with the unit that the paper has for the same metric, "" where it has none."""
-    known = published.of_paper(chosen.paper)
-    units = dict(zip(known["metric"], known["unit"], strict=True))
-    place = list(frame.columns).index("value") + 1
+    rows = published.of_paper(definition.paper)
+    units = dict(zip(rows["metric"], rows["unit"], strict=True))
+    column = list(frame.columns).index("value") + 1
     whole = frame.copy()
-    whole.insert(place, "unit", [units.get(metric, "") for metric in frame["metric"]])
+    whole.insert(column, "unit", [units.get(metric, "") for metric in frame["metric"]])
     return whole
 
 
-def published_rows(plan: Plan, chosen: Exhibit, facts: collect.Facts) -> pd.DataFrame:
+def published_rows(plan: Plan, definition: Exhibit, facts: collect.Facts) -> pd.DataFrame:
     """The exhibit's published rows, with the margins of those that ours can be compared with."""
-    rows = published.of_exhibit(chosen)
-    comparable = plan.settings[chosen.name].at_protocol() and not facts.missing
+    rows = published.of_exhibit(definition)
+    comparable = plan.settings[definition.name].at_protocol() and not facts.missing
     targets = rows["provenance"].isin(published.OWN) if comparable else [False] * len(rows)
-    return rows.assign(margin=rows["metric"].map(chosen.margins).where(targets))
+    return rows.assign(margin=rows["metric"].map(definition.margins).where(targets))
 
 
-def _result(plan: Plan, chosen: Exhibit, frame: pd.DataFrame, facts: collect.Facts) -> Any:
+def _result(plan: Plan, definition: Exhibit, frame: pd.DataFrame, facts: collect.Facts) -> Any:
     if frame.empty and facts.missing:
-        return _gap(chosen, f"nothing to draw: all {len(facts.missing)} runs are missing")
+        return _gap(definition, f"nothing to draw: all {len(facts.missing)} runs are missing")
     try:
-        return chosen.draw(frame, published_rows(plan, chosen, facts), plan.settings[chosen.name])
+        return definition.draw(frame, published_rows(plan, definition, facts), plan.settings[definition.name])
     except Exception as error:
         if not facts.missing:
             raise
         reason = figure.plain(error)
-        return _gap(chosen, f"cannot be drawn without the {len(facts.missing)} runs that are missing ({reason})")
+        return _gap(definition, f"cannot be drawn without the {len(facts.missing)} runs that are missing ({reason})")
 
 
-def _gap(chosen: Exhibit, why: str) -> Any:
+def _gap(definition: Exhibit, why: str) -> Any:
     """A figure or table that holds one sentence."""
-    if chosen.kind == "table":
+    if definition.kind == "table":
         import pandas as pd
 
-        return pd.DataFrame({chosen.title: [why]})
+        return pd.DataFrame({definition.title: [why]})
     fig, (ax,) = figure.panels(1, 1, height=1.4)
     ax.set_axis_off()
     ax.text(0.5, 0.5, why, ha="center", va="center", wrap=True, transform=ax.transAxes)
-    fig.suptitle(chosen.title)
+    fig.suptitle(definition.title)
     return fig

@@ -91,8 +91,8 @@ def _use_styles() -> tuple[str, ...]:
             style.use(foreign)
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"style {foreign}: {plain(error)}") from error
-    own = matplotlib.rcParams["axes.prop_cycle"]
-    return PALETTE if own == cycle else tuple(own.by_key().get("color", PALETTE))
+    users = matplotlib.rcParams["axes.prop_cycle"]
+    return PALETTE if users == cycle else tuple(users.by_key().get("color", PALETTE))
 
 
 def plain(error: Exception) -> str:
@@ -184,15 +184,15 @@ def bars(ax: Axes, names: Sequence[str], values: Sequence[dict[int, float]], *, 
     """One point with its 95 % interval for each name, from left to right."""
     import pandas as pd
 
-    for place, (name, by_seed, one) in enumerate(zip(names, values, series, strict=True)):
+    for position, (name, by_seed, key) in enumerate(zip(names, values, series, strict=True)):
         if not by_seed:
             continue
         mean, low, high = stats.interval(by_seed)
-        style = look(ax, one)
+        style = look(ax, key)
         spread = None if low is None or high is None else [[mean - low], [high - mean]]
-        bar = ax.errorbar([place], [mean], yerr=spread, color=style["color"], marker=style["marker"], capsize=2.5)
-        point = {"x": name or place, "value": mean, "low": low, "high": high, "n": len(by_seed)}
-        _remember(ax, one, "ours", pd.DataFrame([point]), bar.get_children())
+        bar = ax.errorbar([position], [mean], yerr=spread, color=style["color"], marker=style["marker"], capsize=2.5)
+        point = {"x": name or position, "value": mean, "low": low, "high": high, "n": len(by_seed)}
+        _remember(ax, key, "ours", pd.DataFrame([point]), bar.get_children())
     ax.set_xticks(range(len(names)), names)
     ax.set_xlim(-0.5, len(names) - 0.5)
 
@@ -212,13 +212,13 @@ def published_points(ax: Axes, frame: pd.DataFrame, *, series: str, at: float | 
         series: whose colour and marker they have.
         at: where to draw numbers that have no x.
     """
-    own = frame[frame["value"].notna()]
+    rows = frame[frame["value"].notna()]
     if at is None:
-        own = own[own["x"].notna()]
-    if own.empty:
+        rows = rows[rows["x"].notna()]
+    if rows.empty:
         return
     style = look(ax, series)
-    points = own.assign(x=own["x"] if at is None else at)
+    points = rows.assign(x=rows["x"] if at is None else at)
     bar = ax.errorbar(
         points["x"],
         points["value"],
@@ -286,8 +286,8 @@ def numbers_of(fig: Figure) -> pd.DataFrame:
             unit = UNIT.search(label)
             names |= {f"{axis}_name": UNIT.sub("", label), f"{axis}_unit": unit[1] if unit else ""}
         for series, source, points in (*ax.__dict__.get("_bench_numbers", ()), *_read(ax)):
-            own = points.rename(columns={"value": "y"})
-            tables.append(own.assign(panel=letter, series=labels.get(series, series), source=source, **names))
+            renamed = points.rename(columns={"value": "y"})
+            tables.append(renamed.assign(panel=letter, series=labels.get(series, series), source=source, **names))
     columns = ["panel", "series", "source", "x_name", "x_unit", "x", "y_name", "y_unit", "y", "low", "high", "n"]
     whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     return whole.reindex(columns=[*columns, *(name for name in whole.columns if name not in columns)])
@@ -382,10 +382,10 @@ def keep_one(fig: Figure, number: int, width: float) -> None:
     kept.tick_params(labelbottom=True, labelleft=True)
     fig.suptitle("")
     if entries:
-        own = set(kept.get_legend_handles_labels()[1])
-        shown = {name: handle for name, handle in entries.items() if name in own or name.startswith("published")}
-        chosen = shown if own and not inside else entries
-        kept.legend(list(chosen.values()), list(chosen))
+        names = set(kept.get_legend_handles_labels()[1])
+        shown = {name: handle for name, handle in entries.items() if name in names or name.startswith("published")}
+        handles = shown if names and not inside else entries
+        kept.legend(list(handles.values()), list(handles))
     fig.set_size_inches(width, 0.78 * width)
     fig.draw_without_rendering()
     for label, size in ((kept.xaxis.label, fig.bbox.width), (kept.yaxis.label, fig.bbox.height)):

@@ -49,13 +49,13 @@ class Cost:
 def _versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {"Python": platform.python_version()}
+    versions = {"Python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def content(
@@ -164,8 +164,8 @@ def settings_table(items: Sequence[Shown]) -> list[list[str]]:
             alike.setdefault(departure, []).append(item)
     having = Counter(name for item in items for name in item.settings)
     rows = []
-    for departure, found in sorted(alike.items(), key=lambda pair: (-len(pair[1]), pair[0].name)):
-        where = "all" if len(found) == having[departure.name] > 1 else ", ".join(item.short for item in found)
+    for departure, those in sorted(alike.items(), key=lambda pair: (-len(pair[1]), pair[0].name)):
+        where = "all" if len(those) == having[departure.name] > 1 else ", ".join(item.short for item in those)
         rows.append([departure.name, departure.meaning, departure.paper, departure.here, where])
     return rows
 
@@ -174,11 +174,11 @@ def _spread_over(entries: Sequence[Entry], most: int) -> list[Entry]:
     """At most `most` entries, evenly from first to last."""
     if len(entries) <= most:
         return list(entries)
-    return [entries[round(place * (len(entries) - 1) / (most - 1))] for place in range(most)]
+    return [entries[round(k * (len(entries) - 1) / (most - 1))] for k in range(most)]
 
 
 def _claim(entry: Entry) -> dict[str, Any]:
-    drawn = bar.bar(entry.finding)
+    picture = bar.bar(entry.finding)
     return {
         "exhibit": entry.exhibit,
         "name": entry.name,
@@ -187,7 +187,7 @@ def _claim(entry: Entry) -> dict[str, Any]:
         "verdict": entry.verdict,
         "ours": entry.ours_text(),
         "n": entry.finding.n,
-        "bar": None if drawn is None else asdict(drawn),
+        "bar": None if picture is None else asdict(picture),
         "why": _why(entry),
     }
 
@@ -254,21 +254,21 @@ def write(
     """
     import typst
 
-    drawn = [item for item in items if item.drawn()]
+    there = [item for item in items if item.drawn()]
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for source in (paths.PROJECT / "paper").iterdir():
             if source.is_file():
                 shutil.copyfile(source, root / source.name)
-        for item in drawn:
+        for item in there:
             if item.kind == "figure":
                 shutil.copyfile(item.files.with_suffix(".pdf"), root / f"{item.paper}-{item.short}.pdf")
-        values = content(entries, drawn, scale=scale, about=about, cost=cost)
+        values = content(entries, there, scale=scale, about=about, cost=cost)
         (root / "content.json").write_text(json.dumps(values, indent=1), encoding="utf-8")
         try:
-            made = typst.compile(str(root / "main.typ"), root=str(root))
+            document = typst.compile(str(root / "main.typ"), root=str(root))
         except Exception as error:
             reason = " ".join(str(error).split())
             raise UserError(f"{paths.PROJECT / 'paper' / 'main.typ'}: typst refuses it: {reason[:300]}") from error
-    assert isinstance(made, bytes)
-    checkpoint.write_bytes(path, made)
+    assert isinstance(document, bytes)
+    checkpoint.write_bytes(path, document)

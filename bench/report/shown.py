@@ -105,7 +105,7 @@ class Shown:
         return self.files.with_suffix(".csv").exists()
 
 
-def place(name: str) -> tuple[int, int, int, str]:
+def position(name: str) -> tuple[int, int, int, str]:
     """Where an exhibit stands in its paper: tables and figures by number, then what goes beyond it."""
     short = name.split("/")[1]
     parts = re.fullmatch(r"(table|fig)(\d+)", short)
@@ -114,10 +114,10 @@ def place(name: str) -> tuple[int, int, int, str]:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Papers as they come, and each one's exhibits by `place`."""
-    known = list(names)
-    papers = list(dict.fromkeys(name.split("/")[0] for name in known))
-    return [name for paper in papers for name in sorted((n for n in known if n.split("/")[0] == paper), key=place)]
+    """Papers as they come, and each one's exhibits by `position`."""
+    whole = list(names)
+    papers = list(dict.fromkeys(name.split("/")[0] for name in whole))
+    return [name for paper in papers for name in sorted((n for n in whole if n.split("/")[0] == paper), key=position)]
 
 
 def of_plan(plan: Plan) -> list[Shown]:
@@ -126,19 +126,19 @@ def of_plan(plan: Plan) -> list[Shown]:
 
 
 def _of_exhibit(plan: Plan, name: str) -> Shown:
-    chosen, settings = exhibit.registry()[name], plan.settings[name]
+    definition, settings = exhibit.registry()[name], plan.settings[name]
     if collect.table_path(plan, name).exists():
         facts = collect.read_facts(plan, name)
     else:
         labels = [run.spec.label() for run in plan.exhibits[name]]
         facts = collect.Facts(missing=labels, older=0, runs=len(labels), machines=[], seconds=0.0, commits=[])
     fields = type(settings).model_fields
-    about, expected = described(sys.modules[chosen.module].__doc__ or "")
+    about, expected = described(sys.modules[definition.module].__doc__ or "")
     return Shown(
         name=name,
-        title=chosen.title,
-        caption=chosen.caption,
-        kind=chosen.kind,
+        title=definition.title,
+        caption=definition.caption,
+        kind=definition.kind,
         files=plan.layout.exhibits / name,
         missing=facts.missing,
         runs=facts.runs,
@@ -147,14 +147,14 @@ def _of_exhibit(plan: Plan, name: str) -> Shown:
         commits=facts.commits,
         about=about,
         expected=expected,
-        here=differences.sentence(chosen.paper, settings),
+        here=differences.sentence(definition.paper, settings),
         departures=tuple(
             Departure(field, _without_tags(fields[field].description or ""), words.setting(paper), words.setting(here))
             for field, (paper, here) in settings.departures().items()
         ),
         settings=tuple(fields),
         older=facts.older,
-        code=chosen.file,
+        code=definition.file,
     )
 
 
@@ -181,8 +181,8 @@ def _without_tags(text: str) -> str:
 def state(item: Shown, entries: Sequence[Entry]) -> State:
     """What became of an exhibit: by its claims, and by its published numbers where it has none."""
     claims = verdicts.of_kind(entries, "claim")
-    found = {entry.verdict for entry in claims or verdicts.of_kind(entries, "target")}
-    judged = found & {"reproduced", "not reproduced", "undecided"}
+    of_entries = {entry.verdict for entry in claims or verdicts.of_kind(entries, "target")}
+    judged = of_entries & {"reproduced", "not reproduced", "undecided"}
     if judged == {"reproduced"}:
         return "reproduced"
     if "reproduced" in judged:

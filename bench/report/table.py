@@ -125,10 +125,10 @@ def best(cells: pd.DataFrame, *, lowest: bool, columns: Sequence[Any] = (), with
     marked = cells.copy()
     flat = cells.reset_index() if within else cells
     keys = [tuple(row) for row in flat[list(within)].itertuples(index=False)] if within else [()] * len(cells)
-    for place, column in enumerate(cells.columns):
+    for position, column in enumerate(cells.columns):
         if columns and column not in columns:
             continue
-        means = [_mean(text) for text in cells.iloc[:, place]]
+        means = [_mean(text) for text in cells.iloc[:, position]]
         for key in dict.fromkeys(keys):
             group = [(mean, row) for row, mean in enumerate(means) if keys[row] == key and mean is not None]
             if len(group) < 2:
@@ -136,21 +136,21 @@ def best(cells: pd.DataFrame, *, lowest: bool, columns: Sequence[Any] = (), with
             extreme = (min if lowest else max)(mean for mean, _ in group)
             for mean, row in group:
                 if mean == extreme:
-                    marked.iloc[row, place] = bold(str(cells.iloc[row, place]))
+                    marked.iloc[row, position] = bold(str(cells.iloc[row, position]))
     return marked
 
 
 def _mean(text: Any) -> float | None:
     """The number that a cell begins with."""
-    found = re.match(r"\**(-?\d[\d,]*\.?\d*)(?: |\*|$)", str(text).replace("−", "-"))
-    return float(found[1].replace(",", "")) if found else None
+    parts = re.match(r"\**(-?\d[\d,]*\.?\d*)(?: |\*|$)", str(text).replace("−", "-"))
+    return float(parts[1].replace(",", "")) if parts else None
 
 
 def _rows_of(frame: pd.DataFrame, metric: str, labels: Mapping[str, Any]) -> pd.DataFrame:
-    chosen = frame["metric"] == metric
+    mask = frame["metric"] == metric
     for name, value in labels.items():
-        chosen &= frame[name] == value
-    return frame[chosen]
+        mask &= frame[name] == value
+    return frame[mask]
 
 
 def number(values: Mapping[int, float], digits: int = 1) -> str:
@@ -218,7 +218,7 @@ def _head(columns: Sequence[tuple[str, ...]]) -> Iterator[tuple[Cell, ...]]:
     """Lines of headings; neighbours that agree down to a line share it, in the last line each has its own."""
     levels = len(columns[0]) if columns else 0
     for level in range(levels):
-        keys = [(name[: level + 1], place if level == levels - 1 else 0) for place, name in enumerate(columns)]
+        keys = [(name[: level + 1], column if level == levels - 1 else 0) for column, name in enumerate(columns)]
         line = []
         for _, group in groupby(zip(keys, columns, strict=True), key=lambda item: item[0]):
             names = [name for _, name in group]
@@ -231,17 +231,17 @@ def _head(columns: Sequence[tuple[str, ...]]) -> Iterator[tuple[Cell, ...]]:
 
 
 def _body(rows: Sequence[Sequence[str]], heads: int) -> Iterator[tuple[Cell, ...]]:
-    for place, row in enumerate(rows):
+    for number, row in enumerate(rows):
         if _is_note(row):
             yield (Cell(row[0], columns=len(row)),)
             continue
         line = []
         for level in range(heads):
             key = row[: level + 1]
-            if place and rows[place - 1][: level + 1] == key and not _is_note(rows[place - 1]):
+            if number and rows[number - 1][: level + 1] == key and not _is_note(rows[number - 1]):
                 continue
-            following = next((k for k in range(place, len(rows)) if rows[k][: level + 1] != key), len(rows))
-            line.append(Cell(row[level], head=True, rows=following - place))
+            following = next((k for k in range(number, len(rows)) if rows[k][: level + 1] != key), len(rows))
+            line.append(Cell(row[level], head=True, rows=following - number))
         yield (*line, *map(_cell, row[heads:]))
 
 
@@ -271,9 +271,9 @@ def _sides(rows: Sequence[Sequence[str]], columns: int) -> Iterator[str]:
     plain = [
         [f"{cell.text} {cell.published}".strip(" []") for cell in map(_cell, row)] for row in rows if not _is_note(row)
     ]
-    for place in range(columns):
-        numbers = all(NUMBER.fullmatch(row[place].replace(" [", " ")) for row in plain)
-        yield "right" if place and numbers else "left"
+    for column in range(columns):
+        numbers = all(NUMBER.fullmatch(row[column].replace(" [", " ")) for row in plain)
+        yield "right" if column and numbers else "left"
 
 
 def as_markdown(table: Table) -> str:
@@ -382,11 +382,11 @@ def _latex_template() -> Template:
 
 def _tex_line(cells: Mapping[tuple[int, int], Cell], line: int, width: int) -> list[Cell]:
     """Cells of a line, an empty one wherever one of a line above reaches down."""
-    found, column = [], 0
+    whole, column = [], 0
     while column < width:
-        found.append(cells.get((line, column), Cell("")))
-        column += found[-1].columns
-    return found
+        whole.append(cells.get((line, column), Cell("")))
+        column += whole[-1].columns
+    return whole
 
 
 def as_latex(table: Table) -> str:
