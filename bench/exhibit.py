@@ -74,9 +74,13 @@ class ExhibitSettings(StrictModel):
         return range(self.first_seed, self.first_seed + self.seeds)
 
     def departures(self) -> dict[str, tuple[Any, Any]]:
-        """Field -> (the paper's value, the value here) for every field that differs, as plain data."""
+        """Field -> (the paper's value, the value here) for every field that differs, as plain data.
+
+        Papers name no seeds: where they begin is no departure.
+        """
         paper, here = type(self)().model_dump(mode="json"), self.model_dump(mode="json")
-        return {name: (paper[name], here[name]) for name in self.model_dump(exclude_defaults=True)}
+        changed = self.model_dump(exclude_defaults=True, exclude={"first_seed"})
+        return {name: (paper[name], here[name]) for name in changed}
 
     def at_protocol(self) -> bool:
         """Whether numbers can be compared with the published ones."""

@@ -264,7 +264,8 @@ def regress(scale: str, names: Sequence[str] = (), *, profile: str = "local", bu
     wanted = _with_others(_reproduced(whole))
     if not wanted:
         raise UserError(
-            f"{reference.folder(whole.suite.scale)}: reproduces none of these claims; there is nothing to lose"
+            f"{reference.folder(whole.suite.scale)}: reproduces none of these claims at the present settings; there is "
+            "nothing to lose"
         )
     code = reproduce.reproduce(scale, wanted, profile=profile, budget=budget)
     found = _now(scale, wanted) if code == 0 else None
