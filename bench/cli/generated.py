@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from bench.workflow.plan import Plan
 
 
-def _own() -> dict[str, Exhibit]:
+def _of_the_suite() -> dict[str, Exhibit]:
     """The suite's own exhibits by name, without those of BENCH_EXTRA."""
-    return {name: one for name, one in exhibit.registry().items() if one.module.startswith("bench.")}
+    return {name: declared for name, declared in exhibit.registry().items() if declared.module.startswith("bench.")}
 
 
 def schema() -> str:
@@ -31,12 +31,12 @@ def schema() -> str:
     definitions = schema.setdefault("$defs", {})
     exhibits: dict[str, Any] = {}
     common: dict[str, dict[str, Any]] = {}
-    for name, declared in _own().items():
-        own = declared.settings.model_json_schema(ref_template=f"#/$defs/{name.replace('/', '.')}.{{model}}")
-        for model, definition in own.pop("$defs", {}).items():
+    for name, declared in _of_the_suite().items():
+        settings = declared.settings.model_json_schema(ref_template=f"#/$defs/{name.replace('/', '.')}.{{model}}")
+        for model, definition in settings.pop("$defs", {}).items():
             definitions[f"{name.replace('/', '.')}.{model}"] = definition
-        exhibits[name] = {"anyOf": [own, {"type": "null"}]}
-        common.setdefault(declared.paper, {}).update(own["properties"])
+        exhibits[name] = {"anyOf": [settings, {"type": "null"}]}
+        common.setdefault(declared.paper, {}).update(settings["properties"])
     schema["properties"]["exhibits"] = {
         "type": "object",
         "description": Suite.model_fields["exhibits"].description,
@@ -138,15 +138,15 @@ def keys() -> str:
         "",
         *_rows(Suite, Suite.model_fields),
     ]
-    for paper in dict.fromkeys(declared.paper for declared in _own().values()):
-        exhibits = [declared for declared in _own().values() if declared.paper == paper]
+    for paper in dict.fromkeys(declared.paper for declared in _of_the_suite().values()):
+        exhibits = [declared for declared in _of_the_suite().values() if declared.paper == paper]
         shared = _shared([declared.settings for declared in exhibits])
         lines += ["", f"## {paper}", "", f"Every exhibit of `{paper}` has these keys.", ""]
         lines += _rows(exhibits[0].settings, shared)
         for declared in exhibits:
-            own = [name for name in declared.settings.model_fields if name not in shared]
+            further = [name for name in declared.settings.model_fields if name not in shared]
             lines += ["", f"### {declared.name}", "", f"{declared.title}."]
-            lines += ["", *_rows(declared.settings, own)] if own else []
+            lines += ["", *_rows(declared.settings, further)] if further else []
     return "\n".join(lines) + "\n"
 
 

@@ -259,11 +259,11 @@ def _collected(scale: str, exhibits: Sequence[str], source: str) -> Plan:
 
     if outdated := collecting.outdated(plan):
         others = f" and {len(outdated) - 1} more" if len(outdated) > 1 else ""
-        chosen = f" --exhibits {' '.join(exhibits)}" if exhibits else ""
+        selection = f" --exhibits {' '.join(exhibits)}" if exhibits else ""
         _note(
             [
                 f"{outdated[0]}{others} collected from other records than are there now; "
-                f"`{PROGRAM} collect --scale {scale}{chosen}` reads these"
+                f"`{PROGRAM} collect --scale {scale}{selection}` reads these"
             ]
         )
     return plan

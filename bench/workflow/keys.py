@@ -114,10 +114,10 @@ def _source(module: str) -> Path | None:
     if parent and (above := _source(parent)) is not None and above.name != "__init__.py":
         return None  # a name in a module: to ask for it as a module would import its parent, and torch with it
     try:
-        found = importlib.util.find_spec(module)
+        spec = importlib.util.find_spec(module)
     except ModuleNotFoundError:
         return None
-    return Path(found.origin) if found is not None and found.origin is not None else None
+    return Path(spec.origin) if spec is not None and spec.origin is not None else None
 
 
 class Imported(NamedTuple):

@@ -232,11 +232,11 @@ def test_a_locale_of_iso_8859_1_changes_no_file(expected: dict[str, bytes], tmp_
     if shutil.which("localedef") is None:
         pytest.skip("no localedef")
     name = "en_US.ISO-8859-1"
-    made = subprocess.run(
+    compiled = subprocess.run(
         ["localedef", "-i", "en_US", "-f", "ISO-8859-1", str(locales / name)], capture_output=True, text=True
     )
     if not (locales / name).exists():
-        pytest.skip(f"localedef: {made.stderr.strip()}")
+        pytest.skip(f"localedef: {compiled.stderr.strip()}")
     latin = {"LC_ALL": name, "LOCPATH": str(locales), "PYTHONUTF8": "0", "PYTHONIOENCODING": None}
     probe = "import locale; print(locale.getpreferredencoding(False))"
     seen = subprocess.run([sys.executable, "-c", probe], env=environment(**latin), capture_output=True, text=True)

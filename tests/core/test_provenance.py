@@ -140,11 +140,11 @@ def kept(spec: Any, context: Any) -> Result:
 
 
 def test_what_a_record_says(recorded) -> None:
-    (said,) = recorded()
-    assert said["processes"] == 1 and said["threads"] == 1 and said["device"] == "cpu"
-    assert said["precision"] == "float32" and said["tf32"] is False and said["resumed"] is False
-    assert said["commit"] == machine.commit()["commit"]
-    assert not {"company"} & set(said)
+    (provenance,) = recorded()
+    assert provenance["processes"] == 1 and provenance["threads"] == 1 and provenance["device"] == "cpu"
+    assert provenance["precision"] == "float32" and provenance["tf32"] is False and provenance["resumed"] is False
+    assert provenance["commit"] == machine.commit()["commit"]
+    assert not {"company"} & set(provenance)
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="not Linux")
@@ -156,7 +156,7 @@ def test_the_peak_of_memory_is_the_runs_own(recorded) -> None:
             torch.ones(100_000_000)  # 400 MB, freed at once
         return kept(spec, context)
 
-    large, small = (said["peak_memory_mb"] for said in recorded(train, runs=2))
+    large, small = (run["peak_memory_mb"] for run in recorded(train, runs=2))
     assert large > small + 300
 
 
@@ -173,7 +173,7 @@ def test_the_peak_on_a_gpu_is_the_runs_own(recorded, monkeypatch: pytest.MonkeyP
         peak["bytes"] = max(peak["bytes"], (3 - spec.seed) * 2**30)
         return kept(spec, context)
 
-    assert [said["peak_memory_mb"] for said in recorded(train, runs=3)] == [3072, 2048, 1024]
+    assert [run["peak_memory_mb"] for run in recorded(train, runs=3)] == [3072, 2048, 1024]
 
 
 @pytest.mark.parametrize(
