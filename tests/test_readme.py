@@ -80,7 +80,7 @@ def dry(arguments: list[str]) -> list[str] | None:
     if (command in ("plan", "status") and "--freeze" not in rest) or (command == "run" and "--smoke" in rest):
         return arguments
     plugins = {"local"} | ({"slurm"} if find_spec("snakemake_executor_plugin_slurm") else set())
-    if command == "reproduce" and parsed["profile"] in plugins:
+    if command == "reproduce" and parsed["profile"] in plugins and not parsed["regress"]:
         return [*arguments, "--dry-run"]
     if "scale" in parsed:
         chosen = ["--exhibits", *parsed["exhibits"]] if parsed.get("exhibits") else []
