@@ -101,6 +101,11 @@ class WarmstartSettings(ExhibitSettings):
         samples = self.train_samples(dataset)
         return int(2 * samples / 3) if report == "val_third" else samples
 
+    def held_out_samples(self, dataset: PaperDataset) -> int:
+        """Samples of the third that is held out, as many as accuracy is reported on."""
+        samples = self.train_samples(dataset) - self.fit_samples(dataset)
+        return min(samples, self.report_samples or samples)
+
     def network(self, name: str, *, online: bool = False) -> Network:
         """A network as the authors use it: the MLP has tanh in two-phase and ReLU in online runs [C]."""
         if name == "mlp":

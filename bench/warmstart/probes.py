@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.training.samples import EVAL_BATCH, Pool, accuracy
+from bench.training.samples import Pool, accuracy
 
 
 def _norm_of_gradient(model: nn.Module, logits: Tensor, labels: Tensor, *, keep_graph: bool) -> Tensor:
@@ -53,21 +53,23 @@ def gradient_norms(
     model.train(was_training)
 
 
-def averaged(columns: dict[str, list[float]], every: int) -> dict[str, list[float]]:
-    """Means over `every` batches: one line of the authors' log each; batches without such samples are left out."""
-    lines: dict[str, list[float]] = {"line": [], "old": [], "new": []}
-    steps = len(columns.get("old", []))
-    for index, begin in enumerate(range(0, steps - every + 1, every)):
-        means = {}
-        for name in ("old", "new"):
-            values = [value for value in columns[name][begin : begin + every] if value >= 0]
-            means[name] = sum(values) / len(values) if values else None
-        if means["old"] is not None and means["new"] is not None:
-            lines["line"].append(index)
-            lines["old"].append(round(means["old"], 6))
-            lines["new"].append(round(means["new"], 6))
-    stride = max(1, len(lines["line"]) // 1000)
-    return {name: values[::stride] for name, values in lines.items()}
+def lines_of(norms: list[float], every: int) -> list[float]:
+    """Log lines of an epoch, as in the authors' code: means over `every` batches; what remains at the end has no line.
+
+    An epoch of fewer batches is one line. Batches without such samples (-1) are left out; a line of such batches is -1.
+    """
+    every = min(every, len(norms))
+    windows = [norms[begin : begin + every] for begin in range(0, len(norms) - every + 1, every)]
+    known = [[norm for norm in window if norm >= 0] for window in windows]
+    return [sum(window) / len(window) if window else -1.0 for window in known]
+
+
+def gradient_log(columns: dict[str, list[float]]) -> dict[str, list[float]]:
+    """Columns ``line`` (counted from 0), ``old`` and ``new`` of the lines that have both; about 1,000 rows at most."""
+    pairs = enumerate(zip(columns.get("old", []), columns.get("new", []), strict=True))
+    lines = [(line, round(old, 6), round(new, 6)) for line, (old, new) in pairs if old >= 0 and new >= 0]
+    stride = max(1, len(lines) // 1000)
+    return {name: [row[place] for row in lines[::stride]] for place, name in enumerate(("line", "old", "new"))}
 
 
 @torch.no_grad()
@@ -81,7 +83,7 @@ def scaled(model: nn.Module, factor: float) -> nn.Module:
 
 @torch.no_grad()
 def shrinking(model: nn.Module, fit: Pool, report: Pool, grid: tuple[float, ...]) -> dict[str, list[float]]:
-    """Accuracy of the network multiplied by each factor, without retraining (Figure 6).
+    """Accuracy of the network multiplied by each factor, without retraining, on all samples of both pools (Figure 6).
 
     Returns columns `shrink`, `train_acc`, `report_acc` with the running statistics of BatchNorm as they are, and
     `train_acc_batch`, `report_acc_batch` with the statistics of the evaluated batch.
@@ -91,13 +93,13 @@ def shrinking(model: nn.Module, fit: Pool, report: Pool, grid: tuple[float, ...]
     for factor in grid:
         shrunk = scaled(model, factor)
         values = [factor]
-        values += [accuracy(shrunk, pool, min(len(pool), 4 * EVAL_BATCH)) for pool in (fit, report)]
+        values += [accuracy(shrunk, pool) for pool in (fit, report)]
         norms = [module for module in shrunk.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
         for norm in norms:
             # Without running statistics BatchNorm takes those of the batch, in eval mode too.
             norm.running_mean = norm.running_var = None
         if norms:
-            values += [accuracy(shrunk, pool, min(len(pool), 4 * EVAL_BATCH)) for pool in (fit, report)]
+            values += [accuracy(shrunk, pool) for pool in (fit, report)]
         else:
             values += values[1:]
         for name, value in zip(names, values, strict=True):

@@ -95,6 +95,11 @@ def shrink_start(shrink: float, perturb: float, **changes: Any) -> Restart:
     return Restart(method="shrink_perturb", shrink=shrink, perturb=perturb, **changes)
 
 
+def can_learn(shrink: float, perturb: float, least: float) -> bool:
+    """Whether weights after shrink perturb are large enough to learn from: noise alone needs a scale of `least`."""
+    return shrink > 0 or perturb >= least
+
+
 def noise_start(size: float, noise_is: Literal["variance", "std"] = "variance") -> Restart:
     """A warm start plus iid Gaussian noise of one size on all parameters, without shrinking (Table 4)."""
     if not size:

@@ -119,7 +119,9 @@ class Restart(StrictModel):
     noise_is: Literal["variance", "std"] = Field("variance", description="how Gaussian noise of size `perturb` is read")
     norms: bool = Field(True, description="whether normalisation layers take part")
     layers: Literal["all", "last"] = Field("all", description="which layers are changed")
-    strength: float = Field(0.0, ge=0, description="parameter of a method: weight of L2-init's penalty, DASH's alpha")
+    strength: float | None = Field(
+        None, ge=0, description="parameter of a method: weight of L2-init's penalty, DASH's alpha; None is its default"
+    )
 
     def smoke(self) -> Restart:
         """The same with numbers that many runs share."""
@@ -143,6 +145,9 @@ class Round(StrictModel):
     repeats: int = Field(1, ge=1, description="number of rounds in a row, each with `grows` more samples")
     grows: int = Field(0, ge=0, description="samples added at each repetition")
     epochs: int | None = Field(None, ge=1, description="fixed number of epochs for this round, over the run's rule")
+    least_epochs: int | None = Field(
+        None, ge=1, description="epochs before which the run's rule does not end the round"
+    )
 
 
 class Penalty(StrictModel):
@@ -254,7 +259,7 @@ class Training(RunSpec):
             # Kept weights take two fifths of the epochs of fresh ones; shrunk to three fifths they take as many.
             kept = start.shrink if start.method == "shrink_perturb" else 1.0
             share = min(1.0, 0.4 + 1.5 * (1 - kept)) if warm and self.stop.epochs is None else 1.0
-            yield current, current.epochs or self.epochs_expected() * share
+            yield current, current.epochs or max(current.least_epochs or 0, self.epochs_expected() * share)
 
     def work(self) -> float:
         """Expected samples visited in training."""
@@ -269,6 +274,10 @@ class Training(RunSpec):
             once += current.samples if self.bn_statistics == "population" else 0
             total += once * (1 + epochs * (self.evaluate == "epochs"))
             total += current.samples * epochs * (self.stop.signal == "clean_eval")
+        if self.probe.kind == "shrinking":
+            normalised = "resnet" in self.network.name and self.network.norm == "batch"
+            samples = self.fit_samples() + min(held_out, self.report_samples or held_out)
+            total += samples * len(self.probe.grid) * (2 if normalised else 1)
         return total
 
     def cost(self) -> Cost:
@@ -326,7 +335,7 @@ class Training(RunSpec):
         parent = None if self.parent is None else self.parent.smoke()
         # One round of each kind that the run has.
         distinct = {(r.start.method, r.trains): r for r in self.rounds}
-        cut = {"samples": 2 * batch, "repeats": 1, "grows": 0, "epochs": 1}
+        cut = {"samples": 2 * batch, "repeats": 1, "grows": 0, "epochs": 1, "least_epochs": None}
         rounds = tuple(r.model_copy(update={**cut, "start": r.start.smoke()}) for r in distinct.values())
         stop = self.stop.model_copy(update={"cap": 1, **({"epochs": 1} if self.stop.epochs else {})})
         kept = (1,) if self.keep_epochs else ()

@@ -10,6 +10,7 @@ import math
 import time
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -75,6 +76,23 @@ def load_samples(spec: Training, context: Context) -> Samples:
     return Samples(pool(data.train[fit], data.train_labels[fit]), pool(held_out[rest], held_out_labels[rest]))
 
 
+def chunks_of(spec: Training, index: int) -> list[range]:
+    """Samples of a run's round by the round that added them, oldest first; rounds of parents on the same split count."""
+
+    def source(run: Training) -> tuple[object, ...]:
+        return run.dataset, run.seed, run.population, run.generated
+
+    ancestors: list[Training] = []
+    parent = spec.parent
+    while parent is not None and source(parent) == source(spec):
+        ancestors.insert(0, parent)
+        parent = parent.parent
+    before = [earlier for run in ancestors for earlier in run.expanded()] + spec.expanded()[:index]
+    end = spec.expanded()[index].samples
+    ends = sorted({end, *(earlier.samples for earlier in before if earlier.samples < end)})
+    return [range(begin, stop) for begin, stop in pairwise([0, *ends])]
+
+
 def make_optimizer(spec: Training, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     """A new optimiser object; each round has its own, so Adam's moments begin at zero."""
     options = spec.optimizer
@@ -98,7 +116,7 @@ class State:
         accuracies: train accuracy in percent by epoch of the round.
         epochs: `EPOCH_COLUMNS` so far.
         rounds: `ROUND_COLUMNS` of finished rounds.
-        gradients: norms by step, where they are measured.
+        gradients: norms by log line, where they are measured.
         seconds: of training, in all rounds.
         model: the network's tensors.
         optimizer: state of the round's optimiser; ``None`` between rounds.
@@ -175,7 +193,7 @@ class Trainer:
         self.before = copies(self.model)
         if self.state.model is not None:
             self.model.load_state_dict(self.state.model)
-        self.steps: dict[tuple[str, float, str], TrainStep] = {}
+        self.steps: dict[tuple[str, float | None, str], TrainStep] = {}
 
     def run(self) -> Result:
         """The run from where it stands to its result.
@@ -201,10 +219,10 @@ class Trainer:
             optimizer.load_state_dict(state.optimizer)
             state.optimizer = None
         graphs.prepare(optimizer, self.context.device)
-        rule = stopping.fired(self.spec.stop, state.accuracies, current.epochs) if state.accuracies else None
+        rule = self._fired(current) if state.accuracies else None
         while rule is None:
             self._fit_epoch(current, optimizer)
-            rule = stopping.fired(self.spec.stop, state.accuracies, current.epochs)
+            rule = self._fired(current)
             if rule is None:
                 self.context.checkpoint(lambda: self._saved(optimizer))
         report, train_accuracy = self._report_accuracy(current), state.accuracies[-1]
@@ -212,6 +230,10 @@ class Trainer:
         append_row(state.rounds, current.samples, report, train_accuracy, *counts, rule)
         state.next_round()
         self.context.checkpoint(lambda: self._saved(None))
+
+    def _fired(self, current: Round) -> str | None:
+        """The rule that ends the round after the epochs so far."""
+        return stopping.fired(self.spec.stop, self.state.accuracies, current.epochs, current.least_epochs)
 
     def _restart(self, current: Round) -> None:
         """Makes the round's weights; equal in all runs that share seed, round and samples."""
@@ -224,26 +246,28 @@ class Trainer:
         elif start.method != "kept":
             fresh = draw_network(self.spec, *names)
             generator = seeds.generator("warmstart", "noise", self.spec.seed, *names)
-            gradient = partial(self._mean_gradient, current.samples)
-            methods.load(start.method).restart(methods.Point(self.model, fresh, start, generator, gradient))
+            trained = self.state.round > 0 or self.spec.parent is not None
+            chunks = chunks_of(self.spec, self.state.round)
+            at = methods.Point(self.model, fresh, start, generator, trained, chunks, self._chunk_gradient)
+            methods.load(start.method).restart(at)
         if self.spec.bn_buffers == "reset":
             reset_buffers(self.model)
         self.model.train()
 
     @torch.enable_grad()
-    def _mean_gradient(self, samples: int) -> dict[str, Tensor]:
-        """Gradient of the mean loss over the first `samples`, by parameter name."""
-        self.model.zero_grad()
-        for index in torch.arange(samples, device=self.context.device).split(EVAL_BATCH):
+    def _chunk_gradient(self, chunk: range) -> dict[str, Tensor]:
+        """Gradient of the mean cross-entropy over a chunk in eval mode, by parameter name; nothing else changes."""
+        parameters = dict(self.model.named_parameters())
+        total = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+        was_training = self.model.training
+        self.model.eval()
+        for index in torch.arange(chunk.start, chunk.stop, device=self.context.device).split(EVAL_BATCH):
             images, labels = self.samples.fit.take(index)
-            (F.cross_entropy(self.model(images), labels, reduction="sum") / samples).backward()
-        gradient = {
-            name: tensor.grad.detach().clone()
-            for name, tensor in self.model.named_parameters()
-            if tensor.grad is not None
-        }
-        self.model.zero_grad()
-        return gradient
+            loss = F.cross_entropy(self.model(images), labels, reduction="sum") / len(chunk)
+            for name, gradient in zip(total, torch.autograd.grad(loss, list(parameters.values())), strict=True):
+                total[name] += gradient
+        self.model.train(was_training)
+        return total
 
     def _step(self, current: Round) -> TrainStep:
         """The step of a round; rounds that minimise the same loss and train the same layers share it."""
@@ -279,13 +303,14 @@ class Trainer:
         shifts = self._shifts(names, [len(index) for index in indices])
         step = self._step(current)
         self.model.train()
+        norms: dict[str, list[float]] = {}
         correct: list[Tensor] = []
         total_loss = torch.zeros((), device=device)
         for number, index in enumerate(indices):
             images, labels = self.samples.fit.take(index)
             if spec.probe.kind == "gradients":
                 is_old, of_batch = index < spec.probe.old_samples, spec.bn_statistics == "population"
-                probes.gradient_norms(self.model, images, labels, is_old, state.gradients, batch_statistics=of_batch)
+                probes.gradient_norms(self.model, images, labels, is_old, norms, batch_statistics=of_batch)
             if shifts is not None:
                 images = crop_and_flip(images, shifts[number], padding=self.padding)
             loss, logits = step(images, labels, optimizer)
@@ -294,6 +319,8 @@ class Trainer:
         if not math.isfinite(float(total_loss)):
             why = f"the loss is {float(total_loss)} in epoch {state.epoch + 1}"
             raise FailedRun(spec.label(), state.steps + len(correct), why)
+        for age, values in norms.items():
+            state.gradients.setdefault(age, []).extend(probes.lines_of(values, spec.probe.every))
         train_accuracy = self._train_accuracy(torch.stack(correct).tolist(), current.samples)
         seconds = time.perf_counter() - started
         state.add_epoch(current.samples, len(correct), train_accuracy, seconds)
@@ -361,13 +388,15 @@ class Trainer:
         metrics = {"report_acc": state.rounds["report_acc"][-1], "train_acc": state.rounds["train_acc"][-1], **counts}
         series = {"epochs": thinned(state.epochs), "rounds": state.rounds}
         if spec.probe.kind == "gradients":
-            series["gradients"] = probes.averaged(state.gradients, spec.probe.every)
+            series["gradients"] = probes.gradient_log(state.gradients)
         if spec.probe.kind == "shrinking":
             series["shrinking"] = probes.shrinking(self.model, self.samples.fit, self.samples.report, spec.probe.grid)
         if spec.probe.kind == "correlation":
             metrics |= probes.correlation(self.before, dict(self.model.named_parameters()))
         rules = state.rounds["stop_rule"]
-        notes = {"stop_rules": {rule: rules.count(rule) for rule in sorted(set(rules))}}
+        notes: dict[str, Any] = {"stop_rules": {rule: rules.count(rule) for rule in sorted(set(rules))}}
+        if spec.probe.kind == "shrinking":
+            notes["shrinking_samples"] = {"train": len(self.samples.fit), "report": len(self.samples.report)}
         return Result(metrics, series, {**counts, "seconds": round(state.seconds, 3)}, notes)
 
 

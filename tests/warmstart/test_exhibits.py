@@ -147,6 +147,19 @@ def test_figure_4_starts_71_times_from_one_training() -> None:
     assert len(starts) == 71 and len(parents) == 1
 
 
+def test_table_2_trains_all_layers_for_350_epochs_at_least_and_to_99_percent() -> None:
+    runs = [run.spec for run in at_paper("table2").exhibits["warmstart/table2"] if "all" in run.labels["method"]]
+    for spec in runs:
+        assert isinstance(spec, Training)
+        assert (spec.rounds[0].least_epochs, spec.rounds[0].epochs) == (350, None)
+        assert (spec.stop.epochs, spec.stop.threshold) == (None, 99.0)
+        assert spec.parent is not None and spec.parent.rounds[0].trains == "last"
+
+
+def test_figure_5_has_as_many_log_lines_as_the_paper_s() -> None:
+    assert of("fig5").settings().lines() == 13_650
+
+
 def test_tables_share_their_beginnings() -> None:
     """Tables 2 to 4 begin with Table 1's first phases; Figures 7 and 8 have Figure 2's random initialisation."""
 
@@ -502,6 +515,13 @@ def test_exhibits_draw_from_rows_alone(drawn: tuple[Exhibit, Any]) -> None:
         assert len(made) and made.to_numpy().astype(str).size
     else:
         assert any(axes.has_data() for axes in made.axes)
+
+
+def test_figure_6_says_on_how_many_samples_it_reports() -> None:
+    chosen = of("fig6")
+    settings = chosen.settings(population=6000, report_samples=500)
+    fig = chosen.draw(collect.long_frame([]), published.of_exhibit(chosen), settings)
+    assert [ax.get_title() for ax in fig.axes] == ["500 samples", "4,000 samples"]
 
 
 def test_seconds_of_heat_maps_are_shown_when_all_runs_have_them() -> None:

@@ -18,7 +18,7 @@ from bench.errors import FailedRun, OutOfTime, UserError
 from bench.run import Result
 from bench.training.context import Context
 from bench.training.samples import Pool
-from bench.warmstart import stopping
+from bench.warmstart import probes, stopping
 from bench.warmstart import train as training
 from bench.warmstart.spec import FRESH, KEPT, Network, Optimizer, Penalty, Probe, Restart, Round, Stop, Training
 from bench.warmstart.weights import draw_network
@@ -252,6 +252,33 @@ def test_a_threshold_that_is_reached_ends_the_round(toy: Toy, trained: Train) ->
     assert outcome.series["rounds"]["stop_rule"] == ["threshold"]
     assert outcome.metrics["train_acc"] > 99
     assert max(outcome.series["epochs"]["train_acc"][:-1]) <= 99
+
+
+def test_no_rule_ends_a_round_before_its_least_epochs(toy: Toy, trained: Train) -> None:
+    """The threshold is reached in the second epoch at the latest, and ends the round in its fifth."""
+    spec = toy(network=Network(name="mlp"), stop=Stop(threshold=1.0, cap=3, signal="clean_eval"))
+    assert len(trained(spec).series["epochs"]["epoch"]) <= 2
+    longer = trained(spec.model_copy(update={"rounds": (Round(samples=64, start=FRESH, least_epochs=5),)}))
+    assert longer.series["epochs"]["epoch"] == [1, 2, 3, 4, 5]
+    assert longer.series["rounds"]["stop_rule"] == ["threshold"]
+
+
+def test_log_lines_end_with_their_epoch(toy: Toy, trained: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three batches an epoch and two in a line: the third has none, and is not averaged with the next epoch's first."""
+    norms: list[tuple[float, float]] = []
+    measure = probes.gradient_norms
+
+    def recorded(*arguments: Any, **options: Any) -> None:
+        measure(*arguments, **options)
+        norms.append(tuple(arguments[4][age][-1] for age in ("old", "new")))
+
+    monkeypatch.setattr(probes, "gradient_norms", recorded)
+    log = trained(toy(probe=Probe(kind="gradients", old_samples=32, every=2))).series["gradients"]
+    assert len(norms) == 9
+    for age, column in enumerate(("old", "new")):
+        means = [(norms[begin][age] + norms[begin + 1][age]) / 2 for begin in (0, 3, 6)]
+        assert log[column] == pytest.approx(means, abs=1e-6)
+    assert log["line"] == [0, 1, 2]
 
 
 def test_a_loss_that_is_not_finite_fails_the_run(toy: Toy, trained: Train) -> None:

@@ -76,9 +76,9 @@ def every_network_suffers(frame: Any) -> Iterator[stats.Finding]:
         yield stats.above(gaps(frame, model=model, optimizer=optimizer), 0.0, name=f"gap, {TITLES[model]}")
 
 
-@claim("AR2", "How much the width changes the gap.", "beyond the paper")
+@claim("AR2", "How much the width changes the gap.", "beyond the paper", kind="estimate")
 def width(frame: Any) -> stats.Finding:
-    """The wide net's gap minus the thin one's, with the first optimiser: reported."""
+    """The wide net's gap minus the thin one's, with the first optimiser."""
     optimizer = distinct(frame, "optimizer")[0]
     thin, wide = (gaps(frame, model=model, optimizer=optimizer) for model in ("thin", "wide"))
-    return stats.report(wide - thin, f"gap of the wide net minus thin, {optimizer}")
+    return stats.estimate(wide - thin, f"gap of the wide net minus thin, {optimizer}")

@@ -92,9 +92,9 @@ def always_a_gap(frame: Any) -> Iterator[stats.Finding]:
         yield stats.above(gap, 0.0, name=f"gap at {fraction:g}")
 
 
-@claim("F10b", "How the gap goes with the part of the data in the first phase.", "Appendix")
+@claim("F10b", "How the gap goes with the part of the data in the first phase.", "Appendix", kind="estimate")
 def trend(frame: Any) -> stats.Finding:
-    """Spearman's rank correlation of the gap with the fraction, by seed: reported."""
+    """Spearman's rank correlation of the gap with the fraction, by seed."""
     from scipy.stats import spearmanr
 
     gaps = gaps_by_fraction(frame)
@@ -103,4 +103,4 @@ def trend(frame: Any) -> stats.Finding:
     seeds = set.intersection(*(set(values) for values in gaps.values()))
     signs = {seed: float(spearmanr(list(gaps), [values[seed] for values in gaps.values()]).statistic) for seed in seeds}
     finite = {seed: value for seed, value in signs.items() if value == value}
-    return stats.report(finite, "rank correlation of the gap with the fraction in the first phase")
+    return stats.estimate(finite, "rank correlation of the gap with the fraction in the first phase")

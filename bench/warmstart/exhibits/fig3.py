@@ -136,6 +136,7 @@ def best_within(costs: list[float], accuracies: list[float], budget: float) -> f
     "F3",
     "A warm start is as good as random initialisation only when it takes as long (reported, not judged).",
     "Figure 3, section 3.1",
+    kind="estimate",
 )
 def equal_budgets(frame: Any) -> stats.Finding:
     """Best warm start minus best fresh training within equal samples, averaged over the fresh trainings' costs.
@@ -151,4 +152,4 @@ def equal_budgets(frame: Any) -> stats.Finding:
         differences = [ahead - base for ahead, base in pairs if ahead is not None and base is not None]
         if differences:
             means[int(seed)] = sum(differences) / len(differences)
-    return stats.report(means, "best warm start minus best fresh training at equal samples, mean over budgets")
+    return stats.estimate(means, "best warm start minus best fresh training at equal samples, mean over budgets")

@@ -2,7 +2,8 @@
 
 A ResNet-18 is trained on half of CIFAR-10 and then on all of it, 350 epochs each, SGD with a small learning rate, batch 128.
 At each minibatch of the second phase the mean-loss gradients over its old and over its new samples are taken in eval mode;
-ten batches make one value. The start is a warm start, or lambda times the old weights plus 0.01 times a new network.
+ten batches of an epoch make one log line, 39 lines an epoch. The start is a warm start, or lambda times the old weights plus
+0.01 times a new network.
 
 Where a scale has few steps, BatchNorm takes the batch's statistics instead (`bn_statistics`): for dozens of steps after
 shrinking the running ones are those of other weights, and the gradient vanishes behind them.
@@ -13,6 +14,7 @@ Cost: one first phase and five second phases of 350 epochs with two more passes 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -37,8 +39,10 @@ CAPTION = (
 )
 MARGINS = {"grad_l2_old": 6.0, "grad_l2_new": 10.0}
 PAPER_EPOCHS = 350
-BEGINNING = 1000 / 13_650
-"""Share of the second phase that the claim looks at: the first thousand of 13,650 lines."""
+PAPER_LINES = 13_650
+"""350 epochs of 39 lines."""
+BEGINNING = 1000 / PAPER_LINES
+"""Share of the second phase that the claim looks at: the first thousand lines."""
 POSITIONS = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 13.5)
 """Thousands of log lines at which the paper's curves were read."""
 NEARBY = 0.05
@@ -53,6 +57,11 @@ class Settings(WarmstartSettings):
     shrinks: tuple[Shrink, ...] = Field((0.9, 0.7, 0.5, 0.3), description="lambda [P]")
     perturb: float = Field(0.01, ge=0, description="noise scale s; unknown [O]")
     every: int = Field(10, ge=1, description="batches averaged into one log line [C]")
+
+    def lines(self) -> int:
+        """Log lines of a second phase; an epoch of few batches has one."""
+        batches = math.ceil(self.fit_samples("cifar10", "official_test") / self.batch_size)
+        return self.epochs * max(1, batches // self.every)
 
 
 def measured(settings: Settings, setup: Setup, seed: int, *, start: Restart) -> Training:
@@ -101,8 +110,7 @@ def draw(frame: Any, published: Any, settings: Settings) -> figure.Figure:
     count = len(settings.shrinks)
     columns = 2 if count > 1 else 1
     fig, axes = figure.panels((count + 1) // columns, columns, sharex=True)
-    stretch = settings.epochs * settings.fit_samples("cifar10", "official_test") / settings.batch_size / settings.every
-    stretch /= 13_675
+    stretch = settings.lines() / PAPER_LINES
     paper = digitised(published, 1000 * stretch)
     lines = frame[frame["x_name"] == "log_line"]
     for ax, shrink in zip(axes, settings.shrinks, strict=False):
@@ -110,7 +118,7 @@ def draw(frame: Any, published: Any, settings: Settings) -> figure.Figure:
             for age in ("old", "new"):
                 series = Series(f"{name} {age}", f"{NAMES[method]}, {age} samples", {"panel": panel})
                 curve(ax, lines, series, paper, metric=f"grad_l2_{age}")
-        figure.legend(ax, published=bool(len(paper)), rescaled=abs(stretch - 1) > 0.01)
+        figure.legend(ax, published=bool(len(paper)), rescaled=stretch != 1)
         ax.set(title=f"λ = {shrink:g}", ylabel="gradient norm", ylim=(0, None))
     for ax in axes[count:]:
         ax.set_axis_off()

@@ -22,7 +22,7 @@ from bench.stats import Values
 from bench.warmstart.design import ONLINE, RI, SP, WS, Perturb, Shrink, WarmstartSettings, arm
 from bench.warmstart.exhibits._figures import title
 from bench.warmstart.exhibits._rows import combinations, shrink_of, total_rows, where
-from bench.warmstart.runs import online_shrink
+from bench.warmstart.runs import can_learn, online_shrink
 
 CAPTION = (
     "Accuracy after the last round and mean over rounds, samples and seconds of all rounds, mean over seeds. Cells "
@@ -52,7 +52,7 @@ class Settings(WarmstartSettings):
         """(lambda, s) of the grid with its two corners, without those that are left blank."""
         grid = [(shrink, noise) for shrink in self.shrinks for noise in self.perturbs]
         corners = [corner for corner in ((0.0, 1.0), (1.0, 0.0)) if corner not in grid]
-        return [point for point in (*corners, *grid) if point[0] > 0 or point[1] >= self.blank_below]
+        return [point for point in (*corners, *grid) if can_learn(*point, self.blank_below)]
 
 
 def method_of(shrink: float, noise: float) -> str:

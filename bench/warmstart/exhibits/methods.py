@@ -45,7 +45,10 @@ class Settings(WarmstartSettings):
     )
     perturb: float = Field(0.01, ge=0, description="s of shrink-perturb, that of the online figures [P]")
     strengths: dict[str, Perturb] = Field(
-        {"l2_init": 1e-3}, description="method -> its own parameter, in both phases: weight of L2-init [O]"
+        {"l2_init": 1e-3, "dash": 0.3}, description="method -> its own parameter: weight of L2-init [O], alpha of DASH"
+    )
+    both_phases: tuple[str, ...] = Field(
+        ("l2_init",), description="methods that act in the first phase too: those with a penalty"
     )
 
     @field_validator("methods")
@@ -58,19 +61,26 @@ class Settings(WarmstartSettings):
                 raise ValueError(str(error)) from error
         return names
 
+    @field_validator("strengths")
+    @classmethod
+    def _alpha(cls, strengths: dict[str, float]) -> dict[str, float]:
+        if not 0 < strengths.get("dash", 0.3) <= 1:
+            raise ValueError(f"dash: {strengths['dash']:g}: expected alpha above 0 and at most 1")
+        return strengths
+
     def restart(self, method: str) -> Restart:
         return Restart(
             method=method,
             shrink=self.shrinks.get(method, 1.0),
             perturb=self.perturb if method == SP else 0.0,
-            strength=self.strengths.get(method, 0.0),
+            strength=self.strengths.get(method),
         )
 
 
 def second_with(settings: Settings, setup: Setup, seed: int, *, method: str) -> Training:
-    """A second phase that a method begins; a penalty acts in the first phase too, so that phase is its own."""
+    """A second phase that a method begins; with a penalty, which acts in the first phase too, that phase is its own."""
     start = settings.restart(method)
-    parent = first_phase(settings, setup, seed, start=start if start.strength else FRESH)
+    parent = first_phase(settings, setup, seed, start=start if method in settings.both_phases else FRESH)
     return second_phase(settings, setup, seed, start=start, parent=parent)
 
 
@@ -115,6 +125,6 @@ def dash_helps(frame: Any) -> stats.Finding:
     return stats.above(gaps(frame, first="dash"), 0.0, name="DASH over warm start")
 
 
-@claim("ME4", "What L2-init gains over a warm start.", "Kumar et al. 2023")
+@claim("ME4", "What L2-init gains over a warm start.", "Kumar et al. 2023", kind="estimate")
 def l2_init_gains(frame: Any) -> stats.Finding:
-    return stats.report(gaps(frame, first="l2_init"), "points of L2-init over warm start")
+    return stats.estimate(gaps(frame, first="l2_init"), "points of L2-init over warm start")

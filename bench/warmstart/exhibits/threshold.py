@@ -73,11 +73,11 @@ def gap_at_each(frame: Any) -> Iterator[stats.Finding]:
         yield stats.above(gaps(frame, x=x), 0.0, name=f"gap at {x:g} %")
 
 
-@claim("TH2", "How the gap changes with the threshold.", "beyond the paper")
+@claim("TH2", "How the gap changes with the threshold.", "beyond the paper", kind="estimate")
 def growth(frame: Any) -> stats.Finding:
-    """The gap at the highest threshold minus that at the lowest: reported."""
+    """The gap at the highest threshold minus that at the lowest."""
     thresholds = sorted(distinct(frame, "x"))
     if len(thresholds) < 2:
         raise KeyError("one threshold only")
     low, high = thresholds[0], thresholds[-1]
-    return stats.report(gaps(frame, x=high) - gaps(frame, x=low), f"gap at {high:g} % minus gap at {low:g} %")
+    return stats.estimate(gaps(frame, x=high) - gaps(frame, x=low), f"gap at {high:g} % minus gap at {low:g} %")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -33,14 +33,18 @@ class Point:
         fresh: the same network newly drawn for this round.
         setting: the round's `Restart`.
         generator: CPU generator of this run and round.
-        gradient: mean gradient of the loss over the round's samples, by parameter name, when called.
+        trained: whether a round has trained the weights at hand, of this run or of its parent.
+        chunks: the round's samples by the round that added them, oldest first.
+        gradient: chunk -> gradient of its mean loss in eval mode, by parameter name.
     """
 
     model: nn.Module
     fresh: nn.Module
     setting: Restart
     generator: torch.Generator
-    gradient: Callable[[], dict[str, Tensor]]
+    trained: bool
+    chunks: Sequence[range]
+    gradient: Callable[[range], dict[str, Tensor]]
 
 
 def known() -> list[str]:
