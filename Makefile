@@ -4,12 +4,17 @@
 #   make reproduce EXHIBITS="warmstart/table1 warmstart/fig2"      some exhibits, or a paper: EXHIBITS=rewarm
 #       BUDGET=<hours> allows more than a day; PROFILE=slurm runs elsewhere; RERUN=1 trains runs of older code again
 #       and repeats measurements of time that other work disturbed
+#       DECIDE=<core-hours> also trains further seeds where they are expected to decide most claims
 #   make figures FROM=reference    draw all exhibits of a scale from its committed records, without training
-#   make regress                   reproduce, then fail if a claim that the reference reproduced no longer is
+#   make regress                   train what the reference reproduced, and fail where further seeds confirm that an
+#                                  effect was lost
 #   make verify-reference          train the cheapest reference runs of each paper again; they must match
 #   make perf | perf-check         the speed table | fail if a ratio fell against the committed table
+#   make first-gpu                 the first minutes on a GPU: checks, speed and first results; PYTHON=/path/to/python names the
+#                                  python of an image that has torch, so that nothing is installed; INTO=<folder>
 #   make env | doctor              create or update the environment | check it and say what to do
 #   make slurm                     add what PROFILE=slurm needs (done by itself where that is asked for)
+#   make generate                  schema and keys of the scale files, verdicts of the reference
 #   make test | lint               the fast tests | style, types and workflow
 
 VENV := .venv
@@ -23,14 +28,16 @@ EXHIBITS ?=
 BUDGET ?=
 PROFILE ?= local
 RERUN ?=
+DECIDE ?=
 FROM ?= results
 BENCH := $(BIN)/python -m bench
 # Snakemake imports every plugin that is installed whenever it starts, and Slurm's brings pandas: a third of the start.
 ON_DEMAND := ^snakemake-executor-plugin-slurm
-CHOSEN = --scale "$(SCALE)" $(if $(EXHIBITS),--exhibits $(EXHIBITS))
+SELECTION = --scale "$(SCALE)" $(if $(EXHIBITS),--exhibits $(EXHIBITS))
+WORKFLOW = --profile "$(PROFILE)" $(if $(BUDGET),--budget "$(BUDGET)")
 
 .DEFAULT_GOAL := env
-.PHONY: env slurm doctor test lint reproduce figures regress verify-reference perf perf-check
+.PHONY: env slurm generate doctor test lint reproduce figures regress verify-reference perf perf-check first-gpu
 
 env: $(VENV)/.complete
 
@@ -59,16 +66,19 @@ $(VENV)/.complete: requirements.lock pyproject.toml
 	@rm $(VENV)/.incomplete && mv $@.txt $@
 
 reproduce: env $(filter slurm,$(PROFILE))
-	@$(BENCH) reproduce $(CHOSEN) --profile "$(PROFILE)" $(if $(BUDGET),--budget "$(BUDGET)") $(if $(RERUN),--rerun)
+	@$(BENCH) reproduce $(SELECTION) $(WORKFLOW) $(if $(RERUN),--rerun)
+ifneq ($(DECIDE),)
+	@$(BENCH) decide $(SELECTION) $(WORKFLOW) --hours "$(DECIDE)"
+endif
 
 figures: env
-	@$(BENCH) draw $(CHOSEN) --from "$(FROM)"
+	@$(BENCH) draw $(SELECTION) --from "$(FROM)"
 
-regress: reproduce
-	@$(BENCH) judge $(CHOSEN) --strict
+regress: env $(filter slurm,$(PROFILE))
+	@$(BENCH) reproduce $(SELECTION) $(WORKFLOW) --regress
 
 verify-reference: env
-	@$(BENCH) verify-reference $(CHOSEN)
+	@$(BENCH) reference check $(SELECTION)
 
 perf: env
 	@$(BENCH) perf
@@ -76,11 +86,18 @@ perf: env
 perf-check: env
 	@$(BENCH) perf --check
 
+# With PYTHON on the command line that one is called, and no environment is made.
+first-gpu: $(if $(filter command,$(word 1,$(origin PYTHON))),,env)
+	@$(if $(filter command,$(word 1,$(origin PYTHON))),"$(PYTHON)",$(BIN)/python) -m bench.perf.first_gpu $(if $(INTO),--into "$(INTO)")
+
+generate: env
+	@$(BENCH) generate
+
 doctor: env
 	@$(BENCH) doctor
 
 test: env
-	$(BIN)/python -m pytest -m "not slow and not gpu and not slurm" $(PYTEST)
+	$(BIN)/python -m pytest -m "not slow and not gpu and not cluster" $(PYTEST)
 
 lint: env
 	$(BIN)/ruff check .

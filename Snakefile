@@ -1,30 +1,18 @@
 """All tables and figures of three papers, from data to PDF. `make reproduce` freezes the plan and calls this."""
 
-import gc
-
 from snakemake.utils import min_version
 
 from bench.workflow import planfile
 
 min_version("9.27")  # priorities by wildcards
 
-# A graph of thousands of jobs holds few cycles; looking for some all along took a fifth of the time.
-gc.set_threshold(1_000_000)
+
+# Used with `--sdm apptainer` only. The image is built from the Dockerfile, which says how.
+container: "warmbench.sif"
 
 
-configfile: "bench/workflow/rules/workflow.yaml"
-
-
-container: "docker://python:3.11-slim"
-
-
-PLAN = planfile.PlanFile.read(config["plan"])
-
-
-# Under a limit on jobs per second (Snakemake's default), every job that has finished makes Snakemake look at all waiting
-# jobs once more each second until the end: with fifty jobs done that took more than half a core from the runs.
-onstart:
-    workflow.scheduler.job_rate_limiter = None
+# The frozen plan to work from, which `python -m bench plan --scale S --freeze` writes.
+PLAN = planfile.PlanFile.read(config.get("plan", "results/ci/plan.json"))
 
 
 wildcard_constraints:
@@ -33,7 +21,6 @@ wildcard_constraints:
 
 include: "bench/workflow/rules/train.smk"
 include: "bench/workflow/rules/report.smk"
-include: "bench/workflow/rules/perf.smk"
 
 
 rule all:

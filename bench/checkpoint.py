@@ -15,6 +15,8 @@ from bench.errors import UserError
 if TYPE_CHECKING:
     import torch
 
+POINTER = b"version https://git-lfs"
+"""Begins the file that git leaves in place of a large one that git-lfs has not fetched."""
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Errors of a full disk or an exhausted quota."""
 
@@ -24,7 +26,7 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
     """A binary file that appears under `path` only when it is complete and on the disk.
 
     Raises:
-        UserError: no space is left; the partial file is removed and what stood there before stays.
+        UserError: no space is left; the partial file is removed and an earlier file stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -48,7 +50,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    write_bytes(path, content.encode())
+    """Writes text as UTF-8, whatever the locale."""
+    write_bytes(path, content.encode("utf-8"))
 
 
 def sha256(path: Path) -> str:
@@ -56,8 +59,8 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-class _Kept:
-    """A stream that keeps the error which a write ended with."""
+class _ErrorKeeping:
+    """A stream that keeps the error of its first failed write."""
 
     def __init__(self, stream: IO[bytes]):
         self._stream = stream
@@ -79,12 +82,12 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
     import torch
 
     with atomic(path) as stream:
-        kept = _Kept(stream)
+        keeping = _ErrorKeeping(stream)
         try:
-            torch.save(dict(state), kept)  # type: ignore[arg-type]
+            torch.save(dict(state), keeping)  # type: ignore[arg-type]
         except RuntimeError as error:
             # torch wraps what a stream raises into an error of its own that names no cause.
-            raise kept.error or error from error
+            raise keeping.error or error from error
 
 
 def load_state(path: Path) -> dict[str, Any]:
@@ -124,9 +127,9 @@ def load_tensors(path: Path, *, expected_sha256: str | None = None) -> dict[str,
         content = path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: no such weights; train the run that leaves them first") from None
-    if expected_sha256 is not None and (found := hashlib.sha256(content).hexdigest()) != expected_sha256:
+    if expected_sha256 is not None and (digest := hashlib.sha256(content).hexdigest()) != expected_sha256:
         raise UserError(
-            f"{path}: sha256 {found[:12]}…, its record says {expected_sha256[:12]}…; delete it to train again"
+            f"{path}: sha256 {digest[:12]}…, its record says {expected_sha256[:12]}…; delete it to train again"
         )
     try:
         return load(content)

@@ -10,20 +10,28 @@ folder there that has the name of a paper adds exhibits to it. An exhibit is a m
 * ``rows(run, record)``: the numbers of one run, and perhaps ``derive(frame)`` for those that take several runs,
 * ``draw(frame, published, settings)``: annotated ``-> Figure`` for a figure, ``-> pd.DataFrame`` for a table,
 * tests marked ``@claim(name, statement, source)``.
+
+Where it needs them, it declares also
+
+* ``chance(settings, row)``: the `Chance` level of a number that its labels and metric name, or ``None``,
+* ``RANGES``: metric -> (lowest, highest) value, beside those of `range_of`,
+* ``CHAOTIC = True``: other rounding alone is another draw of the noise, so that a seed trained again is no pair.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, wraps
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
@@ -66,9 +74,13 @@ class ExhibitSettings(StrictModel):
         return range(self.first_seed, self.first_seed + self.seeds)
 
     def departures(self) -> dict[str, tuple[Any, Any]]:
-        """Field -> (the paper's value, the value here) for every field that differs, as plain data."""
+        """Field -> (the paper's value, the value here) for every field that differs, as plain data.
+
+        Papers name no seeds: where they begin is no departure.
+        """
         paper, here = type(self)().model_dump(mode="json"), self.model_dump(mode="json")
-        return {name: (paper[name], here[name]) for name in self.model_dump(exclude_defaults=True)}
+        changed = self.model_dump(exclude_defaults=True, exclude={"first_seed"})
+        return {name: (paper[name], here[name]) for name in changed}
 
     def at_protocol(self) -> bool:
         """Whether numbers can be compared with the published ones."""
@@ -109,6 +121,7 @@ class Claim:
         test: long frame -> finding with an interval.
         not_expected_at: scale -> why the claim is not expected to hold there; the verdict stands, the reason is printed.
         also: further exhibits whose rows the test needs; it then gets ``{name: frame}``.
+        kind: an estimate is what the paper reports and claims nothing about: it is shown and never judged.
     """
 
     name: str
@@ -117,6 +130,7 @@ class Claim:
     test: Callable[[Any], Finding]
     not_expected_at: Mapping[str, str] = field(default_factory=dict)
     also: tuple[str, ...] = ()
+    kind: Literal["claim", "estimate"] = "claim"
 
 
 Test = Callable[[Any], "Finding | Iterable[Finding]"]
@@ -129,22 +143,51 @@ def claim(
     *,
     not_expected_at: Mapping[str, str] | None = None,
     also: Sequence[str] = (),
+    kind: Literal["claim", "estimate"] = "claim",
 ) -> Callable[[Test], Test]:
     """Declares a test of an exhibit's module as a claim; it returns a finding, or yields several that must all hold.
 
     Args:
-        name, statement, source, not_expected_at, also: as in `Claim`.
+        name, statement, source, not_expected_at, also, kind: as in `Claim`.
     """
 
     def declare(test: Test) -> Test:
+        @wraps(test)
         def whole(given: Any) -> Finding:
             found = test(given)
             return found if isinstance(found, Finding) else stats.all_of(list(found))
 
-        test.claim = Claim(name, statement, source, whole, not_expected_at or {}, tuple(also))  # type: ignore[attr-defined]
+        test.claim = Claim(  # type: ignore[attr-defined]
+            name, statement, source, whole, not_expected_at or {}, tuple(also), kind
+        )
         return test
 
     return declare
+
+
+class Chance(NamedTuple):
+    """What predicting without looking gets.
+
+    Attributes:
+        percent: of the metric, as 90 of an error with ten classes.
+        samples: that the metric is evaluated on.
+    """
+
+    percent: float
+    samples: int
+
+
+_RANGES = {
+    r"(^|_)(acc|accuracy|error)(_|$)": (0.0, 100.0),
+    r"(^|_)r_squared(_|$)": (0.0, 1.0),
+    r"(^|_)correlation(_|$)": (-1.0, 1.0),
+    r"(^|_)(loss|seconds|samples|epochs)(_|$)": (0.0, math.inf),
+}
+
+
+def range_of(metric: str) -> tuple[float, float]:
+    """Lowest and highest value of a metric, by the words of its name: accuracies and errors are percentages."""
+    return next((ends for words, ends in _RANGES.items() if re.search(words, metric)), (-math.inf, math.inf))
 
 
 @dataclass(frozen=True)
@@ -164,6 +207,9 @@ class Exhibit:
         margins: metric -> how far from the published value still counts as reproduced; metrics without one are context.
         claims: what the exhibit supports.
         derive: long frame -> numbers that take several runs, such as a difference from another arm of the same seed.
+        chance: (settings, labels and metric of a number) -> its chance level.
+        ranges: metric -> lowest and highest value, where `range_of` does not know them.
+        chaotic: whether the same seed trained again with other rounding is a new draw.
     """
 
     name: str
@@ -178,6 +224,9 @@ class Exhibit:
     margins: Mapping[str, float] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
     derive: Callable[[pd.DataFrame], Iterable[Row]] | None = None
+    chance: Callable[[Any, Mapping[str, Any]], Chance | None] | None = None
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    chaotic: bool = False
 
     @property
     def paper(self) -> str:
@@ -194,6 +243,10 @@ class Exhibit:
         return str(path.relative_to(paths.PROJECT)) if path.is_relative_to(paths.PROJECT) else path.name
 
 
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+NAME_IN_WORDS = "small letters, digits and underscores, a letter first"
+"""Of papers and exhibits: their folders and files are Python modules."""
+
 REQUIRED = ("CAPTION", "Settings", "arms", "rows", "draw")
 """Names that the module of an exhibit must have."""
 
@@ -208,8 +261,6 @@ def declared(module: ModuleType, name: str) -> Exhibit:
     Raises:
         UserError: the module lacks a name, or is of the form of an earlier version.
     """
-    if isinstance(getattr(module, "EXHIBIT", None), Exhibit):  # transition
-        return module.EXHIBIT
     if hasattr(module, "EXHIBIT"):
         raise UserError(
             f"{module.__file__}: EXHIBIT is the form of an earlier version; now the module itself is the exhibit, with "
@@ -217,6 +268,10 @@ def declared(module: ModuleType, name: str) -> Exhibit:
         )
     if lacking := [required for required in REQUIRED if not hasattr(module, required)]:
         raise UserError(f"{module.__file__}: lacks {', '.join(lacking)} of an exhibit (see bench/README.md)")
+    if not (isinstance(module.Settings, type) and issubclass(module.Settings, ExhibitSettings)):
+        raise UserError(f"{module.__file__}: Settings: expected a class that inherits from ExhibitSettings")
+    if required := [name for name, field in module.Settings.model_fields.items() if field.is_required()]:
+        raise UserError(f"{module.__file__}: Settings: {', '.join(required)}: has no default, the paper's value")
     returned = str(module.draw.__annotations__.get("return", ""))
     kind: Literal["table", "figure"] | None = (
         "figure" if "Figure" in returned else "table" if "DataFrame" in returned else None
@@ -249,6 +304,9 @@ def declared(module: ModuleType, name: str) -> Exhibit:
         margins=getattr(module, "MARGINS", {}),
         claims=tuple(test.claim for test in tests if hasattr(test, "claim")),
         derive=getattr(module, "derive", None),
+        chance=getattr(module, "chance", None),
+        ranges=getattr(module, "RANGES", {}),
+        chaotic=getattr(module, "CHAOTIC", False),
     )
 
 
@@ -265,9 +323,16 @@ def _extra_root() -> Path | None:
     expected = "it should hold <paper>/exhibits/<name>.py"
     if not root.is_dir():
         raise UserError(f"BENCH_EXTRA={folder}: no such folder; {expected}")
-    if stray := sorted(root.glob("*.py")):
-        raise UserError(f"{stray[0]}: is not looked at there; {expected}, e.g. warmstart/exhibits/{stray[0].name}")
-    if not any(root.glob("*/exhibits/[a-z]*.py")):
+    # Files that would be skipped: outside of any paper, or in a paper's folder that has nothing else.
+    stray = sorted(root.glob("*.py"))
+    for paper in sorted(path for path in root.glob("[!_.]*") if path.is_dir()):
+        if not any(paper.glob("*/[!_]*.py")):
+            stray += sorted(paper.glob("*.py"))
+        elif any(paper.glob("exhibits/*.py")) and not NAME.fullmatch(paper.name):
+            raise UserError(f"{paper}: its name should be {NAME_IN_WORDS}")
+    if stray:
+        raise UserError(f"{stray[0]}: is not looked at there; {expected}")
+    if not any(root.glob("*/*/*.py")):
         raise UserError(f"BENCH_EXTRA={folder}: has no exhibit; {expected}")
     if list(getattr(sys.modules.get(EXTRA), "__path__", ())) != [str(root)]:
         # The variable may have changed since, where several folders are looked at in one process.
@@ -307,16 +372,32 @@ def registry() -> dict[str, Exhibit]:
     Raises:
         UserError: a file declares no exhibit, or has the name of another.
     """
-    found: dict[str, Exhibit] = {}
+    exhibits: dict[str, Exhibit] = {}
     for package, root in _roots():
-        for path in sorted(root.glob("*/exhibits/[a-z]*.py")):
+        for path in sorted(root.glob("*/exhibits/[!_]*.py")):
             paper = path.parent.parent.name
             name = f"{paper}/{path.stem}"
-            if name in found:
-                raise UserError(f"{path}: {found[name].file} is exhibit '{name}' already; rename one")
-            module = importlib.import_module(f"{package}.{paper}.exhibits.{path.stem}")
-            found[name] = declared(module, name)
-    return found
+            if not NAME.fullmatch(path.stem):
+                raise UserError(f"{path}: its name should be {NAME_IN_WORDS}")
+            if name in exhibits:
+                raise UserError(f"{path}: {exhibits[name].file} is exhibit '{name}' already; rename one")
+            exhibits[name] = declared(_imported(f"{package}.{paper}.exhibits.{path.stem}", path), name)
+    return exhibits
+
+
+def _imported(name: str, path: Path) -> ModuleType:
+    """A module of the suite, or of the user.
+
+    Raises:
+        UserError: the user's file cannot be imported.
+    """
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        if isinstance(error, UserError) or not name.startswith(f"{EXTRA}."):
+            raise
+        first = str(error).partition("\n")[0]
+        raise UserError(f"{path}: cannot be imported: {type(error).__name__}: {first}") from error
 
 
 def select(suite: Suite, names: Sequence[str] = ()) -> list[Exhibit]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import getpass
 import importlib.metadata
 import os
 import platform
 import re
-import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable
 from functools import lru_cache
@@ -20,10 +22,15 @@ from bench import paths
 PACKAGES = ("torch", "torchvision", "numpy", "transformers", "auto-LiRPA")
 
 
-def _git(*arguments: str) -> str | None:
+def git(*arguments: str, folder: Path = paths.PROJECT) -> str | None:
+    """What git says of a folder, the project's by default; ``None`` where it cannot say anything."""
+    # In a hook, or in a program that calls this one, these name another repository.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    # The folder may belong to somebody else, as in a container: the project's code runs here anyway.
+    call = ["git", "-C", str(folder), "-c", "safe.directory=*", *arguments]
     try:
         answer = subprocess.run(
-            ["git", "-C", str(paths.PROJECT), *arguments], capture_output=True, text=True, timeout=10, check=True
+            call, capture_output=True, encoding="utf-8", errors="replace", timeout=60, check=True, env=environment
         )
     except (OSError, subprocess.SubprocessError):
         return None
@@ -32,26 +39,74 @@ def _git(*arguments: str) -> str | None:
 
 @lru_cache(maxsize=1)
 def commit() -> dict[str, Any]:
-    """The git commit and whether tracked files were as committed; ``None`` where there is no git."""
-    status = _git("status", "--porcelain", "--untracked-files=no")
-    return {"commit": _git("rev-parse", "HEAD"), "clean": None if status is None else status == ""}
+    """The suite's git commit, and whether tracked files were as committed.
+
+    Both are ``None`` where there is no repository of the suite: a copy that was unpacked inside another repository is not
+    at that one's commit.
+    """
+    if git("ls-files", "--full-name", "--error-unmatch", "bench/machine.py") != "bench/machine.py":
+        return {"commit": None, "clean": None}
+    status = git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": git("rev-parse", "HEAD"), "clean": None if status is None else status == ""}
+
+
+def private_folder(name: str) -> Path:
+    """A folder of this user below the system's temporary one, which is made."""
+    folder = Path(tempfile.gettempdir()) / f"warmbench-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():  # somebody else was there first
+        folder = Path(tempfile.mkdtemp(prefix="warmbench-"))
+    (folder / name).mkdir(exist_ok=True)
+    return folder / name
+
+
+def provide_user() -> list[str]:
+    """Gives this process and those that it starts a user name and a home folder where there are none.
+
+    A container may run under a user id without an account: libraries that ask for its name raise `KeyError`, and those
+    that keep caches at home fail. Names in the environment go before the account's.
+
+    Returns:
+        What was missing, for people.
+    """
+    missing = []
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # the latter from Python 3.13 on
+        os.environ["USER"] = f"uid-{os.getuid()}"
+        missing.append(f"user id {os.getuid()} has no account")
+    home = Path(os.path.expanduser("~"))
+    if not home.is_absolute() or not writable(home):
+        instead = private_folder("home")
+        missing.append(f"home folder {home} cannot be written; caches are kept in {instead}")
+        if not home.is_absolute() or not os.path.isdir(home):
+            os.environ["HOME"] = str(instead)
+        os.environ.setdefault("XDG_CACHE_HOME", str(instead / ".cache"))
+        os.environ.setdefault("MPLCONFIGDIR", str(instead / "matplotlib"))
+    return missing
+
+
+def writable(folder: Path) -> bool:
+    """Whether files can be made in a folder, or the folder itself where it does not exist yet."""
+    nearest = paths.existing(folder)
+    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
 
 
 def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     """Versions of those packages that are installed."""
-    found = {}
+    installed = {}
     for package in packages:
         try:
-            found[package] = importlib.metadata.version(package)
+            installed[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 @lru_cache(maxsize=1)
 def processor() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
@@ -60,7 +115,7 @@ def processor() -> str:
 def cpu_flags() -> set[str]:
     """Features of the processor under Linux's names (``flags`` on x86-64, ``Features`` on aarch64); empty elsewhere."""
     try:
-        with open("/proc/cpuinfo") as stream:
+        with open("/proc/cpuinfo", encoding="utf-8") as stream:
             for line in stream:
                 name, _, value = line.partition(":")
                 if name.strip() in ("flags", "Features"):
@@ -83,7 +138,7 @@ def usage() -> Usage:
     times = os.times()
     own = times.user + times.system + times.children_user + times.children_system
     try:
-        fields = [int(field) for field in Path("/proc/stat").read_text().split(maxsplit=9)[1:9]]
+        fields = [int(field) for field in Path("/proc/stat").read_text(encoding="utf-8").split(maxsplit=9)[1:9]]
         idle = fields[3] + fields[4]
         busy = (sum(fields) - idle) / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError):
@@ -107,8 +162,9 @@ def alone_since(before: Usage) -> bool:
 def _status_mb(field: str) -> float | None:
     """A size from what Linux says of this process, MiB."""
     status = Path("/proc/self/status")
-    found = re.search(rf"^{field}:\s+(\d+) kB", status.read_text(), re.MULTILINE) if status.exists() else None
-    return int(found[1]) / 2**10 if found else None
+    text = status.read_text(encoding="utf-8") if status.exists() else ""
+    size = re.search(rf"^{field}:\s+(\d+) kB", text, re.MULTILINE)
+    return int(size[1]) / 2**10 if size else None
 
 
 def resident_mb() -> float:
@@ -116,8 +172,14 @@ def resident_mb() -> float:
     return _status_mb("VmRSS") or 0.0
 
 
+def reset_peak_memory() -> None:
+    """Lets `peak_memory_mb` count from now on, where the system can."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+
+
 def peak_memory_mb() -> float:
-    """MiB that this process took at most; 0 where it cannot be known.
+    """MiB that this process took at most, since `reset_peak_memory` on Linux; 0 where it cannot be known.
 
     What getrusage says begins, on Linux, at what the process that started this one had taken.
     """
@@ -133,8 +195,8 @@ def peak_memory_mb() -> float:
 def machine() -> dict[str, Any]:
     """The machine without its name: processor, cores; when torch was imported already GPUs and vector units.
 
-    Rented processors bear one name whatever they can do. By their vector units sums are rounded in another order, and
-    by whether there is a C++ compiler for the kernels of the suite's own.
+    Rented processors bear one name whatever they can do; the width of their vectors decides the order of sums, and so
+    their rounding.
     """
     gpus, units = [], None
     torch = sys.modules.get("torch")
@@ -145,7 +207,6 @@ def machine() -> dict[str, Any]:
     return {
         "processor": processor(),
         "vector_units": units,
-        "compiler": shutil.which("g++") is not None,
         "cores": os.cpu_count(),
         "gpus": gpus,
         "python": platform.python_version(),

@@ -7,21 +7,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
+SEEDS = "seeds.json"
 
 
 def results_root() -> Path:
     """``$BENCH_RESULTS``, or ``results`` in the current folder."""
-    return Path(os.environ.get("BENCH_RESULTS", "results"))
+    return Path(os.environ.get("BENCH_RESULTS") or "results")
 
 
 def data_root() -> Path:
     """``$BENCH_DATA``, or ``data`` in the current folder."""
-    return Path(os.environ.get("BENCH_DATA", "data"))
+    return Path(os.environ.get("BENCH_DATA") or "data")
 
 
 def reference_root() -> Path:
     """``$BENCH_REFERENCE``, or ``results/reference`` of the project: committed records."""
-    return Path(os.environ.get("BENCH_REFERENCE", PROJECT / "results" / "reference"))
+    return Path(os.environ.get("BENCH_REFERENCE") or PROJECT / "results" / "reference")
+
+
+def existing(path: Path) -> Path:
+    """The path itself, or the nearest of the folders above it that exists."""
+    path = path.absolute()
+    while not os.path.exists(path):  # Path.exists raises where a folder above may not be searched
+        path = path.parent
+    return path
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,16 @@ class Layout:
     def plan(self) -> Path:
         """The frozen list of missing runs, by job."""
         return self.root / "plan.json"
+
+    @property
+    def seeds(self) -> Path:
+        """Exhibit -> number of its seeds, of those that were given more than the scale file says."""
+        return self.root / SEEDS
+
+    @property
+    def decisions(self) -> Path:
+        """What each round of `decide` was expected to decide, and what it decided."""
+        return self.root / "decisions.json"
 
     def marker(self, job: str) -> Path:
         """Marker file: a job, or "data", is done."""

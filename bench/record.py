@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def read(path: Path) -> Record:
         UserError: the file is no record, was made by another version of the suite, or was edited.
     """
     try:
-        body = json.loads(path.read_text())
+        body = json.loads(path.read_text(encoding="utf-8"))
         seal = body.pop("seal")
         found = body.pop("format")
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
@@ -133,6 +134,13 @@ def of_run(spec: RunSpec, key: str, result: Result, artefacts: dict[str, str], p
 def keys_in(folder: Path) -> set[str]:
     """Keys of the records that lie in `folder`, by name alone."""
     return {path.stem for path in folder.glob("*.json")} if folder.is_dir() else set()
+
+
+def is_older(path: Path) -> bool:
+    """Whether a record is of an earlier version, by its first bytes alone."""
+    with path.open("rb") as stream:
+        version = re.match(rb'\{"format":\s*(\d+)', stream.read(40))
+    return version is not None and int(version[1]) < FORMAT
 
 
 def failures_in(folder: Path) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Self
@@ -106,6 +106,11 @@ class RunSpec(StrictModel):
     def data(self) -> tuple[str, ...]:
         """Names of the data sets that must be there before the run starts."""
         return ()
+
+    @classmethod
+    def remarks(cls, specs: Sequence[Self]) -> list[str]:
+        """Lines that `plan` prints about runs of this class, such as what they are trained on, and warnings."""
+        return []
 
     @property
     def parent_spec(self) -> RunSpec | None:

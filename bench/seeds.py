@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def seed(*names: object) -> int:
-    """A 63-bit seed that depends on the names alone, e.g. ``seed("warmstart", "cifar10", "split", 0)``."""
+    """A 63-bit seed that depends on the names alone, e.g. ``seed("cifar10", "split", 0)``."""
     text = "\x1f".join(str(name) for name in names)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 

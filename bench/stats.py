@@ -1,246 +1,177 @@
-"""Intervals and verdicts: t intervals, paired where runs share a seed, equivalence by interval inclusion (TOST)."""
+"""The tests that claims are made of: t intervals over seeds, paired where runs share a seed.
+
+Each gives a finding at one look, with the ordinary 95 % interval; the scale's own looks come in when claims are judged (see
+`bench.finding`).
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Iterable, Sequence
 
-Verdict = Literal["reproduced", "not reproduced", "undecided", "not run", "not comparable"]
-VERDICTS: tuple[Verdict, ...] = ("reproduced", "not reproduced", "undecided", "not comparable", "not run")
+from bench.finding import (
+    DECIDED,
+    VERDICTS,
+    Finding,
+    Hypothesis,
+    Verdict,
+    back,
+    expected_wrong,
+    judged,
+    leaves,
+    left_open,
+    several,
+)
+from bench.interval import (
+    LEVEL,
+    LOG,
+    PLAIN,
+    R_SQUARED,
+    Numbers,
+    Scale,
+    Values,
+    by_seed,
+    correlation,
+    interval,
+    sd,
+    shown,
+)
 
-Numbers = Mapping[int, float] | Sequence[float]
-"""Values by seed, or in the order of seeds from 0."""
+__all__ = [
+    "DECIDED", "LEVEL", "LOG", "PLAIN", "R_SQUARED", "VERDICTS",
+    "Finding", "Hypothesis", "Numbers", "Scale", "Values", "Verdict",
+    "above", "all_of", "any_of", "below", "by_seed", "correlation", "describe", "equivalent", "equivalent_to", "estimate",
+    "expected_wrong", "greater", "interval", "judged", "leaves", "not_run", "not_worse", "on_average", "sd", "shown",
+    "undecided",
+]  # fmt: skip
+
+DIFFERENCE = "paired difference"
 
 
-class Values(dict[int, float]):
-    """Seed -> value; differences and ratios are those of the seeds that both have."""
+def above(values: Numbers, threshold: float, *, name: str = "", on: Scale = PLAIN, exact: bool = False) -> Finding:
+    """Reproduced when the interval of the mean lies above `threshold`, not reproduced when it lies below.
 
-    def __sub__(self, other: Mapping[int, float]) -> Values:
-        return Values({seed: self[seed] - other[seed] for seed in self if seed in other})
-
-    def __truediv__(self, other: Mapping[int, float]) -> Values:
-        return Values({seed: self[seed] / other[seed] for seed in self if seed in other})
-
-
-LEVEL = 0.95
-
-SMALLEST = 1e-6
-"""Half an interval that still decides about digits."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The result of one test.
-
-    Attributes:
-        verdict: reproduced, not reproduced, undecided, not comparable, or not run.
-        estimate: what was estimated, such as a mean difference; ``None`` when nothing was.
-        low: lower end of the 95 % interval, ``None`` with fewer than two values.
-        high: upper end.
-        n: number of values, pairs where the design is paired.
-        test: what was tested, for people.
-        detail: the numbers behind it, for people.
-        chances: tests of which one alone, wrong by chance, would give this verdict.
+    Args:
+        values: by seed.
+        threshold: in the values' own unit.
+        name: of the mean, for people.
+        on: scale on which the mean is taken, such as `LOG` for ratios.
+        exact: whether values of 0 in every seed decide: otherwise they say that nothing was compared.
     """
-
-    verdict: Verdict
-    estimate: float | None = None
-    low: float | None = None
-    high: float | None = None
-    n: int = 0
-    test: str = ""
-    detail: str = ""
-    chances: int = 1
+    return _of_mean(f"{name or on.mean} > {threshold:g}", values, threshold, math.inf, on, exact=exact)
 
 
-def by_seed(values: Numbers) -> dict[int, float]:
-    """Values as a dictionary by seed."""
-    return dict(values) if isinstance(values, Mapping) else dict(enumerate(values))
-
-
-def interval(values: Numbers, *, level: float = LEVEL) -> tuple[float, float | None, float | None]:
-    """Mean and two-sided t interval of independent values.
-
-    Returns:
-        (mean, low, high); low and high are ``None`` with fewer than two values.
-
-    Raises:
-        ValueError: there is no value.
-    """
-    numbers = list(by_seed(values).values())
-    if not numbers:
-        raise ValueError("no values")
-    mean = math.fsum(numbers) / len(numbers)
-    if len(numbers) < 2:
-        return mean, None, None
-    from scipy.special import stdtrit
-
-    variance = math.fsum((number - mean) ** 2 for number in numbers) / (len(numbers) - 1)
-    half = float(stdtrit(len(numbers) - 1, 0.5 + level / 2)) * math.sqrt(variance / len(numbers))
-    return mean, mean - half, mean + half
-
-
-def sd(values: Numbers) -> float | None:
-    """Standard deviation with n - 1 in the denominator; ``None`` with fewer than two values."""
-    numbers = list(by_seed(values).values())
-    if len(numbers) < 2:
-        return None
-    mean = math.fsum(numbers) / len(numbers)
-    return math.sqrt(math.fsum((number - mean) ** 2 for number in numbers) / (len(numbers) - 1))
-
-
-def _paired(first: Numbers, second: Numbers) -> tuple[dict[int, float], list[int]]:
-    """Differences of the seeds that both have, and the seeds that one of them lacks."""
-    a, b = by_seed(first), by_seed(second)
-    shared = sorted(set(a) & set(b))
-    return {seed: a[seed] - b[seed] for seed in shared}, sorted(set(a) ^ set(b))
-
-
-def shown(mean: float, low: float | None, high: float | None) -> str:
-    """A mean with its interval for people, to two digits of half the interval; to four of their own without a width."""
-    if low is None or high is None:
-        return _plain(mean)
-    half = (high - low) / 2
-    if not SMALLEST < half < math.inf:
-        return f"{_plain(mean)} [{_plain(low)}, {_plain(high)}]"
-    places = 1 - math.floor(math.log10(half))
-    # Adding zero takes the sign off a zero.
-    texts = [f"{round(number, places) + 0.0:.{max(places, 0)}f}" for number in (mean, low, high)]
-    return f"{texts[0]} [{texts[1]}, {texts[2]}]"
-
-
-def _plain(number: float) -> str:
-    """Four digits, without an exponent where that is short."""
-    rounded = float(f"{number:.4g}")
-    return f"{rounded:.0f}" if 1e4 <= abs(rounded) < 1e15 else f"{rounded:g}"
-
-
-def _decide(
-    values: Numbers,
-    test: str,
-    holds: Callable[[float, float], bool],
-    fails: Callable[[float, float], bool],
-    missing: Sequence[int] = (),
-) -> Finding:
-    """Verdict of one interval: `holds` and `fails` look at (low, high)."""
-    numbers = by_seed(values)
-    if not numbers:
-        return Finding("not run", test=test, detail="no values")
-    mean, low, high = interval(numbers)
-    detail = shown(mean, low, high)
-    if low is None or high is None:
-        return Finding("undecided", mean, None, None, len(numbers), test, f"{detail}; one seed has no interval")
-    if missing:
-        seeds = ", ".join(str(seed) for seed in missing)
-        return Finding("undecided", mean, low, high, len(numbers), test, f"{detail}; seeds missing: {seeds}")
-    verdict: Verdict = "reproduced" if holds(low, high) else "not reproduced" if fails(low, high) else "undecided"
-    return Finding(verdict, mean, low, high, len(numbers), test, detail)
-
-
-def above(values: Numbers, threshold: float, *, name: str = "mean") -> Finding:
-    """Reproduced when the interval of the mean lies above `threshold`, not reproduced when it lies below."""
-    return _decide(
-        values, f"{name} > {threshold:g}", lambda low, high: low > threshold, lambda low, high: high <= threshold
-    )
-
-
-def below(values: Numbers, threshold: float, *, name: str = "mean") -> Finding:
+def below(values: Numbers, threshold: float, *, name: str = "", on: Scale = PLAIN, exact: bool = False) -> Finding:
     """Reproduced when the interval of the mean lies below `threshold`, not reproduced when it lies above."""
-    return _decide(
-        values, f"{name} < {threshold:g}", lambda low, high: high < threshold, lambda low, high: low >= threshold
-    )
+    return _of_mean(f"{name or on.mean} < {threshold:g}", values, -math.inf, threshold, on, exact=exact)
 
 
-def greater(first: Numbers, second: Numbers, *, by: float = 0.0, name: str = "paired difference") -> Finding:
-    """Whether `first` exceeds `second` by more than `by`, paired by seed."""
-    differences, missing = _paired(first, second)
-    return _decide(differences, f"{name} > {by:g}", lambda low, high: low > by, lambda low, high: high <= by, missing)
-
-
-def equivalent(first: Numbers, second: Numbers, *, margin: float, name: str = "paired difference") -> Finding:
-    """Whether `first` and `second` differ by less than `margin`, paired by seed: the interval lies within it."""
-    differences, missing = _paired(first, second)
-    return _decide(
-        differences,
-        f"|{name}| < {margin:g}",
-        lambda low, high: -margin < low and high < margin,
-        lambda low, high: low >= margin or high <= -margin,
-        missing,
-    )
-
-
-def equivalent_to(values: Numbers, target: float, *, margin: float, expected: Iterable[int] | None = None) -> Finding:
+def equivalent_to(
+    values: Numbers, target: float, *, margin: float, expected: Iterable[int] = (), name: str = "", on: Scale = PLAIN
+) -> Finding:
     """Whether the mean equals `target` within `margin`; a wide interval never passes.
 
     Args:
         values: by seed.
         target: the published number.
-        margin: declared beside the target.
+        margin: declared beside the target, in its unit.
         expected: seeds that should be there; a missing one leaves the verdict undecided.
+        name: of the mean, for people.
+        on: scale on which the mean is taken.
     """
-    numbers = by_seed(values)
-    missing = [] if expected is None else sorted(set(expected) - set(numbers))
-    return _decide(
-        numbers,
-        f"|mean - {target:g}| < {margin:g}",
-        lambda low, high: target - margin < low and high < target + margin,
-        lambda low, high: low >= target + margin or high <= target - margin,
-        missing,
-    )
+    test = f"|{name or on.mean} - {target:g}| < {margin:g}"
+    missing = tuple(sorted(set(expected) - set(by_seed(values))))
+    return _of_mean(test, values, target - margin, target + margin, on, missing=missing)
+
+
+def greater(first: Numbers, second: Numbers, *, by: float = 0.0, name: str = DIFFERENCE, on: Scale = PLAIN) -> Finding:
+    """Whether `first` exceeds `second` by more than `by`, paired by seed.
+
+    On another scale than the plain one, `by` and the difference are those of the transformed values.
+    """
+    return _of_difference(f"{name} > {by:g}", first, second, by, math.inf, on=on)
+
+
+def not_worse(
+    first: Numbers, second: Numbers, *, margin: float, lower_is_better: bool = False, name: str = DIFFERENCE
+) -> Finding:
+    """Whether `first` is worse than `second` by less than `margin`, if at all, paired by seed (non-inferiority)."""
+    if lower_is_better:
+        return _of_difference(f"{name} < {margin:g}", first, second, -math.inf, margin)
+    return _of_difference(f"{name} > {-margin:g}", first, second, -margin, math.inf)
+
+
+def equivalent(
+    first: Numbers, second: Numbers, *, margin: float, name: str = DIFFERENCE, exact: bool = False
+) -> Finding:
+    """Whether `first` and `second` differ by less than `margin`, paired by seed: the interval lies within it."""
+    return _of_difference(f"|{name}| < {margin:g}", first, second, -margin, margin, exact=exact)
+
+
+def _magnitude(*values: Numbers) -> float:
+    return max((abs(value) for numbers in values for value in by_seed(numbers).values()), default=0.0)
+
+
+def _of_mean(
+    test: str,
+    values: Numbers,
+    low: float,
+    high: float,
+    on: Scale,
+    *,
+    exact: bool = False,
+    missing: tuple[int, ...] = (),
+) -> Finding:
+    region = on.threshold(low), on.threshold(high)
+    return _tested(Hypothesis(test, on.of(values), *region, on, exact, _magnitude(values), missing))
+
+
+def _of_difference(
+    test: str, first: Numbers, second: Numbers, low: float, high: float, *, on: Scale = PLAIN, exact: bool = False
+) -> Finding:
+    a, b = on.of(first), on.of(second)
+    return _tested(Hypothesis(test, a - b, low, high, PLAIN, exact, _magnitude(a, b), tuple(sorted(set(a) ^ set(b)))))
+
+
+def _tested(hypothesis: Hypothesis) -> Finding:
+    return judged(Finding("undecided", hypothesis=hypothesis))
 
 
 def all_of(parts: Sequence[Finding]) -> Finding:
-    """A claim that holds when all its parts do; fails when one fails, is undecided when one is.
-
-    The estimate and interval are those of the weakest part.
-    """
-    if not parts:
-        return not_run("no parts")
-    order = {"not run": 0, "not reproduced": 1, "undecided": 2, "not comparable": 3, "reproduced": 4}
-    weakest = min(parts, key=lambda part: (order[part.verdict], part.low if part.low is not None else -math.inf))
-    counts = ", ".join(
-        f"{sum(part.verdict == verdict for part in parts)} {verdict}"
-        for verdict in VERDICTS
-        if any(part.verdict == verdict for part in parts)
-    )
-    if len(parts) == 1:
-        return weakest
-    return Finding(
-        weakest.verdict,
-        weakest.estimate,
-        weakest.low,
-        weakest.high,
-        min(part.n for part in parts),
-        f"{len(parts)} tests, all must hold",
-        f"{counts}; weakest: {weakest.test}: {weakest.detail}",
-        # One wrong failure is enough to lose the claim; to pass wrongly, the very part that is false must pass.
-        sum(part.chances for part in parts) if weakest.verdict == "not reproduced" else 1,
-    )
+    """A claim that holds when all its parts do; the estimate and interval are those of the weakest part."""
+    return several("all", parts)
 
 
 def any_of(parts: Sequence[Finding]) -> Finding:
     """A claim that holds when one of its parts does, and fails when all fail."""
-    if not parts:
-        return not_run("no parts")
-    order = {"reproduced": 0, "undecided": 1, "not comparable": 2, "not run": 3, "not reproduced": 4}
-    best = min(parts, key=lambda part: order[part.verdict])
-    test = best.test if len(parts) == 1 else f"one of {len(parts)} tests must hold"
-    chances = sum(part.chances for part in parts) if best.verdict == "reproduced" else 1
-    return Finding(
-        best.verdict, best.estimate, best.low, best.high, best.n, test, f"{best.test}: {best.detail}", chances
-    )
+    return several("one", parts)
 
 
-def report(values: Numbers, detail: str = "") -> Finding:
-    """A number that the paper makes no clear claim about: estimated, never judged."""
-    numbers = by_seed(values)
+def on_average(differences: Sequence[Numbers], *, by: float = 0.0, name: str = "difference") -> Finding:
+    """Whether a difference exceeds `by` on average over settings, and lies significantly below it in none of them.
+
+    Args:
+        differences: of each setting, by seed.
+        by: threshold of the mean and of each setting.
+        name: of the difference, for people.
+    """
+    settings = [by_seed(values) for values in differences]
+    seeds = sorted(set.intersection(*map(set, settings))) if settings else []
+    mean = {seed: math.fsum(values[seed] for values in settings) / len(settings) for seed in seeds}
+    return several("average", [above(values, by, name=name) for values in (mean, *settings)] if settings else [])
+
+
+def estimate(values: Numbers, detail: str = "", *, on: Scale = PLAIN) -> Finding:
+    """A number that the paper makes no claim about: shown with its interval, never judged."""
+    numbers = [number for number in on.of(values).values() if not math.isnan(number)]
     if not numbers:
         return not_run(detail or "no values")
-    mean, low, high = interval(numbers)
-    detail = "; ".join(part for part in (shown(mean, low, high), detail) if part)
-    return Finding("undecided", mean, low, high, len(numbers), "reported only", detail)
+    mean, low, high = back(on, *interval(numbers))
+    detail = "; ".join(filter(None, (shown(mean, low, high), detail)))
+    return Finding("estimate", mean, low, high, len(numbers), "estimate", detail)
+
+
+report = estimate  # transition: its name in an earlier version
 
 
 def describe(values: Numbers, *, verdict: Verdict, detail: str) -> Finding:
@@ -254,15 +185,6 @@ def not_run(detail: str) -> Finding:
     return Finding("not run", detail=detail)
 
 
-def false_alarms(outcomes: Iterable[Finding], *, level: float = LEVEL) -> float:
-    """Expected number of decisions that chance alone gets wrong, at most: one tail of the interval for each test.
-
-    It is reached where every true difference lies exactly at its threshold; the farther away, the fewer.
-    """
-    decided = sum(outcome.chances for outcome in outcomes if outcome.verdict in ("reproduced", "not reproduced"))
-    return decided * (1 - level) / 2
-
-
-def undecided(outcome: Finding, why: str) -> Finding:
-    """The same estimate without a decision, and why."""
-    return replace(outcome, verdict="undecided", detail=f"{outcome.detail}; {why}" if outcome.detail else why)
+def undecided(finding: Finding, why: str, *, may_pass: bool = False) -> Finding:
+    """The same estimate without a decision, and why; with `may_pass` only a failure is left open."""
+    return left_open(finding, why, may_pass=may_pass)

@@ -1,4 +1,4 @@
-"""How numbers are said to people. Needs nothing, so that everything may use it."""
+"""Formatting of numbers, durations and settings. Imports nothing, so that everything may use it."""
 
 from __future__ import annotations
 

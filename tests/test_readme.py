@@ -1,9 +1,8 @@
-"""README.md: every command is run (dry where it would train for long), and nothing in it is out of step."""
+"""The pages of the repository: every command is run (dry where it would train for long), and nothing is out of step."""
 
 from __future__ import annotations
 
 import doctest
-import json
 import os
 import re
 import shlex
@@ -17,24 +16,26 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from bench import __main__ as command_line
 from bench import exhibit
-from bench.cli import readme
+from bench.cli import main as command_line
 from bench.data import sources
 from bench.report import reference
 
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text()
+PAGES = ("README.md", "bench/README.md", "configs/profiles/README.md", "results/README.md", "results/perf/README.md")
+PAGES += ("tests/README.md",)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TEXT = "\n".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
 
 
 def commands() -> list[str]:
     """Commands of the shell blocks, and those in tables that name a call of make; placeholders are left out."""
     lines = [line for block in blocks("sh") for line in block.splitlines() if line and not line.startswith("#")]
-    inline = [found for found in re.findall(r"`(make [^`]*)`", README) if "path/to" not in found]
+    inline = [found for found in re.findall(r"`(make [^`]*)`", TEXT) if "path/to" not in found]
     return list(dict.fromkeys([*lines, *inline]))
 
 
@@ -68,21 +69,22 @@ def made_of(command: str) -> list[list[str]]:
 def dry(arguments: list[str]) -> list[str] | None:
     """What stands for a call of the suite: itself, a dry run, or the plan of the same scale; None when it is parsed only.
 
-    A dry run for Kubernetes needs a plugin that the lock file leaves out, and one for Slurm what `make slurm` installs.
+    A dry run for Slurm needs the plugin that `make slurm` installs.
     """
-    chosen = command_line.parser().parse_args(arguments)
-    if chosen.command in ("plan", "status", "smoke") and "--freeze" not in arguments:
+    command, *rest = arguments
+    if command == "reference":
+        command, *rest = rest
+        parsed = command_line.reference.commands[command].make_context(command, list(rest)).params
+    else:
+        parsed = command_line.bench.commands[command].make_context(command, list(rest)).params
+    if (command in ("plan", "status") and "--freeze" not in rest) or (command == "run" and "--smoke" in rest):
         return arguments
     plugins = {"local"} | ({"slurm"} if find_spec("snakemake_executor_plugin_slurm") else set())
-    if chosen.command == "reproduce" and chosen.profile in plugins:
+    if command == "reproduce" and parsed["profile"] in plugins and not parsed["regress"]:
         return [*arguments, "--dry-run"]
-    if hasattr(chosen, "scale"):
-        return [
-            "plan",
-            "--scale",
-            chosen.scale,
-            *(["--exhibits", *chosen.exhibits] if getattr(chosen, "exhibits", []) else []),
-        ]
+    if "scale" in parsed:
+        chosen = ["--exhibits", *parsed["exhibits"]] if parsed.get("exhibits") else []
+        return ["plan", "--scale", parsed["scale"], *chosen]
     return None
 
 
@@ -102,7 +104,7 @@ def test_commands_run(command: str, extra: Path, reader: None) -> None:
     words = shlex.split(command)
     if words[0] == "export":
         name, value = words[1].split("=")
-        assert f"`{name}`" in README and (extra.parent / value).is_dir()
+        assert f"`{name}`" in TEXT and (extra.parent / value).is_dir()
         return
     if words[0] in ("uv", "pip"):
         check_installer(words)
@@ -143,7 +145,7 @@ def test_the_example_exhibit_is_judged(extra: Path, results: Path, monkeypatch: 
     exhibit.registry.cache_clear()
     try:
         example = exhibit.registry()["warmstart/halved_weights"]
-        assert len(example.members(example.settings())) == 15
+        assert len(example.runs(example.settings())) == 15
         rows = [
             {"method": method, "metric": "val_acc", "seed": seed, "value": value + 0.1 * seed**2 * step}
             for step, (method, value) in enumerate((("random_init", 60.0), ("warm_start", 50.0), ("halved", 55.0)))
@@ -167,7 +169,7 @@ def test_the_example_method_halves_weights(extra: Path) -> None:
 
     model = torch.nn.Linear(2, 1)
     before = model.weight.detach().clone()
-    runpy.run_path(str(extra / "methods" / "halved.py"))["restart"](SimpleNamespace(model=model))
+    runpy.run_path(str(extra / "warmstart" / "methods" / "halved.py"))["restart"](SimpleNamespace(model=model))
     assert torch.equal(model.weight, before / 2)
 
 
@@ -177,32 +179,42 @@ def test_examples_in_python_say_what_they_print() -> None:
     assert doctest.DocTestRunner().run(examples).failed == 0
 
 
-def test_results_are_those_of_the_reference(results: Path) -> None:
-    for path, text in readme.documents().items():
-        assert path.read_text() == text, f"{path} is out of step: run `python -m bench readme`"
-
-
-def test_headlines_are_published() -> None:
-    from bench import published
-    from bench.report.judge import _about
-
-    known = exhibit.registry()
-    for paper, chosen in readme.HEADLINES.items():
-        for name, words in chosen:
-            if name in known:
-                names = [_about(row) for row in published.of_exhibit(known[name]).to_dict("records")]
-                assert any(all(word in one for word in words) for one in names), (paper, name, words)
-
-
 def test_every_data_set_has_its_terms() -> None:
-    table = README.split("## Data and licences")[1].split("## Reliability")[0]
+    table = README.split("## Data and licences")[1].split("## Cite")[0].lower().replace("-", "").replace(" ", "")
     for key in sources.catalogue():
-        assert f"`{key}`" in table, key
+        assert key.split("-")[0] in table, key
 
 
 def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\((?!https?://|#)([^)]+)\)", README):
-        assert (ROOT / target).exists(), target
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", text):
+            assert ((ROOT / page).parent / target).exists(), f"{page}: {target}"
+
+
+def test_the_results_are_those_of_the_committed_records(results: Path) -> None:
+    from collections import Counter
+
+    from bench import config
+    from bench.report import judge
+    from bench.workflow import plan
+
+    for scale in ("ci", "small"):
+        claims = judge.claims_of(reference.as_results(plan.make(config.load(scale))))
+        for paper in exhibit.papers():
+            found = Counter(
+                entry.verdict for entry in claims if entry.exhibit.split("/")[0] == paper and entry.kind == "claim"
+            )
+            decided = [found[verdict] for verdict in ("reproduced", "not reproduced", "undecided")]
+            numbers = [sum(found.values()), *decided, sum(found.values()) - sum(decided)]
+            row = re.search(rf"^\| `{paper}` \| \[`{scale}`\].*?\| ([\d |]+) \|$", README, re.MULTILINE)
+            assert row and [int(cell) for cell in row[1].split("|")] == numbers, (scale, paper, numbers)
+        if scale == "small":
+            rows = re.findall(r"^\| `(\w+)` (\w+): .*\| (\S+ \[.*?\]) \| (\d+) \| (.+) \|$", README, re.MULTILINE)
+            assert len(rows) == 6
+            for paper, name, estimate, n, verdict in rows:
+                (entry,) = [e for e in claims if e.exhibit.startswith(f"{paper}/") and e.name == name]
+                assert (entry.ours_text(), str(entry.finding.n), entry.verdict) == (estimate, n, verdict), name
 
 
 def test_the_scales_with_a_reference_can_be_read() -> None:
@@ -232,33 +244,3 @@ def test_workflow_files_call_what_there_is(path: Path) -> None:
                 if line.startswith(".ci/"):
                     assert os.access(ROOT / line, os.X_OK)
     assert shutil.which("make")
-
-
-def test_headline_rows_of_all_machines_stand_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that lacks a row leaves its cell empty; rows of one path stay together; the rest is behind a link."""
-    monkeypatch.setattr(readme.paths, "PROJECT", tmp_path)
-    folder = tmp_path / "results" / "perf"
-    folder.mkdir(parents=True)
-    assert "make perf" in readme.speed()
-    rows = {
-        "one": [("a/step", "float32"), ("a/step", "float32, eager"), ("b/verify", "IBP")],
-        "two": [("a/step", "float32"), ("a/step", "bf16"), ("workflow/plan", "10 runs")],
-    }
-    facts = {"gpus": [], "cores": 2, "vector_units": "AVX2"}
-    for machine, names in rows.items():
-        ratios = ["" if path == "workflow/plan" else "1.5" for path, _ in names]
-        lines = [
-            f'{path},"{variant}",1/s,1234.5,0.5,{ratio}' for (path, variant), ratio in zip(names, ratios, strict=True)
-        ]
-        (folder / f"{machine}.csv").write_text("\n".join(["path,variant,unit,ours,peer,ratio", *lines]))
-        told = json.dumps({**facts, "processor": machine})
-        (folder / f"{machine}.md").write_text(f"| whole table of {machine} |\n\n```json\n{told}\n```\n")
-    cell = "**1.50**: 1,234 against 0.5 1/s"
-    machines = [f"[{name} (AVX2), 2 cores](results/perf/{name}.md)" for name in rows]
-    assert readme.speed().splitlines() == [
-        f"| path | variant | {' | '.join(machines)} |",
-        "|---|---|---|---|",
-        f"| a/step | float32 | {cell} | {cell} |",
-        f"| a/step | bf16 |  | {cell} |",
-        f"| b/verify | IBP | {cell} |  |",
-    ]

@@ -13,7 +13,7 @@ from bench.certified import regularizers
 from bench.certified.dataset import Range
 from bench.certified.graph import graph_of
 from bench.certified.interval import box, propagate
-from bench.training.samples import Pool
+from bench.training.samples import Pool, to_device
 
 STATES = ("active", "inactive", "unstable")
 
@@ -154,7 +154,8 @@ def pgd(
         [B, C, H, W], detached.
     """
     # Positions relative to the box, so that a step is a share of each pixel's own range.
-    position = torch.rand(centre.shape, generator=generator).to(centre) * 2 - 1
+    start = to_device(torch.rand(centre.shape, generator=generator), centre.device)
+    position = start.to(centre.dtype) * 2 - 1
     if centre.is_contiguous(memory_format=torch.channels_last) and not centre.is_contiguous():
         position = position.to(memory_format=torch.channels_last)
     for number in range(steps):

@@ -24,6 +24,7 @@ from torch.utils.checkpoint import checkpoint
 
 from bench.certified.interval import others
 from bench.errors import UserError
+from bench.training import memory
 
 PATCHED_BELOW = (0, 4)
 """Releases below this one are patched."""
@@ -117,7 +118,7 @@ def state() -> str:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Hides what it prints and warns of while it traces, none of which concerns the caller."""
-    with open(os.devnull, "w") as sink, contextlib.redirect_stdout(sink), warnings.catch_warnings():
+    with open(os.devnull, "w", encoding="utf-8") as sink, contextlib.redirect_stdout(sink), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
@@ -302,8 +303,8 @@ class Bounded:
         return torch.cat([checkpoint(part_of, part, use_reentrant=False) for part in matrix.split(rows, dim=1)], dim=1)
 
 
-ROOM = {"cpu": 2e9, "cuda": 2e10}
-"""Bytes for the coefficients of backward bounds."""
+ROOM = 2e9
+"""Bytes for the coefficients of backward bounds on a CPU."""
 COPIES = 4
 """Copies of a row's coefficients that live between the forward and the backward pass, about."""
 
@@ -311,7 +312,7 @@ COPIES = 4
 def rows_at_once(images: Tensor, neurons: int) -> int:
     """Rows of a margin matrix whose backward bounds fit into memory with their gradients; all unless classes are many."""
     each = COPIES * len(images) * neurons * images.element_size()
-    return max(1, int(ROOM[images.device.type] / each))
+    return max(1, int(memory.room(images.device, ROOM) / each))
 
 
 def difference_matrix(labels: Tensor, classes: int, dtype: torch.dtype) -> Tensor:

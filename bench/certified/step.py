@@ -17,8 +17,9 @@ from bench.certified.graph import graph_of
 from bench.certified.interval import box, propagate
 from bench.certified.lirpa import Bounded
 from bench.certified.spec import Certified
+from bench.training import graphs
 from bench.training.precision import autocast
-from bench.training.step import should_compile
+from bench.training.step import compiled, should_compile
 
 Forward = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 """(images, labels, eps, lambda) -> loss, margins [B, K - 1] (or logits where nothing is bounded), clean logits."""
@@ -49,9 +50,18 @@ class Sums:
     def zero(cls, device: torch.device) -> Sums:
         return cls(*(torch.zeros((), device=device) for _ in range(5)))
 
+    def reset(self) -> Sums:
+        """The same tensors at zero: a captured step goes on adding to them."""
+        for value in vars(self).values():
+            value.zero_()
+        return self
+
 
 class Step:
-    """``step(images, labels, eps, share, weight, sums)``: forward, backward, clipping, update.
+    """``step(images, labels, eps, share, weight)``: forward, backward, clipping, update; on a GPU captured as a graph.
+
+    Attributes:
+        sums: of the steps since they were reset.
 
     Args:
         spec: what is minimised.
@@ -59,6 +69,7 @@ class Step:
         within: range of normalised images.
         compile: auto, never or always.
         expected_steps: of the whole run, by which auto decides.
+        capture: whether steps on a GPU are captured.
     """
 
     def __init__(
@@ -69,12 +80,17 @@ class Step:
         *,
         compile: Literal["auto", "never", "always"] = "auto",
         expected_steps: float = 0,
+        capture: bool = True,
     ):
         self.spec, self.model, self.within = spec, model, within
         self.device = within.low.device
         self.graph = graph_of(model)
         self.parameters = list(model.parameters())
         self.optimizer = torch.optim.Adam(self.parameters, lr=spec.lr, fused=True)
+        graphs.prepare(self.optimizer, self.device)
+        self.sums = Sums.zero(self.device)
+        backend = graphs.backend_of(self.device) if capture else None
+        self._graphed = graphs.GraphedStep(self._whole, self._state, rows=spec.batch_size, backend=backend)
         self.size = spec.micro_batch or spec.batch_size
         self.bounded: Bounded | None = None
         self.compiles = should_compile(compile, model, self.device, steps=expected_steps, batch_size=spec.batch_size)
@@ -83,7 +99,20 @@ class Step:
             example = torch.zeros(2, *spec.shape(), device=self.device)
             self.bounded = Bounded(model, example)
 
-    def __call__(self, images: Tensor, labels: Tensor, eps: Tensor, share: float, weight: float, sums: Sums) -> None:
+    @property
+    def mode(self) -> str:
+        """As of `bench.training.graphs.GraphedStep`, for the record."""
+        return self._graphed.mode
+
+    def _state(self) -> graphs.State:
+        return graphs.state_of(self.model, self.optimizer, sums=list(vars(self.sums).values()))
+
+    def load_optimizer(self, state: dict[str, Any]) -> None:
+        """Continues with the state of an interrupted attempt."""
+        self.optimizer.load_state_dict(state)
+        graphs.prepare(self.optimizer, self.device)
+
+    def __call__(self, images: Tensor, labels: Tensor, eps: Tensor, share: float, weight: float) -> None:
         """One update.
 
         Args:
@@ -92,7 +121,6 @@ class Step:
             eps: 0-dimensional, on the device.
             share: eps over its target; decides which forward pass is needed.
             weight: of the regularisers.
-            sums: the step's loss and errors are added to it.
         """
         regularised = bool(self.spec.regularizers) and weight > 0
         kind = "clean" if share == 0 and not regularised else "zero" if share == 0 else "robust"
@@ -100,22 +128,36 @@ class Step:
         if self.bounded is not None and 1e-5 < 1 - share < 1:
             kind = f"crown{' regularised' if regularised else ''}"
         factor = torch.full((), weight, dtype=images.dtype, device=self.device)
+        if kind.startswith("crown"):
+            self._crown_share = 1 - float(torch.tensor(self.spec.target * share)) / self.spec.target
+        if kind.startswith("crown") or self.spec.recipe.objective != "ibp":
+            # The host takes part: auto_LiRPA decides by values, an attack begins at random numbers.
+            self._whole(kind, images, labels, eps, factor)
+        else:
+            self._graphed(images, labels, eps, factor, kind=kind)
+
+    _crown_share = 1.0
+    """1 - eps / target at the step, as float32 has eps: the weight of the backward bounds."""
+
+    def _whole(self, kind: str, images: Tensor, labels: Tensor, eps: Tensor, factor: Tensor) -> graphs.Tensors:
         self.optimizer.zero_grad(set_to_none=True)
         for start in range(0, len(labels), self.size):
             part, part_labels = images[start : start + self.size], labels[start : start + self.size]
             loss, margins, logits = self._forward(kind, len(part))(part, part_labels, eps, factor)
             (loss * (len(part) / len(labels))).backward()
-            if self.bounded is not None:
+            if kind.startswith("crown"):
+                assert self.bounded is not None
                 self.bounded.release()
-            self._count(loss.detach(), margins.detach(), logits.detach(), part_labels, sums)
-        self._update(sums)
+            self._count(loss.detach(), margins.detach(), logits.detach(), part_labels)
+        self._update()
+        return ()
 
     def _forward(self, kind: str, count: int) -> Forward:
         """The forward pass of a kind of step; only batches of the full size are compiled."""
         if kind not in self._forwards:
             eager = self._make(kind)
             compiles = self.compiles and not kind.startswith("crown") and self.spec.recipe.objective == "ibp"
-            self._forwards[kind] = (torch.compile(eager, dynamic=False) if compiles else eager, eager)
+            self._forwards[kind] = (compiled(eager) if compiles else eager, eager)
         return self._forwards[kind][0 if count == self.size else 1]
 
     def _make(self, kind: str) -> Forward:
@@ -201,13 +243,12 @@ class Step:
         """Mixed CROWN-IBP bounds through auto_LiRPA, of the loss or of each margin."""
         assert self.bounded is not None
         centre, radius = box(images, eps, self.within.low, self.within.high, self.within.scale)
-        share = 1 - float(eps) / self.spec.target
-        given = images, centre - radius, centre + radius, labels, share
+        inputs = images, centre - radius, centre + radius, labels, self._crown_share
         if self.spec.loss_fusion:
-            logits, losses, lower, relus = self.bounded.mixed_losses(*given)
+            logits, losses, lower, relus = self.bounded.mixed_losses(*inputs)
             loss = losses.mean()
         else:
-            logits, lower, relus = self.bounded.mixed_margins(*given)
+            logits, lower, relus = self.bounded.mixed_margins(*inputs)
             loss = robust_loss(lower)
         if regularised:
             pairs = [((low + high) / 2, (high - low) / 2) for low, high in relus]
@@ -215,7 +256,8 @@ class Step:
         return loss, lower, logits
 
     @torch.no_grad()
-    def _count(self, loss: Tensor, margins: Tensor, logits: Tensor, labels: Tensor, sums: Sums) -> None:
+    def _count(self, loss: Tensor, margins: Tensor, logits: Tensor, labels: Tensor) -> None:
+        sums = self.sums
         wrong = logits.argmax(1) != labels
         unverified = wrong if margins.shape == logits.shape else wrong | (margins <= 0).any(1)
         sums.loss += loss * len(labels)
@@ -223,11 +265,12 @@ class Step:
         sums.unverified += unverified.sum()
 
     @torch.no_grad()
-    def _update(self, sums: Sums) -> None:
+    def _update(self) -> None:
         """Clips by the gradient's norm and steps; once a gradient is not finite, nothing changes any more.
 
         The fused optimiser takes both as tensors, which saves a pass over the gradients and a wait for the device.
         """
+        sums = self.sums
         gradients = [tensor.grad for tensor in self.parameters if tensor.grad is not None]
         total = torch.nn.utils.get_total_norm(gradients)
         torch.maximum(sums.bad, (~torch.isfinite(total)).to(sums.bad.dtype), out=sums.bad)
@@ -238,5 +281,4 @@ class Step:
         self.optimizer.step()
 
     def set_lr(self, lr: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        graphs.set_rate(self.optimizer, lr)

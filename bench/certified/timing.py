@@ -10,8 +10,9 @@ import torch
 
 from bench.certified.eps_schedule import PHASES
 from bench.certified.spec import Certified, TimingComparison, seconds_metric
-from bench.certified.train import Trainer, tf32
+from bench.certified.train import Trainer
 from bench.run import Result
+from bench.training.policy import tf32
 
 if TYPE_CHECKING:
     from bench.training.context import Context

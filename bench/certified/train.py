@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +18,11 @@ from bench.certified.init import initialise
 from bench.certified.interval import box, first_not_finite
 from bench.certified.spec import Certified, Initialisation
 from bench.certified.step import Step, Sums
-from bench.data.augment import crop_and_flip
+from bench.data.augment import crop_and_flip, draw_shifts
 from bench.errors import FailedRun
 from bench.run import Result
-from bench.training.samples import population_statistics
+from bench.training.policy import tf32
+from bench.training.samples import population_statistics, to_device
 
 if TYPE_CHECKING:
     from bench.training.context import Context
@@ -36,17 +36,6 @@ def draw_network(spec: Certified | Initialisation, shape: tuple[int, int, int], 
     )
     initialise(model, spec.init, seeds.seed(*names, "weights"), halve_after_add=spec.halve_after_add)
     return model
-
-
-@contextlib.contextmanager
-def tf32(allowed: bool) -> Iterator[None]:
-    """Allows TF32 inside; evaluation is always outside."""
-    previous = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = previous
 
 
 def _columns(*names: str) -> dict[str, list[Any]]:
@@ -120,7 +109,7 @@ class Trainer:
             expected_steps=self.per_epoch * spec.schedule.epochs,
         )
         if self.state.optimizer is not None:
-            self.step.optimizer.load_state_dict(self.state.optimizer)
+            self.step.load_optimizer(self.state.optimizer)
         largest = max(layer.neurons for layer in spec.layers())
         self.test_batch = evaluate.batch_size(largest, context.device)
         if spec.holdout:
@@ -151,18 +140,18 @@ class Trainer:
         order = self._order(epoch)
         first = epoch * self.per_epoch
         shares = [self.share(first + number) for number in range(len(starts))]
-        eps = torch.tensor([spec.target * share for share in shares], dtype=torch.float32).to(device)
-        sums = Sums.zero(device)
+        eps = to_device(torch.tensor([spec.target * share for share in shares], dtype=torch.float32), device)
+        sums = self.step.sums.reset()
         self.step.set_lr(self.lr(epoch))
         self.model.train()
         if self.step.bounded is not None:
             self.step.bounded.load_buffers()
-        draw = self._augmenter(epoch)
+        shifts = self._shifts(epoch, starts)
         for number, start in enumerate(starts):
-            images, labels = self._batch(order, start, draw)
+            images, labels = self._batch(order, start, shifts[number])
             weight = regularizer_weight(shares[number], spec.weight, epoch, spec.schedule)
             self.step.steps_seed = seeds.seed("certified", "attack", spec.dataset, spec.seed, epoch, number)
-            self.step(images, labels, eps[number], shares[number], weight, sums)
+            self.step(images, labels, eps[number], shares[number], weight)
         if self.step.bounded is not None and spec.schedule.phase(epoch) == "ramp":
             self.step.bounded.store_buffers()
         if float(sums.bad):
@@ -171,16 +160,23 @@ class Trainer:
 
     def _order(self, epoch: int) -> Tensor:
         names = ("certified", "order", self.spec.dataset, self.spec.seed, epoch)
-        return torch.randperm(self.count, generator=seeds.generator(*names)).to(self.context.device)
+        return to_device(torch.randperm(self.count, generator=seeds.generator(*names)), self.context.device)
 
-    def _augmenter(self, epoch: int) -> torch.Generator:
-        return seeds.generator("certified", "augment", self.spec.dataset, self.spec.seed, epoch)
-
-    def _batch(self, order: Tensor, start: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
-        images, labels = self.data.train.take(order[start : start + self.spec.batch_size])
+    def _shifts(self, epoch: int, starts: list[int]) -> list[Tensor | None]:
+        """Random crops and flips of the epoch's batches, on the device; ``None`` for each where there are none."""
         padding, flip = self.spec.augmentation()
-        if padding or flip:
-            images = crop_and_flip(images, padding=padding, generator=draw, flip=flip)
+        if not padding and not flip:
+            return [None] * len(starts)
+        generator = seeds.generator("certified", "augment", self.spec.dataset, self.spec.seed, epoch)
+        sizes = [min(self.spec.batch_size, self.count - start) for start in starts]
+        shifts = draw_shifts(sizes, padding=padding, generator=generator)
+        shifts[2] *= flip
+        return list(to_device(shifts, self.context.device).split(sizes, dim=1))
+
+    def _batch(self, order: Tensor, start: int, shifts: Tensor | None) -> tuple[Tensor, Tensor]:
+        images, labels = self.data.train.take(order[start : start + self.spec.batch_size])
+        if shifts is not None:
+            images = crop_and_flip(images, shifts, padding=self.spec.augmentation()[0])
         return images, labels
 
     def _diagnose(self, epoch: int, number: int, eps: Tensor) -> None:
@@ -189,9 +185,7 @@ class Trainer:
         Raises:
             FailedRun: always.
         """
-        order, draw = self._order(epoch), self._augmenter(epoch)
-        for start in self.starts[: number + 1]:
-            images, _ = self._batch(order, start, draw)
+        images, _ = self._batch(self._order(epoch), self.starts[number], self._shifts(epoch, self.starts)[number])
         within = self.data.range
         centre, radius = box(images, eps[number], within.low, within.high, within.scale)
         where = first_not_finite(self.model, centre, radius, clean=images)
@@ -294,6 +288,7 @@ class Trainer:
         return state
 
     def _result(self) -> Result:
+        self.context.execution["steps"] = self.step.mode
         state, spec = self.state, self.spec
         weights: Mapping[str, Tensor] = self.model.state_dict() if spec.report == "last" else state.best or {}
         self.context.keep("weights", weights)

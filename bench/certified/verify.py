@@ -23,6 +23,8 @@ from bench.certified.spec import Verification
 from bench.certified.train import draw_network
 from bench.errors import FailedRun, UserError
 from bench.run import Result
+from bench.training import memory
+from bench.training.policy import tf32
 from bench.training.samples import Pool
 
 if TYPE_CHECKING:
@@ -62,6 +64,10 @@ class Tally:
         return {name: 100 * count / self.done for name, count in counts.items()}
 
 
+MOST_AT_ONCE = 250
+"""Samples of a batch at most."""
+
+
 def batch_size(model: nn.Module, example: Tensor, methods: Sequence[str], classes: int) -> int:
     """Number of samples at once: backward bounds keep a copy of the largest layer for each margin, alpha-CROWN far more."""
     neurons: list[int] = []
@@ -74,28 +80,18 @@ def batch_size(model: nn.Module, example: Tensor, methods: Sequence[str], classe
         model(example[:1])
     for hook in hooks:
         hook.remove()
-    room = (BACKWARD_ROOM if example.device.type == "cpu" else 2e10) / example.element_size()
+    room = memory.room(example.device, BACKWARD_ROOM) / example.element_size()
     every = bool(set(methods) & {"crown", "alpha_crown"})
     rows = backward_rows(sum(neurons), classes, every_neuron=every) if set(methods) - {"ibp"} else 1
     each = 6 * rows * max(neurons)
     if "alpha_crown" in methods:
         # A slope of each neuron for each neuron of each later layer, at both ends, with its gradient, moments and copies.
         each += 16 * sum(before * after for before, after in itertools.combinations(neurons, 2))
-    return int(max(1, min(250, room / each)))
+    return int(max(1, min(MOST_AT_ONCE, room / each)))
 
 
 @contextlib.contextmanager
-def _no_tf32() -> Iterator[None]:
-    previous = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = previous
-
-
-@contextlib.contextmanager
-def _memory_of(method: str, batch: int) -> Iterator[None]:
+def _memory_of(method: str) -> Iterator[None]:
     """Turns running out of memory into advice; on Linux the process may not take more than is free.
 
     Raises:
@@ -105,14 +101,12 @@ def _memory_of(method: str, batch: int) -> Iterator[None]:
         with _limited():
             yield
     except (MemoryError, RuntimeError) as error:
-        text = str(error)
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in text:
+        if not memory.ran_out(error):
             raise
         lighter = {"alpha_crown": "crown or crown_ibp", "crown": "crown_ibp", "crown_ibp": "ibp"}.get(method)
-        instead = "a larger machine" if lighter is None else f"method {lighter}"
-        fewer = f"a smaller batch (here {batch})" if batch > 1 else "a machine with more memory"
+        instead = "" if lighter is None else f", or method {lighter}, which needs less"
         raise UserError(
-            f"out of memory in {lirpa.NAMES[method]}: use {fewer}, or {instead}, which needs less"
+            f"out of memory in {lirpa.NAMES[method]} with one sample at once: use a machine with more memory{instead}"
         ) from error
 
 
@@ -122,9 +116,9 @@ def _limited() -> Iterator[None]:
     try:
         import resource
 
-        with open("/proc/meminfo") as stream:
+        with open("/proc/meminfo", encoding="utf-8") as stream:
             free = next(int(line.split()[1]) for line in stream if line.startswith("MemAvailable")) * 1024
-        with open("/proc/self/statm") as stream:
+        with open("/proc/self/statm", encoding="utf-8") as stream:
             used = int(stream.read().split()[0]) * resource.getpagesize()
     except (ImportError, OSError, StopIteration):
         yield
@@ -150,8 +144,12 @@ class Verifier:
         pool: test samples on the device, float32.
         dataset: names the range of its images.
         options: what to compute.
-        batch: samples at once; chosen by memory where it is ``None``.
+        batch: samples that are attacked at once; chosen where it is ``None``, on a GPU whatever memory is free.
         label: for errors.
+
+    Attributes:
+        at_once: bound -> samples at once, where it is not the batch: chosen by the memory that is free on a GPU, and
+            fewer wherever it ran out. Bounds of a sample depend on no other sample.
     """
 
     def __init__(self, model: nn.Module, pool: Pool, dataset: str, options: Options, batch: int | None, label: str):
@@ -164,7 +162,15 @@ class Verifier:
         example = pool.take(torch.arange(1, device=self.device))[0].to(self.dtype).contiguous()
         with torch.no_grad():
             classes = self.model(example).shape[1]
-        self.batch = batch or batch_size(self.model, example, options.methods, classes)
+        self.at_once: dict[str, int] = {}
+        if self.device.type == "cuda":
+            self.batch = batch or MOST_AT_ONCE
+            self.at_once = {
+                method: min(self.batch, batch_size(self.model, example, (method,), classes))
+                for method in options.methods
+            }
+        else:
+            self.batch = batch or batch_size(self.model, example, options.methods, classes)
         self.bounded = lirpa.Bounded(self.model, example, iterations=options.alpha_iterations)
         self.bounded.train(False)
 
@@ -177,7 +183,7 @@ class Verifier:
         """
         for method in self.options.methods:
             tally.unverified.setdefault(method, 0)
-        with _no_tf32():
+        with tf32(False):
             while tally.done < len(self.pool):
                 self._batch(tally)
                 after_batch(tally)
@@ -193,8 +199,8 @@ class Verifier:
         with self._timed(tally, "pgd"):
             attacked = wrong | self._attack(centre, radius, labels, wrong, first)
         for method in self.options.methods:
-            with self._timed(tally, method), _memory_of(method, len(labels)):
-                low = self._margins(method, images, centre, radius, labels)
+            with self._timed(tally, method), _memory_of(method):
+                low = self._bounds(method, images, centre, radius, labels)
             unverified = (low <= 0).any(1)
             if bool((attacked & ~unverified).any()):
                 index = first + int((attacked & ~unverified).nonzero()[0])
@@ -205,6 +211,19 @@ class Verifier:
         tally.wrong += int(wrong.sum())
         tally.attacked += int(attacked.sum())
         tally.done = last
+
+    def _bounds(self, method: str, *batch: Tensor) -> Tensor:
+        """Margins of a batch of images, centres, radii and labels, with fewer samples at once where memory runs out."""
+
+        def act(size: int) -> Tensor:
+            parts = zip(*(tensor.split(size) for tensor in batch), strict=True)
+            return torch.cat([self._margins(method, *part) for part in parts])
+
+        size = min(self.at_once.get(method, self.batch), len(batch[0]))
+        margins, fitted = memory.fitting(act, size)
+        if fitted < size:
+            self.at_once[method] = fitted
+        return margins
 
     def _margins(self, method: str, images: Tensor, centre: Tensor, radius: Tensor, labels: Tensor) -> Tensor:
         plain = torch.contiguous_format  # auto_LiRPA views its tensors
@@ -370,4 +389,6 @@ def train(spec: Verification, context: Context) -> Result:
     metrics = {**tally.errors(), "samples": float(tally.done), "eps": options.eps}
     costs: dict[str, float] = {f"seconds_{name}": round(value, 3) for name, value in tally.seconds.items()}
     notes: dict[str, Any] = {"auto_lirpa": lirpa.version(), "dtype": spec.dtype}
+    if verifier.at_once:
+        notes["at_once"] = verifier.at_once
     return Result(metrics, {}, {**costs, "samples": float(tally.done)}, notes)

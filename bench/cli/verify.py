@@ -1,79 +1,67 @@
-"""``python -m bench verify CHECKPOINT``: verified error of a checkpoint, one line for each method."""
+"""Verified error of a checkpoint, one line for each method: what ``python -m bench verify`` does."""
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from fractions import Fraction
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import ValidationError
 
 from bench import checkpoint, paths
 from bench.certified.spec import DATA_SETS, Certified, Network
-from bench.cli.arguments import Parser, count
-from bench.errors import FailedRun, UserError
+from bench.errors import FailedRun, UserError, closest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from bench.certified.verify import Tally
 
-METHODS = ("ibp", "crown_ibp", "crown", "alpha_crown")
+NETWORKS: tuple[str, ...] = get_args(Network.model_fields["name"].annotation)
 
 
-def radius(text: str) -> float:
-    """``0.03137`` or ``8/255``."""
-    try:
-        value = float(Fraction(text))
-    except (ValueError, ZeroDivisionError):
-        raise argparse.ArgumentTypeError(f"'{text}' is no number; expected e.g. 8/255 or 0.4") from None
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative; a radius is 0 or more")
-    if value > 1:
-        raise argparse.ArgumentTypeError(f"{text} is above 1; pixels lie between 0 and 1, so that 8 of 255 is 8/255")
-    return value
+@dataclass(frozen=True)
+class Request:
+    """What is asked for.
 
+    Attributes:
+        checkpoint: weights that a run left (.safetensors), or a state dict.
+        dataset, network, norm, width, units, eps: ``None`` for those of the run's record, or of the paper.
+        methods: bounds to verify with.
+        samples: number of test samples, the first ones; ``None`` for all.
+        batch: samples at once; ``None`` to decide by memory.
+        pgd_steps, pgd_restarts: of the attack.
+        alpha_iterations: of alpha-CROWN.
+        dtype, device: of the arithmetic.
+        as_json: whether to print JSON.
+    """
 
-def parser() -> Parser:
-    top = Parser(
-        prog="python -m bench verify",
-        description=(
-            "Verified error with auto_LiRPA and error under attack (PGD). For weights that a run left, network, data and "
-            "eps come from its record; for a plain state dict they are given."
-        ),
-    )
-    top.add_argument("checkpoint", metavar="CHECKPOINT", help="weights that a run left (.safetensors), or a state dict")
-    top.add_argument("--dataset", choices=[*DATA_SETS], help="test set (of the record)")
-    top.add_argument("--network", choices=["cnn7", "wide_resnet8", "resnext"], help="architecture (of the record)")
-    top.add_argument(
-        "--norm", choices=["full", "convs", "partial", "none"], default=None, help="where BatchNorm stands"
-    )
-    top.add_argument("--width", type=count, metavar="W", help="first width, if not the paper's")
-    top.add_argument("--units", type=count, metavar="U", help="units of the hidden layer, if not 512")
-    top.add_argument("--eps", type=radius, metavar="E", help="radius in pixel units of 0 to 1, e.g. 8/255")
-    top.add_argument(
-        "--methods",
-        nargs="+",
-        choices=METHODS,
-        default=["ibp", "crown_ibp"],
-        metavar="M",
-        help=f"any of {', '.join(METHODS)}",
-    )
-    top.add_argument("--samples", type=count, metavar="N", help="the first N test samples (all)")
-    top.add_argument("--batch", type=count, metavar="B", help="samples at once (by memory)")
-    top.add_argument("--pgd-steps", type=count, default=40, metavar="S", help="steps of the attack (40)")
-    top.add_argument("--pgd-restarts", type=count, default=1, metavar="R", help="random starts of the attack (1)")
-    top.add_argument("--alpha-iterations", type=count, default=20, metavar="I", help="iterations of alpha-CROWN (20)")
-    top.add_argument("--dtype", choices=["float32", "float64"], default="float32", help="arithmetic, never TF32")
-    top.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    top.add_argument("--json", action="store_true", help="machine-readable")
-    return top
+    checkpoint: Path
+    dataset: str | None
+    network: str | None
+    norm: str | None
+    width: int | None
+    units: int | None
+    eps: float | None
+    methods: tuple[str, ...]
+    samples: int | None
+    batch: int | None
+    pgd_steps: int
+    pgd_restarts: int
+    alpha_iterations: int
+    dtype: str
+    device: str
+    as_json: bool
+
+    def __post_init__(self) -> None:
+        for option, value, known in (("dataset", self.dataset, DATA_SETS), ("network", self.network, NETWORKS)):
+            if value is not None and value not in known:
+                raise UserError(f"--{option} '{value}' does not exist{closest(value, known)}")
 
 
 def spec_of(path: Path) -> Certified | None:
@@ -83,39 +71,37 @@ def spec_of(path: Path) -> Certified | None:
         return None
     from bench.record import read
 
-    fields = {name: value for name, value in read(record).spec.items() if name not in ("kind", "trainer", "version")}
+    fields = {name: value for name, value in read(record).spec.items() if name not in ("kind", "version")}
     try:
         return Certified.model_validate(fields)
     except ValidationError:
         raise UserError(f"{record}: is no record of a certified training; give weights that one left") from None
 
 
-def chosen_spec(path: Path, arguments: argparse.Namespace) -> Certified:
-    """Network, data and eps: of the record where there is one, of the arguments where they are given.
+def spec_for(request: Request) -> Certified:
+    """Network, data and eps: as requested, else of the record.
 
     Raises:
         UserError: something is missing.
     """
+    path = request.checkpoint
     recorded = spec_of(path)
-    if recorded is None and (arguments.dataset is None or arguments.network is None):
+    if recorded is None and (request.dataset is None or request.network is None):
         raise UserError(
             f"{path}: no record says what it is; give --dataset, --network and, if it is not the paper's, --eps"
         )
-    base = recorded or Certified(seed=0, dataset=arguments.dataset)
-    net = {
-        name: getattr(arguments, option)
-        for name, option in (("name", "network"), ("norm", "norm"), ("width", "width"), ("units", "units"))
-        if getattr(arguments, option) is not None
-    }
+    base = recorded or Certified.model_validate({"seed": 0, "dataset": request.dataset})
+    options = {"name": request.network, "norm": request.norm, "width": request.width, "units": request.units}
+    options = {name: value for name, value in options.items() if value is not None}
     try:
-        network = Network(**{**base.network.model_dump(), **net})
+        network = Network.model_validate({**base.network.model_dump(), **options})
     except ValidationError as error:
         raise UserError(f"{path}: {error.errors()[0]['msg']}") from None
     update: dict[str, Any] = {"network": network}
-    if arguments.dataset is not None:
-        update["dataset"] = arguments.dataset
+    if request.dataset is not None:
+        update["dataset"] = request.dataset
     if recorded is None:
-        update["eps"] = DATA_SETS[arguments.dataset].eps
+        update["eps"] = DATA_SETS[str(request.dataset)].eps
     return base.model_copy(update=update)
 
 
@@ -153,10 +139,10 @@ def fitting(tensors: Mapping[str, Tensor], spec: Certified) -> str:
     from bench import models
     from bench.certified.verify import load_weights
 
-    for name in ("cnn7", "wide_resnet8", "resnext"):
+    for name in NETWORKS:
         for norm in ("full", "convs", "partial", "none"):
             try:
-                network = Network(name=name, norm=norm, width=spec.network.width, units=spec.network.units)
+                network = Network.model_validate({**spec.network.model_dump(), "name": name, "norm": norm})
                 with torch.device("meta"):
                     model = models.build(name, num_classes=spec.classes(), in_shape=spec.shape(), **network.options())
                 load_weights(model.to_empty(device="cpu"), tensors, "")
@@ -171,27 +157,28 @@ def lines(tally: Tally, steps: int, eps: float) -> list[str]:
     from bench.certified.lirpa import NAMES
 
     names = {"standard_error": "standard error", "pgd_error": f"PGD-{steps} error"}
-    made = []
+    report = []
     for key, value in tally.errors().items():
         method = key.removeprefix("verified_error_")
         name = names.get(key) or f"{NAMES[method]} verified error"
         seconds = tally.seconds.get("pgd" if key == "pgd_error" else method)
         spent = "" if seconds is None else f"  {seconds:8.1f} s"
-        made.append(f"{name:32} {value:6.2f} %  eps {0 if key == 'standard_error' else eps:.5g}  n {tally.done}{spent}")
-    return made
+        report.append(
+            f"{name:32} {value:6.2f} %  eps {0 if key == 'standard_error' else eps:.5g}  n {tally.done}{spent}"
+        )
+    return report
 
 
-def main(given: Sequence[str]) -> int:
+def verify(request: Request) -> int:
     """Verifies a checkpoint; interrupted and called again it goes on.
 
     Raises:
         UserError: the checkpoint is not readable or of another architecture, data are missing, memory does not suffice.
     """
-    arguments = parser().parse_args(given)
-    where = Path(arguments.checkpoint)
+    where = request.checkpoint
     tensors = tensors_of(where)
-    spec = chosen_spec(where, arguments)
-    eps = spec.target if arguments.eps is None else arguments.eps
+    spec = spec_for(request)
+    eps = spec.target if request.eps is None else request.eps
     import torch
     from tqdm import tqdm
 
@@ -199,12 +186,12 @@ def main(given: Sequence[str]) -> int:
     from bench.certified.dataset import samples_of
     from bench.certified.verify import Options, Tally, Verifier, load_weights
     from bench.training.context import Context
+    from bench.workflow import process
     from bench.workflow.execute import device_of
-    from bench.workflow.process import keep_freed, prepare_torch
 
-    prepare_torch(torch.get_num_threads())
-    keep_freed()
-    device = device_of(arguments.device)
+    process.prepare_torch(torch.get_num_threads())
+    process.keep_freed()
+    device = device_of(request.device)
     model = models.build(spec.network.name, num_classes=spec.classes(), in_shape=spec.shape(), **spec.network.options())
     try:
         load_weights(model, tensors, str(where))
@@ -212,20 +199,20 @@ def main(given: Sequence[str]) -> int:
         raise UserError(f"{error}{fitting(tensors, spec)}") from None
     options = Options(
         eps=eps,
-        methods=tuple(dict.fromkeys(arguments.methods)),
-        pgd_steps=arguments.pgd_steps,
-        pgd_restarts=arguments.pgd_restarts,
-        dtype=arguments.dtype,
-        alpha_iterations=arguments.alpha_iterations,
+        methods=tuple(dict.fromkeys(request.methods)),
+        pgd_steps=request.pgd_steps,
+        pgd_restarts=request.pgd_restarts,
+        dtype=request.dtype,
+        alpha_iterations=request.alpha_iterations,
     )
-    name = f"{checkpoint.sha256(where)} {options} {spec.network} {spec.dataset} {arguments.samples}"
+    name = f"{checkpoint.sha256(where)} {options} {spec.network} {spec.dataset} {request.samples}"
     key = hashlib.sha256(name.encode()).hexdigest()[:16]
     layout = paths.Layout("verify", paths.results_root() / "verify")
     context = Context(key, str(where), layout, device, data_root=paths.data_root())
-    whole = spec.model_copy(update={"report_samples": arguments.samples, "population": None, "holdout": 0})
-    verifier = Verifier(model, samples_of(whole, context).test, spec.dataset, options, arguments.batch, str(where))
+    whole = spec.model_copy(update={"report_samples": request.samples, "population": None, "holdout": 0})
+    verifier = Verifier(model, samples_of(whole, context).test, spec.dataset, options, request.batch, str(where))
     state = layout.scratch / f"{key}.json"
-    tally = Tally(**json.loads(state.read_text())) if state.exists() else Tally()
+    tally = Tally(**json.loads(state.read_text(encoding="utf-8"))) if state.exists() else Tally()
     with tqdm(total=len(verifier.pool), initial=tally.done, unit="samples", disable=None, leave=False) as bar:
 
         def after_batch(now: Tally) -> None:
@@ -239,7 +226,7 @@ def main(given: Sequence[str]) -> int:
             bar.close()
             print(f"error: {error}", file=sys.stderr)
             return 1
-    if arguments.json:
+    if request.as_json:
         print(json.dumps({**tally.errors(), "samples": tally.done, "eps": eps, "seconds": tally.seconds}))
     else:
         print("\n".join(lines(tally, options.pgd_steps, eps)))

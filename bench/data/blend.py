@@ -12,21 +12,36 @@ import numpy as np
 from bench.errors import UserError
 
 LONGEST_PERIOD = 1_000_000
+ROUNDED = 2e-3
+"""Share by which weights may miss their sum through rounding: three of 0.333 or of 1/3 are thirds."""
+LARGEST_DENOMINATOR = 1000
 
 
 def parts(weights: Sequence[float], names: Sequence[str]) -> tuple[int, ...]:
-    """Weights as whole numbers without a common divisor: 67.0 and 33.0 percent are 67 and 33.
+    """Weights as whole numbers without a common divisor: 67.0 and 33.0 percent are 67 and 33, a third each is 1, 1, 1.
+
+    Weights are taken by their decimal digits. Where these miss 1 (or 100 percent) by rounding, they are the nearest
+    fractions with small denominators.
 
     Raises:
-        UserError: a weight is negative, they do not sum to 1 (or to 100 percent), or have too many digits.
+        UserError: a weight is negative or not finite, they do not sum to 1 (or to 100 percent), or have too many digits.
     """
-    exact = [Fraction(str(weight)) for weight in weights]
-    total = sum(exact)
     shown = ", ".join(f"{name} {weight:g}" for name, weight in zip(names, weights, strict=True))
-    if any(weight < 0 for weight in exact):
-        raise UserError(f"mixture: weights must not be negative ({shown})")
+    if not all(math.isfinite(weight) and weight >= 0 for weight in weights):
+        raise UserError(f"mixture: weights must be finite and not negative ({shown})")
+    exact = [Fraction(str(weight)) for weight in weights]
+    total = sum(exact, Fraction(0))
     if total not in (1, 100):
-        raise UserError(f"mixture: weights sum to {float(total):g}, expected 1 or 100 ({shown})")
+        near = next((whole for whole in (1, 100) if abs(total - whole) <= ROUNDED * whole), None)
+        if near is None:
+            raise UserError(f"mixture: weights sum to {float(total):g}, expected 1 or 100 ({shown})")
+        rounded = [(weight / total).limit_denominator(LARGEST_DENOMINATOR) for weight in exact]
+        close = all(abs(new * total - old) <= old / 10_000 for new, old in zip(rounded, exact, strict=True))
+        if sum(rounded) != 1 or not close:
+            raise UserError(
+                f"mixture: weights sum to {float(total):.12g}, expected {near}; give them with fewer digits ({shown})"
+            )
+        exact = rounded
     whole = math.lcm(*(weight.denominator for weight in exact))
     counts = [int(weight * whole) for weight in exact]
     shared = math.gcd(*counts)

@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -125,34 +125,60 @@ def _mnist(name: str, root: Path) -> Images:
 
 
 def _tiny_imagenet(name: str, root: Path) -> Images:
-    """Folders of JPEG files; decoded once into ``tiny-imagenet-200/decoded.npz``."""
+    """Folders of JPEG files. Reduced copies are read, and so is a ``val`` whose pictures were sorted into class folders.
+
+    Nothing decoded is kept on disk, where it would outlive a change of the pictures: 110,000 take half a minute.
+    """
     fetch.ensure(name, root)
     folder = root / "tiny-imagenet-200"
-    cache = folder / "decoded.npz"
-    train_files = sorted(folder.glob("train/*/images/*.JPEG"))
-    notes = folder / "val" / "val_annotations.txt"
-    if not train_files or not notes.exists():
-        raise UserError(f"{folder}: has no train/*/images/*.JPEG or no val/val_annotations.txt; restore the folder")
-    classes = {path.name: index for index, path in enumerate(sorted((folder / "train").iterdir()))}
-    rows = [line.split("\t") for line in notes.read_text().splitlines()]
-    val_files = [(folder / "val" / "images" / row[0], classes[row[1]]) for row in rows]
-    val_files = [(path, label) for path, label in val_files if path.exists()]
-    listing = [str(path.relative_to(folder)) for path in [*train_files, *(path for path, _ in val_files)]]
-    digest = hashlib.sha256("\n".join(listing).encode()).hexdigest()
-    if not cache.exists() or str(np.load(cache)["listing"]) != digest:
-        buffer = io.BytesIO()
-        np.savez(
-            buffer,
-            listing=np.asarray(digest),
-            train=np.stack([_jpeg(path) for path in train_files]),
-            train_labels=np.asarray([classes[path.parts[-3]] for path in train_files]),
-            test=np.stack([_jpeg(path) for path, _ in val_files]),
-            test_labels=np.asarray([label for _, label in val_files]),
-        )
-        checkpoint.write_bytes(cache, buffer.getvalue())
-    read = np.load(cache)
-    train, labels = _tensors(read["train"], read["train_labels"])
-    return _finish(name, train, labels, *_tensors(read["test"], read["test_labels"]), len(classes), [cache])
+    train = _in_class_folders(folder / "train")
+    classes = {class_name: index for index, class_name in enumerate(sorted(set(train.values())))}
+    test = _annotated(folder / "val", classes) or _in_class_folders(folder / "val")
+    for path, class_name in test.items():
+        if class_name not in classes:
+            raise UserError(
+                f"{path}: '{class_name}' is not a class of {folder / 'train'}; restore val and its annotations"
+            )
+    if not train or not test:
+        raise UserError(f"{folder}: has no pictures (*.JPEG) in {'val' if train else 'train'}; restore the folder")
+    tensors = (*_decoded(train, classes), *_decoded(test, classes))
+    checksum = hashlib.sha256()
+    for tensor in tensors:
+        checksum.update(tensor.numpy().data)
+    return Images(name, *tensors, len(classes), checksum.hexdigest()[:16])
+
+
+def _in_class_folders(folder: Path) -> dict[Path, str]:
+    """Picture -> class, the name of a folder that holds its pictures or has a folder ``images`` for them."""
+    pictures = [*folder.glob("*/*.JPEG"), *folder.glob("*/images/*.JPEG")]
+    return {path: path.relative_to(folder).parts[0] for path in sorted(pictures)}
+
+
+def _annotated(val: Path, classes: Collection[str]) -> dict[Path, str]:
+    """Picture -> class of those pictures that ``val_annotations.txt`` names and that are there."""
+    notes = val / "val_annotations.txt"
+    lines = notes.read_text(encoding="utf-8", errors="replace").splitlines() if notes.exists() else []
+    pictures: dict[Path, str] = {}
+    for number, line in enumerate(lines, 1):
+        fields = line.split("\t")
+        path = val / "images" / fields[0]
+        if not line.strip() or (len(fields) > 1 and not path.exists()):
+            continue
+        if len(fields) < 2 or fields[1] not in classes or path in pictures:
+            raise UserError(
+                f"{notes}, line {number}: expected a further picture and its class, with a tab between them, found "
+                f"{line[:60]!r}; restore this file"
+            )
+        pictures[path] = fields[1]
+    return pictures
+
+
+def _decoded(pictures: dict[Path, str], classes: dict[str, int]) -> tuple[Tensor, Tensor]:
+    """uint8 [N, 3, 64, 64] and int64 [N]."""
+    images = np.empty((len(pictures), 3, 64, 64), np.uint8)
+    for index, path in enumerate(pictures):
+        images[index] = _jpeg(path)
+    return _tensors(images, [classes[class_name] for class_name in pictures.values()])
 
 
 def _jpeg(path: Path) -> np.ndarray:
@@ -160,9 +186,12 @@ def _jpeg(path: Path) -> np.ndarray:
 
     try:
         with Image.open(path) as image:
-            return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+            pixels = np.asarray(image.convert("RGB"))
     except OSError as error:
         raise UserError(f"{path}: not a readable JPEG ({error}); restore this file") from error
+    if pixels.shape != (64, 64, 3):
+        raise UserError(f"{path}: {pixels.shape[1]} x {pixels.shape[0]} pixels, expected 64 x 64; restore this file")
+    return pixels.transpose(2, 0, 1)
 
 
 def _finish(

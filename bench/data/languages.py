@@ -41,7 +41,7 @@ class Language:
         return self.probability.shape[1]
 
     def entropy_rate(self) -> float:
-        """Conditional entropy given the past, nats per token: what no model can go below."""
+        """Conditional entropy given the past, nats per token: the least loss that a model can have."""
         stationary = self.stationary()
         with np.errstate(divide="ignore", invalid="ignore"):
             terms = np.where(self.probability > 0, self.probability * np.log(self.probability), 0.0)
@@ -148,13 +148,13 @@ class GeneratedWindows:
 
     def windows(self, position: int, count: int) -> np.ndarray:
         """Windows ``position .. position + count - 1``, (count, length) int64."""
-        found = []
+        parts = []
         while count > 0:
             number, offset = divmod(position, BLOCK)
             part = self._block(number)[offset : offset + count]
-            found.append(part)
+            parts.append(part)
             position, count = position + len(part), count - len(part)
-        return np.concatenate(found) if len(found) != 1 else found[0]
+        return np.concatenate(parts) if len(parts) != 1 else parts[0]
 
     def _block(self, number: int) -> np.ndarray:
         if number not in self._blocks:

@@ -10,7 +10,7 @@ import hashlib
 import json
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,7 +26,7 @@ TOKEN, OFFSET = np.dtype("<u2"), np.dtype("<i8")
 
 @dataclass(frozen=True)
 class Index:
-    """What stands in ``NAME.json``.
+    """Contents of ``NAME.json``.
 
     Attributes:
         tokens, documents: counts, end-of-document tokens included.
@@ -107,15 +107,15 @@ def read_index(path: Path) -> Index:
     """
     file = path.with_suffix(".json")
     try:
-        content: dict[str, Any] = json.loads(file.read_text())
-        found = content.pop("format")
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        version = content.pop("format")
         index = Index(**content)
     except FileNotFoundError:
-        raise UserError(f"{file}: no such shard; make it with `python -m bench tokenize`") from None
+        raise UserError(f"{file}: no such shard; a run that needs it makes it") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file}: not the index of a shard ({error}); delete it and tokenize again") from error
-    if found != FORMAT:
-        raise UserError(f"{file}: format {found}, this version reads {FORMAT}; delete it and tokenize again")
+    if version != FORMAT:
+        raise UserError(f"{file}: format {version}, this version reads {FORMAT}; delete it and tokenize again")
     return index
 
 
@@ -136,9 +136,9 @@ class Shard:
 
 @lru_cache(maxsize=256)
 def _checked(path: str, size: int, modified: int, expected: str) -> None:
-    if (found := checkpoint.sha256(Path(path))) != expected:
+    if (digest := checkpoint.sha256(Path(path))) != expected:
         raise UserError(
-            f"{path}: sha256 {found[:12]}…, its index says {expected[:12]}…; the file was changed, delete it and "
+            f"{path}: sha256 {digest[:12]}…, its index says {expected[:12]}…; the file was changed, delete it and "
             "tokenize again"
         )
 
@@ -179,6 +179,30 @@ def open_shard(path: Path, *, vocabulary: int | None = None) -> Shard:
                 "tokenizer of this model"
             )
     return Shard(index, *mapped)
+
+
+def holding(paths: Sequence[Path], tokens: int) -> tuple[list[Path], int]:
+    """The first shards that together hold at least `tokens`, and how many they hold; all where there are fewer."""
+    held = 0
+    for number, path in enumerate(paths, start=1):
+        held += read_index(path).tokens
+        if held >= tokens:
+            return list(paths[:number]), held
+    return list(paths), held
+
+
+def first(opened: Sequence[Shard], tokens: int) -> list[Shard]:
+    """The first documents that together hold at least `tokens`; all where there are fewer."""
+    chosen: list[Shard] = []
+    for shard in opened:
+        if tokens <= 0:
+            break
+        documents = min(int(np.searchsorted(shard.offsets, tokens)), shard.index.documents)
+        size = int(shard.offsets[documents])
+        index = replace(shard.index, tokens=size, documents=documents)
+        chosen.append(Shard(index, shard.tokens[:size], shard.offsets[: documents + 1]))
+        tokens -= size
+    return chosen
 
 
 class PackedWindows:
@@ -238,19 +262,19 @@ class PackedWindows:
 
     def _read(self, start: int, out: np.ndarray) -> None:
         """Copies the epoch's tokens from `start` on, document after document."""
-        place = int(np.searchsorted(self._ends, start, side="right"))
+        number = int(np.searchsorted(self._ends, start, side="right"))
         filled = 0
         while filled < len(out):
-            document = int(self._documents[place])
-            number = bisect_right(self._first_document, document) - 1
-            shard = self.shards[number]
-            local = document - int(self._first_document[number])
-            skipped = start + filled - (int(self._ends[place]) - int(self._sizes[document]))
+            document = int(self._documents[number])
+            file = bisect_right(self._first_document, document) - 1
+            shard = self.shards[file]
+            local = document - int(self._first_document[file])
+            skipped = start + filled - (int(self._ends[number]) - int(self._sizes[document]))
             first = int(shard.offsets[local]) + skipped
             piece = shard.tokens[first : min(int(shard.offsets[local + 1]), first + len(out) - filled)]
             out[filled : filled + len(piece)] = piece
             filled += len(piece)
-            place += 1
+            number += 1
 
 
 class BlendedWindows:
@@ -274,8 +298,8 @@ class BlendedWindows:
         rows: list[np.ndarray | None] = [None] * count
         for source in np.unique(sources):
             # The numbers of one source are consecutive, so they are read at once.
-            places = np.flatnonzero(sources == source)
-            found = self.streams[source].windows(int(numbers[places[0]]), len(places))
-            for place, row in zip(places, found, strict=True):
-                rows[place] = row
+            samples = np.flatnonzero(sources == source)
+            windows = self.streams[source].windows(int(numbers[samples[0]]), len(samples))
+            for sample, window in zip(samples, windows, strict=True):
+                rows[sample] = window
         return np.stack(rows)  # type: ignore[arg-type]

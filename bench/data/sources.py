@@ -38,10 +38,12 @@ class Download(StrictModel):
 
 
 class Hub(StrictModel):
-    """A dataset repository of the Hugging Face hub, from which files are streamed at a pinned commit."""
+    """A dataset repository of the Hugging Face hub, from which files are streamed at one commit."""
 
     repository: str = Field(pattern=r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$", description="OWNER/NAME")
-    revision: str = Field(pattern=r"^[0-9a-f]{7,40}$", description="commit")
+    revision: str = Field(
+        pattern=r"^([0-9a-f]{7,40}|main)$", description="commit; main for the one that the first fetch finds"
+    )
 
 
 class Source(StrictModel):
@@ -54,6 +56,7 @@ class Source(StrictModel):
     )
     downloads: tuple[Download, ...] = Field((), description="what brings the files")
     hub: Hub | None = Field(None, description="repository from which a text corpus is streamed")
+    mirror: Hub | None = Field(None, description="repository with the same text, where the first cannot be reached")
 
 
 @lru_cache(maxsize=8)
@@ -61,7 +64,8 @@ def catalogue(path: Path = CATALOGUE) -> dict[str, Source]:
     """All sources by name."""
     import yaml
 
-    return {name: Source.model_validate(content) for name, content in yaml.safe_load(path.read_text()).items()}
+    contents = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return {name: Source.model_validate(content) for name, content in contents.items()}
 
 
 def source(name: str, path: Path = CATALOGUE) -> Source:

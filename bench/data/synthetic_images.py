@@ -27,11 +27,13 @@ class Recipe(StrictModel):
 
     classes: int = Field(10, ge=2, description="number of classes")
     prototypes: int = Field(3, ge=1, description="colour fields of a class")
-    coarse: int = Field(4, ge=2, description="a field is so many random colours a side, enlarged bicubically")
+    coarse: int = Field(4, ge=2, description="random colours along a side of a field, which is enlarged bicubically")
     size: int = Field(12, ge=8, description="side of an image")
     margin: int = Field(4, ge=0, description="largest shift in each direction")
     amplitude: float = Field(0.2, gt=0, description="standard deviation of the coarse colours")
-    mix: float = Field(0.0, ge=0, description="amplitude of a field of no class that is added, relative to the own one")
+    mix: float = Field(
+        0.0, ge=0, description="amplitude of a field of no class that is added, relative to the class's field"
+    )
     contrast: tuple[float, float] = Field((0.6, 1.4), description="range of the factor on the amplitude")
     noise: float = Field(0.1, ge=0, description="standard deviation of the noise of each pixel")
     train: int = Field(3000, ge=1, description="training samples")
@@ -61,29 +63,29 @@ def _samples(count: int, prototypes: Tensor, recipe: Recipe, draw: torch.Generat
     """uint8 images [count, 3, size, size] and labels [count], classes equally often."""
     labels = torch.arange(count) % recipe.classes
     labels = labels[torch.randperm(count, generator=draw)]
-    which = torch.randint(0, recipe.prototypes, (count,), generator=draw)
+    prototype = torch.randint(0, recipe.prototypes, (count,), generator=draw)
     span = 2 * recipe.margin + 1
     rows = torch.randint(0, span, (count,), generator=draw)
     columns = torch.randint(0, span, (count,), generator=draw)
     steps = torch.arange(recipe.size)
-    flipped = torch.rand(count, generator=draw) < 0.5
+    mirror = torch.rand(count, generator=draw) < 0.5
     low, high = recipe.contrast
     contrast = low + (high - low) * torch.rand(count, 1, 1, 1, generator=draw)
     images = torch.empty(count, 3, recipe.size, recipe.size, dtype=torch.uint8)
     for begin in range(0, count, 1000):
         part = slice(begin, min(begin + 1000, count))
         size = part.stop - part.start
-        fields = prototypes[labels[part], which[part]]
+        fields = prototypes[labels[part], prototype[part]]
         if recipe.mix:
             fields = fields + recipe.mix * _fields(size, recipe, draw)
         index = torch.arange(size).reshape(-1, 1, 1, 1)
         channel = torch.arange(3).reshape(1, 3, 1, 1)
         y = (rows[part, None] + steps)[:, None, :, None]
         x = (columns[part, None] + steps)[:, None, None, :]
-        cut = fields[index, channel, y, x]
-        cut = torch.where(flipped[part].reshape(-1, 1, 1, 1), cut.flip(3), cut)
-        noise = recipe.noise * torch.randn(cut.shape, generator=draw)
-        images[part] = ((0.5 + contrast[part] * cut + noise).clamp(0, 1) * 255).round().to(torch.uint8)
+        crops = fields[index, channel, y, x]
+        crops = torch.where(mirror[part].reshape(-1, 1, 1, 1), crops.flip(3), crops)
+        noise = recipe.noise * torch.randn(crops.shape, generator=draw)
+        images[part] = ((0.5 + contrast[part] * crops + noise).clamp(0, 1) * 255).round().to(torch.uint8)
     return images, labels
 
 

@@ -23,10 +23,16 @@ class Files:
     Attributes:
         pattern: glob below the corpus's folder, or inside the hub's repository.
         source: whose text it is; ``None`` when a field of each document says so.
+        otherwise: glob of a re-upload, where nothing matches `pattern`.
     """
 
     pattern: str
     source: str | None = None
+    otherwise: str = ""
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        return (self.pattern, self.otherwise) if self.otherwise else (self.pattern,)
 
 
 @dataclass(frozen=True)
@@ -37,30 +43,40 @@ class Corpus:
         name: also the folder of its tokens.
         folder: below the data folder; files there are preferred to the hub.
         train, val: their files.
+        title: what it is, for people.
         meta: field below ``meta`` that names a document's source.
-        sources: value of that field -> source; a value that is absent keeps its own name.
+        sources: value of that field -> source; a value that is not listed is the name itself.
         weights: source -> sampling weight, percent; ``None`` for the tokens' own shares.
+        subset: split -> source -> GPT-NeoX tokens, of which the first documents are used; all of a source without.
+        tokens: source -> GPT-NeoX tokens of the training text, about; for estimates before it is tokenised.
+        distinct: sources that the validation text must have, since a reduced copy that lacks them is another corpus.
+        instead: that other corpus.
     """
 
     name: str
     folder: str
     train: tuple[Files, ...]
     val: tuple[Files, ...]
+    title: str = ""
     meta: str = ""
     sources: Mapping[str, str] = field(default_factory=dict)
     weights: Mapping[str, float] | None = None
+    subset: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    tokens: Mapping[str, int] = field(default_factory=dict)
+    distinct: tuple[str, ...] = ()
+    instead: str = ""
 
     @property
-    def hub(self) -> Hub | None:
-        """The repository of ``sources.yaml`` from which absent files are streamed."""
-        found = catalogue().get(self.name)
-        return None if found is None else found.hub
+    def hubs(self) -> tuple[Hub, ...]:
+        """Repositories of ``sources.yaml`` from which files are streamed that are not in the folder, in this order."""
+        source = catalogue().get(self.name)
+        return () if source is None else tuple(hub for hub in (source.hub, source.mirror) if hub is not None)
 
     def files(self, split: str) -> tuple[Files, ...]:
         return self.train if split == "train" else self.val
 
 
-# Table 1 of the paper: sampling weights of the subsampled SlimPajama, percent, in the paper's order.
+# Table 1 of the paper: sampling weights of the subsampled SlimPajama, percent, in the paper's order; and its tokens.
 SLIMPAJAMA_WEIGHTS = {
     "StackExchange": 2.0,
     "ArXiv": 2.5,
@@ -70,7 +86,38 @@ SLIMPAJAMA_WEIGHTS = {
     "C4": 15.0,
     "CommonCrawl": 67.0,
 }
+SLIMPAJAMA_SUBSET = {
+    "train": {
+        "StackExchange": 9_950_000_000,
+        "ArXiv": 13_770_000_000,
+        "Wikipedia": 11_780_000_000,
+        "Book": 14_220_000_000,
+        "Github": 15_410_000_000,
+        "C4": 78_490_000_000,
+        "CommonCrawl": 153_250_000_000,
+    },
+    "val": {
+        "StackExchange": 13_080_000,
+        "ArXiv": 22_730_000,
+        "Wikipedia": 15_790_000,
+        "Book": 22_040_000,
+        "Github": 22_420_000,
+        "C4": 72_490_000,
+        "CommonCrawl": 147_280_000,
+    },
+}
+# Shares of SlimPajama's bytes by source (its data card), percent; the sample of 6 B tokens was drawn from all of it.
+SLIMPAJAMA_SHARES = {
+    "StackExchange": 3.3,
+    "ArXiv": 4.6,
+    "Wikipedia": 3.8,
+    "Book": 4.2,
+    "Github": 5.2,
+    "C4": 26.7,
+    "CommonCrawl": 52.2,
+}
 SLIMPAJAMA_SETS = {f"RedPajama{name}": name for name in SLIMPAJAMA_WEIGHTS}
+PILE_DISTINCT = ("Books3", "BookCorpus2", "OpenSubtitles", "YoutubeSubtitles", "OpenWebText2")
 # Near the tokens' own shares, so that no source is repeated before another.
 REAL_TEXT_WEIGHTS = {"arxiv": 14.0, "books": 14.0, "reviews": 54.0, "wikipedia": 18.0}
 
@@ -82,40 +129,64 @@ CORPORA = {
             "text",
             train=(Files("upstream/train.jsonl*", "upstream"),),
             val=(Files("upstream/val.jsonl*"),),
+            title="books, abstracts, encyclopedia and reviews in one stream",
             meta="pile_set_name",
+            tokens={"upstream": 9_683_000},
         ),
         Corpus(
             "text-downstream",
             "text",
             train=tuple(Files(f"downstream/{name}/train.jsonl*", name) for name in REAL_TEXT_WEIGHTS),
             val=tuple(Files(f"downstream/{name}/val.jsonl*", name) for name in REAL_TEXT_WEIGHTS),
+            title="abstracts, books, reviews and encyclopedia by source",
             weights=REAL_TEXT_WEIGHTS,
+            tokens={"arxiv": 1_398_000, "books": 1_463_000, "reviews": 5_508_000, "wikipedia": 1_829_000},
         ),
+        # The paper's. Its host is gone, so that it is read from a copy below the data folder.
         Corpus(
             "pile",
             "pile",
-            train=(Files("train/*.jsonl.zst", "Pile"),),
-            val=(Files("val.jsonl.zst"),),
+            train=(Files("train/*.jsonl*", "Pile"),),
+            val=(Files("val.jsonl*"),),
+            title="The Pile",
             meta="pile_set_name",
+            tokens={"Pile": 300_000_000_000},
+            distinct=PILE_DISTINCT,
+            instead="pile-uncopyrighted",
         ),
-        # 6 B tokens: a run of 297 B repeats them about 50 times.
         Corpus(
-            "slimpajama",
-            "slimpajama",
+            "pile-uncopyrighted",
+            "pile-uncopyrighted",
+            train=(Files("train/*.jsonl*", "Pile"),),
+            val=(Files("val.jsonl*"),),
+            title="The Pile without Books3, BookCorpus2, OpenSubtitles, YTSubtitles and OWT2",
+            meta="pile_set_name",
+            # The others make 75 % of the Pile by its paper's Table 1.
+            tokens={"Pile": 225_000_000_000},
+        ),
+        # The paper's. The authors' random part of it is unpublished; the first documents of each source stand for it.
+        Corpus(
+            "slimpajama-627b",
+            "slimpajama-627b",
+            train=(Files("train/*/*.jsonl*", otherwise="data/train-*.parquet"),),
+            val=(Files("validation/*/*.jsonl*", otherwise="data/validation-*.parquet"),),
+            title="SlimPajama-627B, of it the 297 B tokens of Table 1",
+            meta="redpajama_set_name",
+            sources=SLIMPAJAMA_SETS,
+            weights=SLIMPAJAMA_WEIGHTS,
+            subset=SLIMPAJAMA_SUBSET,
+            tokens=SLIMPAJAMA_SUBSET["train"],
+        ),
+        Corpus(
+            "slimpajama-6b",
+            "slimpajama-6b",
             train=(Files("data/train-*.parquet"),),
             val=(Files("data/validation-*.parquet"),),
+            title="a sample of 6 B tokens of SlimPajama",
             meta="redpajama_set_name",
             sources=SLIMPAJAMA_SETS,
             weights=SLIMPAJAMA_WEIGHTS,
-        ),
-        Corpus(
-            "slimpajama-627b",
-            "slimpajama-627b",
-            train=(Files("train/*/*.jsonl.zst"),),
-            val=(Files("validation/*/*.jsonl.zst"),),
-            meta="redpajama_set_name",
-            sources=SLIMPAJAMA_SETS,
-            weights=SLIMPAJAMA_WEIGHTS,
+            tokens={name: round(6e9 * share / 100) for name, share in SLIMPAJAMA_SHARES.items()},
         ),
     )
 }
@@ -138,20 +209,27 @@ def folder(data_root: Path, tokenizer: str, name: str, split: str) -> Path:
 
 
 def shard_paths(data_root: Path, tokenizer: str, name: str, split: str) -> dict[str, list[Path]]:
-    """Source -> its shards without suffix, both sorted.
+    """Source -> its shards without suffix, both sorted; of a subset those that hold it.
 
     Raises:
-        UserError: nothing has been tokenised.
+        UserError: nothing has been tokenised, or less than the subset's training text.
     """
     top = folder(data_root, tokenizer, name, split)
-    found: dict[str, list[Path]] = {}
+    paths: dict[str, list[Path]] = {}
     for path in sorted(top.glob("*/*.json")):
-        found.setdefault(path.parent.name, []).append(path.with_suffix(""))
-    if not found:
-        raise UserError(
-            f"{top}: no tokens of {name}; make them with `python -m bench tokenize {name} --tokenizer {tokenizer}`"
-        )
-    return found
+        paths.setdefault(path.parent.name, []).append(path.with_suffix(""))
+    if not paths:
+        raise UserError(f"{top}: no tokens of {name} by the tokenizer {tokenizer}; a run that needs them makes them")
+    for source, tokens in corpus(name).subset.get(split, {}).items():
+        if source in paths:
+            needed, held = shards.holding(paths[source], tokens)
+            if held < tokens and split == "train":
+                raise UserError(
+                    f"{top / source}: {held / 1e9:.3g} B tokens, {name} has {tokens / 1e9:.4g} B of this source; add the "
+                    "files that are missing and tokenize again"
+                )
+            paths[source] = needed
+    return paths
 
 
 def open_sources(
@@ -180,9 +258,13 @@ def open_sources(
                 f"{folder(data_root, tokenizer, name, split)}: source '{source}' of the mixture is missing (found "
                 f"{', '.join(paths)}); tokenize it, or leave it out of the weights"
             )
-    return {
-        source: [shards.open_shard(path, vocabulary=vocabulary) for path in files] for source, files in paths.items()
-    }
+    subset = corpus(name).subset.get(split, {})
+    opened = {}
+    for source, files in paths.items():
+        opened[source] = [shards.open_shard(path, vocabulary=vocabulary) for path in files]
+        if source in subset:
+            opened[source] = shards.first(opened[source], subset[source])
+    return opened
 
 
 def mixture(
@@ -196,7 +278,7 @@ def mixture(
     if weights is None:
         if len(opened) == 1:
             return list(opened), (1,)
-        tokens = {name: sum(shard.index.tokens for shard in found) for name, found in opened.items()}
+        tokens = {name: sum(shard.index.tokens for shard in files) for name, files in opened.items()}
         total = sum(tokens.values())
         shares = {name: round(1000 * count / total) for name, count in tokens.items()}
         largest = max(shares, key=lambda name: shares[name])
@@ -255,7 +337,21 @@ def token_counts(data_root: Path, tokenizer: str, name: str) -> dict[str, dict[s
     """Source -> split -> tokens, end-of-document tokens included: the second and third columns of Table 1."""
     counts: dict[str, dict[str, int]] = {}
     for split in SPLITS:
+        subset = corpus(name).subset.get(split, {})
         for source, paths in shard_paths(data_root, tokenizer, name, split).items():
             total = sum(shards.read_index(path).tokens for path in paths)
-            counts.setdefault(source, {})[split] = total
+            counts.setdefault(source, {})[split] = min(total, subset.get(source, total))
     return counts
+
+
+def complete(data_root: Path, tokenizer: str, name: str) -> Path:
+    """The file that says that both splits of a corpus have been tokenised."""
+    return data_root / "tokens" / tokenizer / name / "complete"
+
+
+def training_tokens(data_root: Path, tokenizer: str, name: str) -> dict[str, int]:
+    """Source -> tokens of the training text: counted where it has been tokenised, otherwise about; empty if unknown."""
+    if complete(data_root, tokenizer, name).exists():
+        counts = token_counts(data_root, tokenizer, name)
+        return {source: split["train"] for source, split in counts.items() if "train" in split}
+    return dict(corpus(name).tokens) if tokenizer == "neox" else {}

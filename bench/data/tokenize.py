@@ -1,12 +1,9 @@
-"""Text to token shards: JSONL (plain or .zst), parquet and hub datasets; deterministic, resumable, parallel over files."""
+"""Text to token shards: deterministic, resumable, parallel over files."""
 
 from __future__ import annotations
 
 import hashlib
-import io
-import itertools
 import json
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -17,8 +14,8 @@ import numpy as np
 
 from bench import checkpoint
 from bench.data import text
+from bench.data.documents import Input, inputs
 from bench.data.shards import Index, Writer, read_index
-from bench.data.sources import Hub
 from bench.errors import UserError
 
 NEOX_MD5 = "55634e54c40440d3639fc80ef8e7bdd9"
@@ -64,9 +61,9 @@ def vocabulary(name: str, data_root: Path, *, train_on: str = "text-upstream") -
                 f"{path}: the GPT-NeoX tokenizer is absent; it is utils/20B_tokenizer.json of the repository "
                 "EleutherAI/pythia (2,467,981 bytes), put it there"
             )
-        if (found := hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()) != NEOX_MD5:
+        if (digest := hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()) != NEOX_MD5:
             raise UserError(
-                f"{path}: md5 {found}, expected {NEOX_MD5}; fetch 20B_tokenizer.json of EleutherAI/pythia again"
+                f"{path}: md5 {digest}, expected {NEOX_MD5}; fetch 20B_tokenizer.json of EleutherAI/pythia again"
             )
     elif name.startswith("bpe-") and name[4:].isdigit() and 300 <= int(name[4:]) <= 65_536:
         path = data_root / "tokens" / name / "tokenizer.json"
@@ -99,164 +96,6 @@ def train_bpe(path: Path, entries: int, corpus: text.Corpus, data_root: Path) ->
     checkpoint.write_text(path, tokenizer.to_str(pretty=True))
 
 
-@dataclass(frozen=True)
-class Input:
-    """One file to tokenise: local, or in a hub repository at a pinned commit.
-
-    Attributes:
-        path: local path, or path inside the repository.
-        local: folder of the corpus, where local copies of a repository's files would be found.
-        hub: the repository.
-    """
-
-    path: str
-    local: str
-    hub: Hub | None = None
-
-    @property
-    def stem(self) -> str:
-        """Name of its shards: the path below the corpus's folder, without what says how the file is packed."""
-        below = Path(self.path) if self.hub is not None else Path(self.path).relative_to(self.local)
-        name = below.as_posix().removesuffix(".zst")
-        for suffix in (".jsonl", ".json", ".parquet"):
-            name = name.removesuffix(suffix)
-        return name.replace("/", "-").replace(".", "-")
-
-    @property
-    def address(self) -> str:
-        if self.hub is None:
-            return self.path
-        return f"hf://datasets/{self.hub.repository}@{self.hub.revision}/{self.path}"
-
-    def size(self) -> int:
-        """Bytes of a local file; 0 where they are not known."""
-        return Path(self.path).stat().st_size if self.hub is None else 0
-
-    def origin(self) -> str:
-        """What a shard says it was made from: the file's sha256, or the pinned address."""
-        return self.address if self.hub is not None else f"sha256:{checkpoint.sha256(Path(self.path))}"
-
-    def documents(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """(text, meta) of each document in the order of the file; empty ones are left out.
-
-        Raises:
-            UserError: names the file and the line that has no text field, or one that is not Unicode.
-        """
-        rows = _jsonl(Path(self.path)) if self.hub is None and not self.path.endswith(".parquet") else _streamed(self)
-        for line, row in rows:
-            if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-                found = ", ".join(sorted(row)) if isinstance(row, dict) else type(row).__name__
-                raise UserError(f"{self.address}:{line}: no field 'text' with a string (found: {found})")
-            try:
-                row["text"].encode()
-            except UnicodeEncodeError as error:
-                found = row["text"][error.start]
-                raise UserError(
-                    f"{self.address}:{line}: {found!r} at character {error.start} of 'text' is half of a "
-                    "surrogate pair, expected Unicode; remove it or the document"
-                ) from None
-            if row["text"]:
-                yield row["text"], self._meta(line, row.get("meta") or {})
-
-    def _meta(self, line: int, meta: Any) -> dict[str, Any]:
-        """The field ``meta``: an object, or one written as a string."""
-        try:
-            found = json.loads(meta) if isinstance(meta, str) else meta
-        except ValueError:
-            found = None
-        if not isinstance(found, dict):
-            raise UserError(f"{self.address}:{line}: 'meta' is no object (found: {str(meta)[:60]!r})")
-        return found
-
-
-def _jsonl(path: Path) -> Iterator[tuple[int, Any]]:
-    with path.open("rb") as raw:
-        stream: Any = raw
-        if path.suffix == ".zst":
-            import pyarrow
-
-            # Arrow's reader notices a file that ends too early, which zstandard's takes for its end.
-            stream = pyarrow.CompressedInputStream(raw, "zstd")
-        lines = iter(io.TextIOWrapper(stream, encoding="utf-8"))
-        for line in itertools.count(1):
-            try:
-                content = next(lines)
-                found = json.loads(content) if content.strip() else None
-            except StopIteration:
-                return
-            except OSError as error:
-                raise UserError(f"{path}: damaged or cut short ({error}); fetch the file again") from error
-            except UnicodeDecodeError as error:
-                raise UserError(f"{path}:{line}: damaged or no UTF-8 text ({error}); fetch the file again") from error
-            except ValueError as error:
-                raise UserError(
-                    f"{path}:{line}: not JSON ({error}); expected one object with 'text' in each line"
-                ) from error
-            if content.strip():
-                yield line, found
-
-
-def _unreachable(address: str, local: str, error: Exception) -> UserError:
-    reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-    return UserError(
-        f"{address}: cannot be read from the hub ({type(error).__name__}: {reason}); put a copy of the repository's "
-        f"files under {local} and call again"
-    )
-
-
-def _streamed(part: Input) -> Iterator[tuple[int, Any]]:
-    from datasets import load_dataset
-
-    kind = "parquet" if part.path.endswith(".parquet") else "json"
-    try:
-        rows = load_dataset(kind, data_files=part.address, split="train", streaming=True)
-        yield from enumerate(rows, start=1)
-    except Exception as error:  # each layer below has exceptions of its own for "no network"
-        if part.hub is None:
-            raise UserError(f"{part.path}: not a readable {kind} file ({error})") from error
-        raise _unreachable(part.address, part.local, error) from error
-
-
-def inputs(corpus: text.Corpus, split: str, data_root: Path) -> list[tuple[Input, str | None]]:
-    """(file, source) of a split: local files where there are any, otherwise the hub's at the pinned commit.
-
-    Raises:
-        UserError: a pattern matches nothing and the hub cannot be reached.
-    """
-    found: list[tuple[Input, str | None]] = []
-    local = data_root / corpus.folder
-    for files in corpus.files(split):
-        paths = sorted(local.glob(files.pattern))
-        if paths:
-            found += [(Input(str(path), str(local)), files.source) for path in paths]
-        elif corpus.hub is None:
-            raise UserError(f"{local / files.pattern}: no such file; {corpus.name} needs it for its {split} split")
-        else:
-            listed = _hub_files(corpus.hub, files.pattern, str(local))
-            found += [(Input(path, str(local), corpus.hub), files.source) for path in listed]
-    names: dict[str, str] = {}
-    for part, _ in found:
-        if part.stem in names:
-            raise UserError(f"{names[part.stem]} and {part.path}: the same text twice; remove one")
-        names[part.stem] = part.path
-    return found
-
-
-def _hub_files(hub: Hub, pattern: str, local: str) -> list[str]:
-    from fnmatch import fnmatch
-
-    from huggingface_hub import HfApi
-
-    try:
-        names = HfApi().list_repo_files(hub.repository, revision=hub.revision, repo_type="dataset")
-    except Exception as error:
-        raise _unreachable(f"hf://datasets/{hub.repository}@{hub.revision}/{pattern}", local, error) from error
-    chosen = sorted(name for name in names if fnmatch(name, pattern))
-    if not chosen:
-        raise UserError(f"{hub.repository} at {hub.revision[:12]}: no file matches {pattern}")
-    return chosen
-
-
 def tokenize_file(
     part: Input, source: str | None, folder: Path, vocabulary: Vocabulary, corpus: text.Corpus
 ) -> dict[str, Index]:
@@ -271,7 +110,7 @@ def tokenize_file(
     origin = part.origin()
     identity = {"origin": origin, "tokenizer": vocabulary.checksum}
     if marker.exists():
-        done = json.loads(marker.read_text())
+        done = json.loads(marker.read_text(encoding="utf-8"))
         paths = {name: folder / name / part.stem for name in done["sources"]}
         if {key: done[key] for key in identity} == identity and all(
             path.with_suffix(".json").exists() for path in paths.values()
@@ -324,14 +163,15 @@ def tokenize(name: str, tokenizer: str, data_root: Path, *, workers: int = 1) ->
         address of each file -> source -> index.
 
     Raises:
-        UserError: a file is absent, without text, empty, or cannot be reached.
+        UserError: a file is absent, without text, empty, or cannot be reached, or the corpus is another than its name says.
     """
     from tqdm import tqdm
 
     corpus = text.corpus(name)
-    chosen = vocabulary(tokenizer, data_root)
+    _check_whole(corpus, data_root)
+    entries = vocabulary(tokenizer, data_root)
     jobs = [
-        (part, source, text.folder(data_root, tokenizer, name, split), chosen, corpus)
+        (part, source, text.folder(data_root, tokenizer, name, split), entries, corpus)
         for split in text.SPLITS
         for part, source in inputs(corpus, split, data_root)
     ]
@@ -357,15 +197,28 @@ def tokenize(name: str, tokenizer: str, data_root: Path, *, workers: int = 1) ->
     return results
 
 
+def _check_whole(corpus: text.Corpus, data_root: Path) -> None:
+    """Refuses a reduced copy of a corpus under the name of the whole, as its validation text shows."""
+    lacking = set(corpus.distinct)
+    documents = (meta for part, _ in inputs(corpus, "val", data_root) for _, meta in part.documents())
+    while lacking and (meta := next(documents, None)) is not None:
+        lacking.discard(meta.get(corpus.meta, ""))
+    if lacking:
+        raise UserError(
+            f"{data_root / corpus.folder}: the validation text of '{corpus.name}' lacks {', '.join(sorted(lacking))}; a "
+            f"copy without them is the corpus '{corpus.instead}': name that, and put the copy into a folder of that name"
+        )
+
+
 def ensure(name: str, tokenizer: str, data_root: Path, *, workers: int = 1) -> Vocabulary:
-    """The tokenizer, with the tokens of a corpus beside it: made now when they are absent, by one process at a time."""
+    """The tokenizer; the corpus is tokenised first where it is not yet, by one process at a time."""
     from filelock import FileLock
 
-    place = data_root / "tokens" / tokenizer
-    done = place / name / "complete"
+    folder = data_root / "tokens" / tokenizer
+    done = text.complete(data_root, tokenizer, name)
     if not done.exists():
-        place.mkdir(parents=True, exist_ok=True)
-        with FileLock(place / "tokenize.lock"):
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "tokenize.lock"):
             if not done.exists():
                 tokenize(name, tokenizer, data_root, workers=workers)
                 checkpoint.write_text(done, "")

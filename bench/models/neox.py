@@ -1,8 +1,6 @@
 """A lean GPT-NeoX: the forward pass and the loss of ``transformers``' GPTNeoXForCausalLM on a plain dictionary of weights.
 
-Every function takes the weights of one network, or those of several stacked along a first dimension, which then train
-in company with one batched matrix product for each layer. Letters: M networks, B sequences, T tokens, N = B T rows,
-D width, H heads, V vocabulary. Rows are (N, D) for one network and (M, N, D) for several.
+Letters: B sequences, T tokens, N = B T rows, D width, H heads, V vocabulary. Rows are (N, D).
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ LONGEST_PLAIN_ATTENTION = 512
 HEAD_ROWS = 512
 """Rows of logits that exist at once on a CPU: 512 x 4,096 float32 logits stay in the cache of one core."""
 HEAD_ROWS_GPU = 8192
-"""The same on a GPU, of all networks together: 1.6 GB of float32 at 50,304 entries."""
+"""The same on a GPU: 1.6 GB of float32 at 50,304 entries."""
 
 Weights = Mapping[str, Tensor]
 
@@ -88,27 +86,13 @@ class _Rotate(torch.autograd.Function):
         return out, None, None, None, None
 
 
-def dense(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """``rows @ weight.T + bias`` for one network or several."""
-    if weight.dim() == 2:
-        return F.linear(rows, weight, bias)
-    return torch.baddbmm(bias.unsqueeze(1), rows, weight.transpose(1, 2))
-
-
-def add_dense(base: Tensor, rows: Tensor, weight: Tensor) -> Tensor:
-    """``base + rows @ weight.T``: the residual sum inside the matrix product."""
-    if weight.dim() == 2:
-        return torch.addmm(base, rows, weight.t())
-    return torch.baddbmm(base, rows, weight.transpose(1, 2))
-
-
 def affine(normal: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Scale and shift of a normalised row, by network."""
-    return torch.addcmul(bias.unsqueeze(-2), normal, weight.unsqueeze(-2))
+    """Scale and shift of normalised rows."""
+    return torch.addcmul(bias, normal, weight)
 
 
 def attention(packed: Tensor, heads: int) -> Tensor:
-    """Causal attention of (S, T, 3 D) packed rows with S sequences of all networks; returns (S, T, D).
+    """Causal attention of (B, T, 3 D) packed rows; returns (B, T, D).
 
     The fused CPU kernel is slow to differentiate in bfloat16 and for very short sequences; there the scores are
     formed plainly.
@@ -128,30 +112,21 @@ def attention(packed: Tensor, heads: int) -> Tensor:
     return mixed.view(sequences, heads, context, -1).transpose(1, 2).reshape(sequences, context, width)
 
 
-def embed(table: Tensor, tokens: Tensor) -> Tensor:
-    """Rows of the embedding: (B, T) tokens and (V, D), or (M, B, T) and (M, V, D)."""
-    if table.dim() == 2:
-        return F.embedding(tokens, table).flatten(0, 1)
-    networks, vocabulary, width = table.shape
-    first = torch.arange(networks, device=tokens.device).view(networks, 1, 1) * vocabulary
-    return F.embedding(tokens + first, table.reshape(-1, width)).view(networks, -1, width)
-
-
 def hidden(weights: Weights, tokens: Tensor, *, layers: int, heads: int, position: Rotary) -> Tensor:
     """The rows that the unembedding reads: pre-LayerNorm blocks with parallel residual, then the last LayerNorm.
 
     Args:
-        weights: of one network or of several, under the names of the public checkpoints.
-        tokens: (B, T) or (M, B, T), int64.
+        weights: under the names of the public checkpoints.
+        tokens: (B, T) int64.
         layers, heads: of the shape.
         position: tables for T tokens, on the device and in the precision of the weights.
 
     Returns:
-        (N, D) or (M, N, D).
+        (N, D).
     """
-    context = tokens.shape[-1]
-    rows = embed(weights["gpt_neox.embed_in.weight"], tokens)
-    width = rows.shape[-1]
+    context = tokens.shape[1]
+    rows = F.embedding(tokens, weights["gpt_neox.embed_in.weight"]).flatten(0, 1)
+    width = rows.shape[1]
     for index in range(layers):
         prefix = f"gpt_neox.layers.{index}."
 
@@ -161,113 +136,109 @@ def hidden(weights: Weights, tokens: Tensor, *, layers: int, heads: int, positio
         # Both branches read the same input, so it is normalised once.
         normal = F.layer_norm(rows, (width,), eps=LAYER_NORM_EPS)
         read = affine(normal, of("input_layernorm.weight"), of("input_layernorm.bias"))
-        packed = dense(read, of("attention.query_key_value.weight"), of("attention.query_key_value.bias"))
+        packed = F.linear(read, of("attention.query_key_value.weight"), of("attention.query_key_value.bias"))
         packed = _Rotate.apply(
             packed.view(-1, context, 3 * width), position.cos, position.ahead, position.behind, position.shift
         )
         mixed = attention(packed, heads).view(rows.shape)
         read = affine(normal, of("post_attention_layernorm.weight"), of("post_attention_layernorm.bias"))
-        inner = F.gelu(dense(read, of("mlp.dense_h_to_4h.weight"), of("mlp.dense_h_to_4h.bias")))
+        inner = F.gelu(F.linear(read, of("mlp.dense_h_to_4h.weight"), of("mlp.dense_h_to_4h.bias")))
         bias = of("attention.dense.bias") + of("mlp.dense_4h_to_h.bias")
-        rows = add_dense(rows + bias.unsqueeze(-2), mixed, of("attention.dense.weight"))
-        rows = add_dense(rows, inner, of("mlp.dense_4h_to_h.weight"))
+        # The residual sums are taken inside of the matrix products.
+        rows = torch.addmm(rows + bias, mixed, of("attention.dense.weight").t())
+        rows = torch.addmm(rows, inner, of("mlp.dense_4h_to_h.weight").t())
     normal = F.layer_norm(rows, (width,), eps=LAYER_NORM_EPS)
     return affine(normal, weights["gpt_neox.final_layer_norm.weight"], weights["gpt_neox.final_layer_norm.bias"])
 
 
 def logits(weights: Weights, tokens: Tensor, *, layers: int, heads: int, position: Rotary) -> Tensor:
-    """All logits at once, (B, T, V) or (M, B, T, V): for tests and small inputs."""
+    """All logits at once, (B, T, V): for tests and small inputs."""
     rows = hidden(weights, tokens, layers=layers, heads=heads, position=position)
-    return torch.matmul(rows, weights["embed_out.weight"].mT).view(*tokens.shape, -1)
+    return F.linear(rows, weights["embed_out.weight"]).view(*tokens.shape, -1)
 
 
 class _HeadLoss(torch.autograd.Function):
-    """Mean cross-entropy of ``rows @ table.T``, a few rows at a time, with the gradients made in the same sweep.
+    """Mean cross-entropy of ``rows @ table.T``, a few rows at a time, with the gradients computed in the same sweep.
 
     No more than `at_once` rows of logits exist, and the backward pass multiplies nothing again.
     """
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, table: Tensor, targets: Tensor, at_once: int) -> Tensor:
-        networks, count, _ = rows.shape
-        plain = table.dtype == torch.float32
-        losses = torch.zeros(networks, dtype=torch.float32, device=rows.device)
+        count = len(rows)
+        # Losses and sums are float32 where the matrix products are bfloat16.
+        wide_type = torch.promote_types(table.dtype, torch.float32)
+        plain = table.dtype == wide_type
+        loss = torch.zeros((), dtype=wide_type, device=rows.device)
         grad_rows = torch.empty_like(rows)
-        grad_table = torch.zeros(table.shape, dtype=torch.float32, device=table.device)
-        logits = rows.new_empty(networks, min(at_once, count), table.shape[1])
-        # Made once: the pages of a new block of this size would have to be cleared for each part.
-        wide = logits if plain else torch.empty_like(logits, dtype=torch.float32)
+        grad_table = torch.zeros(table.shape, dtype=wide_type, device=table.device)
+        logits = rows.new_empty(min(at_once, count), len(table))
+        # Allocated once: the pages of a new block of this size would have to be cleared for each part.
+        wide = logits if plain else torch.empty_like(logits, dtype=wide_type)
         for first in range(0, count, at_once):
-            part = rows[:, first : first + at_once]
-            wanted = targets[:, first : first + at_once, None]
-            product = torch.bmm(part, table.mT, out=logits[:, : part.shape[1]])
-            scores = product if plain else wide[:, : part.shape[1]].copy_(product)
-            chosen, top = scores.gather(-1, wanted), scores.amax(-1, keepdim=True)
+            part = rows[first : first + at_once]
+            target = targets[first : first + at_once, None]
+            product = torch.mm(part, table.t(), out=logits[: len(part)])
+            scores = product if plain else wide[: len(part)].copy_(product)
+            correct, top = scores.gather(-1, target), scores.amax(-1, keepdim=True)
             powers = scores.sub_(top).exp_()
             total = powers.sum(-1, keepdim=True)
-            losses += (total.log() + top - chosen).sum(dim=(1, 2))
+            loss += (total.log() + top - correct).sum()
             # d loss / d scores = softmax - one-hot, here times the total: rows are divided instead of logits.
-            slope = powers.scatter_add_(-1, wanted, -total)
+            slope = powers.scatter_add_(-1, target, -total)
             slope = slope if plain else product.copy_(slope)
-            grad_rows[:, first : first + at_once] = torch.bmm(slope, table) / total
+            grad_rows[first : first + at_once] = torch.mm(slope, table) / total
             scaled = (part / total).to(table.dtype)
             if plain:
-                grad_table.baddbmm_(slope.mT, scaled)
+                grad_table.addmm_(slope.t(), scaled)
             else:
-                grad_table += torch.bmm(slope.mT, scaled)
+                grad_table += torch.mm(slope.t(), scaled)
         ctx.save_for_backward(grad_rows, grad_table)
         ctx.dtype = table.dtype
-        return losses / count
+        return loss / count
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         grad_rows, grad_table = ctx.saved_tensors
-        scale = grad.view(-1, 1, 1) / grad_rows.shape[1]
+        scale = grad / len(grad_rows)
         return (grad_rows * scale).to(grad_rows.dtype), (grad_table * scale).to(ctx.dtype), None, None
 
 
 def _rows_at_once(rows: Tensor) -> int:
-    return max(256, HEAD_ROWS_GPU // len(rows)) if rows.is_cuda else HEAD_ROWS
+    return HEAD_ROWS_GPU if rows.is_cuda else HEAD_ROWS
 
 
 def head_loss(rows: Tensor, table: Tensor, targets: Tensor, *, at_once: int = 0) -> Tensor:
     """Mean token cross-entropy in nats, differentiable in `rows` and `table`.
 
     Args:
-        rows: (N, D) or (M, N, D).
-        table: the unembedding, (V, D) or (M, V, D).
-        targets: (N,) or (M, N).
+        rows: (N, D).
+        table: the unembedding, (V, D).
+        targets: (N,) int64.
         at_once: rows of logits that may exist at once; by the device when 0.
 
     Returns:
-        a scalar, or (M,): float32 whatever the precision of the rows.
+        A scalar, float32 where the rows are bfloat16.
     """
-    several = table.dim() == 3
-    if not several:
-        rows, table, targets = rows.unsqueeze(0), table.unsqueeze(0), targets.unsqueeze(0)
-    losses = _HeadLoss.apply(rows, table, targets, at_once or _rows_at_once(rows))
-    return losses if several else losses.squeeze(0)
+    return _HeadLoss.apply(rows, table, targets, at_once or _rows_at_once(rows))
 
 
 @torch.no_grad()
 def summed_loss(rows: Tensor, table: Tensor, targets: Tensor, *, at_once: int = 0) -> Tensor:
-    """Sum of the token cross-entropies in nats, for evaluation: logits in float32 whatever the precision of training.
+    """Sum of the token cross-entropies in nats, for evaluation: logits are float32 where the rows are bfloat16.
 
     Args:
         rows, table, targets, at_once: as in `head_loss`.
 
     Returns:
-        a float64 scalar, or (M,).
+        A float64 scalar.
     """
-    several = table.dim() == 3
-    if not several:
-        rows, table, targets = rows.unsqueeze(0), table.unsqueeze(0), targets.unsqueeze(0)
     at_once = at_once or _rows_at_once(rows)
-    table = table.float()
-    total = torch.zeros(len(table), dtype=torch.float64, device=rows.device)
-    for first in range(0, rows.shape[1], at_once):
-        scores = torch.bmm(rows[:, first : first + at_once].float(), table.mT)
-        wanted = targets[:, first : first + at_once]
-        losses = F.cross_entropy(scores.flatten(0, 1), wanted.flatten(), reduction="none").view(wanted.shape)
-        total += losses.sum(dim=1, dtype=torch.float64)
-    return total if several else total.squeeze(0)
+    wide_type = torch.promote_types(table.dtype, torch.float32)
+    table = table.to(wide_type)
+    total = torch.zeros((), dtype=torch.float64, device=rows.device)
+    for first in range(0, len(rows), at_once):
+        scores = F.linear(rows[first : first + at_once].to(wide_type), table)
+        losses = F.cross_entropy(scores, targets[first : first + at_once], reduction="none")
+        total += losses.sum(dtype=torch.float64)
+    return total

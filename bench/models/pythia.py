@@ -1,11 +1,10 @@
-"""Pythia: shapes, parameter counts, GPT-NeoX initialisation, and public checkpoints. Shapes are read without torch."""
+"""Pythia: shapes, parameter counts, GPT-NeoX initialisation. Shapes are read without torch."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError, closest
@@ -43,7 +42,7 @@ class Shape:
         return self.non_embedding() + 2 * self.vocabulary * self.width
 
     def flops_per_token(self) -> float:
-        """Training: 6 (non-embedding + unembedding) + 12 L d T (protocol, section d)."""
+        """Of training: 6 (non-embedding + unembedding) + 12 L d T; ``bench/rewarm/protocol.md``, section d."""
         dense = 6 * (self.non_embedding() + self.vocabulary * self.width)
         return dense + 12 * self.layers * self.width * self.context
 
@@ -152,99 +151,12 @@ def configuration(shape: Shape) -> Any:
 
 
 def reference(shape: Shape, weights: Mapping[str, Tensor]) -> Any:
-    """GPTNeoXForCausalLM of ``transformers`` with these weights: what the lean forward pass is held against."""
+    """GPTNeoXForCausalLM of ``transformers`` with these weights, with which the lean forward pass is compared."""
     from transformers import GPTNeoXForCausalLM
 
     model = GPTNeoXForCausalLM(configuration(shape))
-    own = {"lm_head.weight" if name == "embed_out.weight" else name: tensor for name, tensor in weights.items()}
-    if "lm_head.weight" not in model.state_dict():  # transformers before 5
-        own = dict(weights)
-    model.load_state_dict(own, strict=False)
+    named = dict(weights)
+    if "lm_head.weight" in model.state_dict():  # from transformers 5 on
+        named["lm_head.weight"] = named.pop("embed_out.weight")
+    model.load_state_dict(named, strict=False)
     return model
-
-
-def check(weights: Mapping[str, Tensor], shape: Shape, where: str) -> dict[str, Tensor]:
-    """The weights of `layout`, float32.
-
-    Raises:
-        UserError: a weight is absent or of another size.
-    """
-    found = {}
-    for name, size in layout(shape).items():
-        if name not in weights:
-            raise UserError(f"{where}: weight '{name}' is absent; expected a GPT-NeoX of {shape}")
-        if tuple(weights[name].shape) != size:
-            raise UserError(
-                f"{where}: '{name}' is {tuple(weights[name].shape)}, this model needs {size}; choose the model that the "
-                f"weights were made for (here {shape.layers} layers, width {shape.width}, vocabulary {shape.vocabulary})"
-            )
-        found[name] = weights[name].detach().float()
-    return found
-
-
-def public_name(size: str, *, deduped: bool = False) -> str:
-    """The hub's name, e.g. ``EleutherAI/pythia-410m-deduped``.
-
-    Raises:
-        UserError: Pythia has no such size here.
-    """
-    public = [name for name in SHAPES if SHAPES[name].vocabulary == VOCABULARY]
-    if size not in public:
-        raise UserError(f"Pythia '{size}' does not exist{closest(size, public)}")
-    return f"EleutherAI/pythia-{size}{'-deduped' if deduped else ''}"
-
-
-def public_weights(size: str, step: int, *, deduped: bool = False, data_root: Path) -> dict[str, Tensor]:
-    """A public Pythia checkpoint as float32 master copies (the hub's weights are half precision).
-
-    A local copy of the repository's files is preferred: ``<data_root>/pythia/pythia-410m/step143000/`` with
-    ``config.json`` and ``model.safetensors`` or ``pytorch_model.bin``.
-
-    Args:
-        size: ``14m`` to ``410m``.
-        step: upstream step, the branch ``step143000``.
-        deduped: the variant trained on the deduplicated Pile.
-        data_root: folder of the data sets.
-
-    Raises:
-        UserError: the weights are of another shape, or neither there nor to be had from the hub.
-    """
-    name = public_name(size, deduped=deduped)
-    local = data_root / "pythia" / name.split("/")[1] / f"step{step}"
-    if local.is_dir():
-        return folder_weights(local, SHAPES[size])
-    from transformers import GPTNeoXForCausalLM
-
-    try:
-        model = GPTNeoXForCausalLM.from_pretrained(name, revision=f"step{step}")
-    except Exception as error:  # the hub's client has many, transformers wraps them as OSError
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise UserError(
-            f"{name} at step{step}: cannot be fetched from the hub ({reason}); put config.json and model.safetensors of "
-            f"that revision into {local}"
-        ) from error
-    return _named(model, SHAPES[size], f"{name} at step{step}")
-
-
-def folder_weights(folder: Path, shape: Shape) -> dict[str, Tensor]:
-    """Weights from a local copy of a checkpoint's files, through ``transformers``.
-
-    Raises:
-        UserError: files are absent or unreadable, or the weights are of another shape.
-    """
-    from transformers import GPTNeoXForCausalLM
-
-    if not (folder / "config.json").exists():
-        raise UserError(f"{folder}: no config.json; expected the files of a public Pythia checkpoint")
-    try:
-        model = GPTNeoXForCausalLM.from_pretrained(folder, local_files_only=True)
-    except Exception as error:
-        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise UserError(f"{folder}: not a readable Pythia checkpoint ({reason}); fetch its files again") from error
-    return _named(model, shape, str(folder))
-
-
-def _named(model: Any, shape: Shape, where: str) -> dict[str, Tensor]:
-    state = model.state_dict()
-    named = {"embed_out.weight" if name == "lm_head.weight" else name: tensor for name, tensor in state.items()}
-    return check(named, shape, where)

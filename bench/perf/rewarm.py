@@ -1,14 +1,22 @@
-"""Tokens per second of pre-training against a plain loop on ``transformers``, and of tokenizing against ``datasets``.
+"""Tokens per second of pre-training, and text per second of tokenising.
 
-The peer of the step is GPTNeoXForCausalLM, eager, with AdamW (foreach), gradient clipping and the same data; a second one
-is the same under `torch.compile`. All start from the same weights: in float32 the first losses agree. On a CPU the tiny
-shape is measured; on a GPU the Pythia shapes of 14M, 70M and 410M parameters in bfloat16.
+The peer of the step is GPTNeoXForCausalLM of ``transformers`` with AdamW, gradient clipping and the same data, once eager
+and once under `torch.compile`. All start from the same weights. On a CPU the tiny shape is measured, on a GPU the Pythia
+shapes of 14M, 70M and 410M parameters in bfloat16. The peer of tokenising is `datasets.map` with the same tokenizer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+import itertools
+import json
+import os
+import shutil
+import sysconfig
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,92 +24,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench import seeds
+from bench.data import text, tokenize
 from bench.models import pythia
-from bench.perf import peaks, profile
-from bench.perf.measure import in_turns, rate
-from bench.rewarm import adam
-from bench.rewarm.company import Company
-from bench.training.precision import Precision
+from bench.paths import Layout
+from bench.perf.measure import TURNS, Loop, Row, compared, in_turns, memory_row, rate
+from bench.rewarm.engine import Engine
+from bench.rewarm.spec import PAPERS_TEXT, Optimizer, PretrainSpec, Schedule
+from bench.training.context import Context
+from bench.training.distributed import Ranks
+from bench.training.precision import Precision, has_bf16
 
-TINY = "cpu-tiny"
-BATCH = 8
+SHAPES = {"cpu": {"cpu-tiny": 8}, "cuda": {"14m": 64, "70m": 64, "410m": 32}}
+"""Kind of device -> shape -> sequences of a step."""
 LR = 1e-3
-LOSSES = 20
+STEPS = 5
 TOLERANCE = 1e-4
-"""Of the first losses, relative, in float32."""
-ON_GPU = {"14m": 64, "70m": 64, "410m": 32}
-"""Shape -> sequences of a step."""
-
-
-class Trained(Protocol):
-    """A way of taking training steps."""
-
-    def step(self, windows: np.ndarray) -> Tensor:
-        """One update from (B, T + 1) tokens; the mean loss in nats, detached."""
-
-
-class Small:
-    """The engine that tiny shapes train in, with one network."""
-
-    def __init__(self, shape: pythia.Shape, device: torch.device, precision: str):
-        self.engine = Company(shape, device, precision)
-        self.engine.add(initial(shape))
-
-    def step(self, windows: np.ndarray) -> Tensor:
-        return self.engine.step([windows], [LR])[0]
-
-
-class Large:
-    """The engine of shapes that fill a device, compiled."""
-
-    def __init__(self, name: str, batch: int, device: torch.device, precision: str):
-        from bench.paths import Layout
-        from bench.rewarm.distributed import Ranks
-        from bench.rewarm.solo import Solo
-        from bench.rewarm.spec import PretrainSpec, Schedule
-        from bench.training.context import Context
-
-        spec = PretrainSpec.model_validate(
-            {"seed": 0, "model": name, "schedule": Schedule(max_lr=LR), "batch": batch, "precision": precision}
-        )
-        context = Context(key="perf", label="perf", layout=Layout.of("perf"), device=device, compile="always")
-        self.engine = Solo(spec, context, Ranks(0, 1, device), initial(spec.shape), None)
-
-    def step(self, windows: np.ndarray) -> Tensor:
-        return self.engine.step(windows, LR)
-
-
-class Plain:
-    """What one writes on ``transformers``."""
-
-    def __init__(self, shape: pythia.Shape, device: torch.device, *, compiled: bool = False, half: bool = False):
-        self.network = pythia.reference(shape, initial(shape)).to(device).train()
-        self.model: Callable[..., Any] = torch.compile(self.network) if compiled else self.network
-        self.device, self.half = device, half
-        groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-        for name, parameter in self.network.named_parameters():
-            groups[pythia.decayed(name)].append(parameter)
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": groups[True], "weight_decay": adam.WEIGHT_DECAY},
-                {"params": groups[False], "weight_decay": 0.0},
-            ],
-            lr=LR,
-            betas=adam.BETAS,
-            eps=adam.EPS,
-            foreach=True,
-        )
-
-    def step(self, windows: np.ndarray) -> Tensor:
-        tokens = torch.from_numpy(windows).to(self.device)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half):
-            logits = self.model(input_ids=tokens[:, :-1]).logits
-            loss = F.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), adam.CLIP_NORM)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return loss.detach()
+PEERS = {"": False, ", against torch.compile": True}
+"""What a variant's name ends with -> whether the peer is compiled."""
+BATCHES = 8
+"""Different batches, which are taken again and again."""
 
 
 def initial(shape: pythia.Shape) -> dict[str, Tensor]:
@@ -109,112 +50,164 @@ def initial(shape: pythia.Shape) -> dict[str, Tensor]:
     return pythia.initial_weights(shape, seeds.generator("perf", "rewarm", "weights"))
 
 
-class Turns:
-    """Turns of one way on random tokens, the same for each way, after one step that is not timed; keeps the losses."""
-
-    def __init__(self, way: Trained, shape: pythia.Shape, batch: int, steps: int, device: torch.device):
-        self.way, self.steps, self.device = way, steps, device
-        self.size = (batch, shape.context + 1)
-        self.vocabulary, self.tokens = shape.vocabulary, batch * shape.context
-        self.number = 0
-        self.losses: list[float] = []
-
-    def __call__(self) -> float:
-        windows = []
-        for _ in range(1 + self.steps):
-            generator = seeds.generator("perf", "rewarm", self.number)
-            windows.append(torch.randint(0, self.vocabulary, self.size, generator=generator).numpy())
-            self.number += 1
-        found = [self.way.step(windows[0])]
-
-        def work() -> float:
-            found.extend(self.way.step(one) for one in windows[1:])
-            if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)
-            return self.steps * self.tokens
-
-        speed = rate(work)
-        self.losses += [float(loss) for loss in found]
-        return speed
+def loop(step: Callable[[np.ndarray], Tensor], shape: pythia.Shape, batch: int, device: torch.device) -> Loop:
+    """Steps on random tokens [B, T + 1], the same for all."""
+    windows = [
+        (torch.randint(0, shape.vocabulary, (batch, shape.context + 1), generator=draw).numpy(),)
+        for draw in (seeds.generator("perf", "rewarm", number) for number in range(BATCHES))
+    ]
+    return Loop(step, itertools.cycle(windows), units=batch * shape.context, steps=STEPS, device=device)
 
 
-def compared(
-    ours: Mapping[str, Turns], peer: Turns, shape: pythia.Shape, *, turns: int, most: Mapping[Precision, float]
-) -> Iterator[dict[str, Any]]:
-    """One row for each variant of ours; of those in float32 the losses of the first steps must agree with the peer's.
-
-    Args:
-        ours, peer: one turn of each.
-        shape: of all networks.
-        turns: of each.
-        most: arithmetic that a variant's name begins with -> FLOP/s at most.
-
-    Raises:
-        AssertionError: they do not.
-    """
-    for way in (*ours.values(), peer):
-        way()  # compiles, and warms up
-    for (variant, way), timing in zip(ours.items(), in_turns(list(ours.values()), peer, turns=turns), strict=True):
-        pairs = list(zip(way.losses, peer.losses, strict=True))[:LOSSES]
-        worst = max(abs(a - b) / b for a, b in pairs)
-        kind: Precision = "float32" if variant.startswith("float32") else "bf16"
-        if kind == "float32":
-            assert worst < TOLERANCE, f"{variant}: losses differ by {worst:.2g} (relative)"
-        yield {
-            "path": "rewarm/step",
-            "variant": variant,
-            "unit": "tokens/s",
-            **timing.row(),
-            "share": shape.flops_per_token() * timing.ours / most[kind],
-            "note": f"first {len(pairs)} losses within {worst:.1g}",
+def ours(name: str, batch: int, device: torch.device, precision: Precision) -> Loop:
+    """The trainer's own step, compiled where the trainer compiles it."""
+    spec = PretrainSpec.model_validate(
+        {
+            "seed": 0,
+            "model": name,
+            "corpora": PAPERS_TEXT,
+            "schedule": Schedule(max_lr=LR),
+            "batch": batch,
+            "precision": precision,
         }
+    )
+    compile: Any = "always" if device.type == "cuda" else "never"
+    context = Context(key="perf", label="perf", layout=Layout.of("perf"), device=device, compile=compile)
+    engine = Engine(spec, context, Ranks(0, 1, device), initial(spec.shape))
+    return loop(lambda windows: engine.step(windows, LR), spec.shape, batch, device)
 
 
-PEERS = {"": False, ", against torch.compile": True}
-"""What a variant's name ends with -> whether the peer is compiled."""
+def plain(name: str, batch: int, device: torch.device, precision: Precision, *, compiled: bool = False) -> Loop:
+    """What one writes on ``transformers``."""
+    shape = pythia.shape(name)
+    network = pythia.reference(shape, initial(shape)).to(device).train()
+    model: Callable[..., Any] = torch.compile(network) if compiled else network
+    settings = Optimizer()
+    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for parameter_name, parameter in network.named_parameters():
+        groups[pythia.decayed(parameter_name)].append(parameter)
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": groups[True], "weight_decay": settings.weight_decay},
+            {"params": groups[False], "weight_decay": 0.0},
+        ],
+        lr=LR,
+        betas=settings.betas,
+        eps=settings.eps,
+        foreach=True,
+    )
+
+    def step(windows: np.ndarray) -> Tensor:
+        tokens = torch.from_numpy(windows).to(device)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+            logits = model(input_ids=tokens[:, :-1]).logits
+            loss = F.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.detach()
+
+    return loop(step, shape, batch, device)
 
 
-def on_cpu(turns: int) -> Iterator[dict[str, Any]]:
-    device, shape, steps = torch.device("cpu"), pythia.shape(TINY), 5
-    most = peaks.by_precision(device)
-    for suffix, compiled in PEERS.items():
-        ours = {kind + suffix: Turns(Small(shape, device, kind), shape, BATCH, steps, device) for kind in most}
-        peer = Turns(Plain(shape, device, compiled=compiled), shape, BATCH, steps, device)
-        for row in compared(ours, peer, shape, turns=turns, most=most):
-            if not compiled:
-                row["note"] += f"; {profile.remark(ours[row['variant']])}"
-            yield row
+def loop_for_memory(side: str, device: torch.device) -> Loop:
+    name, batch = [*SHAPES[device.type].items()][-1]
+    precision: Precision = "bf16" if device.type == "cuda" else "float32"
+    return (ours if side == "ours" else plain)(name, batch, device, precision)
 
 
-def on_gpu(device: torch.device, turns: int) -> Iterator[dict[str, Any]]:
-    most: dict[Precision, float] = {"bf16": peaks.arithmetic(device, torch.bfloat16)}
-    for name, batch in ON_GPU.items():
-        shape = pythia.shape(name)
-        for suffix, compiled in PEERS.items():
-            ours = Turns(Large(name, batch, device, "bf16"), shape, batch, 5, device)
-            peer = Turns(Plain(shape, device, compiled=compiled, half=True), shape, batch, 5, device)
-            yield from compared({f"bf16, {name}{suffix}": ours}, peer, shape, turns=turns, most=most)
-            del ours, peer
-            torch.cuda.empty_cache()
+def steps(device: torch.device) -> Iterator[Row]:
+    """Our step against the peer's, eager and compiled: on a CPU in each precision against float32, on a GPU in bf16."""
+    precisions: list[Precision] = ["bf16"]
+    if device.type == "cpu":
+        precisions = ["float32", "bf16"] if has_bf16(device) else ["float32"]
+    for (name, batch), (ending, compiled) in itertools.product(SHAPES[device.type].items(), PEERS.items()):
+        shape = "" if device.type == "cpu" else f", {name}"
+        loops: dict[str, Loop] = {
+            f"{precision}{shape}{ending}": ours(name, batch, device, precision) for precision in precisions
+        }
+        peer = plain(name, batch, device, precisions[0], compiled=compiled)
+        yield from compared("rewarm/step", "tokens/s", loops, peer, tolerance=TOLERANCE)
+        del loops, peer
+        torch.cuda.empty_cache()
 
 
-def rows(
-    *, turns: int = 3, device: torch.device | None = None, tell: Callable[[str], None] = lambda text: None
-) -> Iterator[dict[str, Any]]:
-    """Yields the rows of this path: path, variant, unit, ours, peer, ratio, spread, share, note.
+TEXT_BYTES = 10_000_000
+TOKENIZER, CORPUS = "bpe-4096", "text-downstream"
 
-    Args:
-        turns: alternations of ours with the peer.
-        device: where both compute; the CPU when not given.
-        tell: gets a line when something long begins.
+
+def lay_out(root: Path) -> tuple[list[Path], int]:
+    """Writes a corpus below `root`; returns its files and the bytes of their text.
+
+    The text is what every environment has: the sources of its Python packages, one file a document.
+    """
+    folders = [root / "text" / "downstream" / name for name in text.REAL_TEXT_WEIGHTS]
+    upstream = root / "text" / "upstream"
+    for folder in (upstream, *folders):
+        folder.mkdir(parents=True)
+    files = [folder / f"{split}.jsonl" for folder in folders for split in text.SPLITS]
+    streams = [path.open("w", encoding="utf-8") for path in files]
+    written = 0
+    for number, path in enumerate(sorted(Path(sysconfig.get_paths()["purelib"]).rglob("*.py"))):
+        content = path.read_text(encoding="utf-8", errors="replace")
+        streams[number % len(streams)].write(json.dumps({"text": content, "meta": {}}) + "\n")
+        written += len(content.encode())
+        if written >= TEXT_BYTES:
+            break
+    for stream in streams:
+        stream.close()
+    for split in text.SPLITS:  # the tokenizer is trained on what stands upstream
+        shutil.copy(files[0], upstream / f"{split}.jsonl")
+    return files, written
+
+
+def tokenising(device: torch.device) -> Row:
+    """Both start from the files and use all cores; ours leaves shards with index and checksum, the peer an Arrow file."""
+    import datasets
+    from transformers import PreTrainedTokenizerFast
+
+    workers = os.cpu_count() or 1
+    datasets.disable_progress_bars()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        files, size = lay_out(root)
+        # The library's keyword arguments are not in its types.
+        build: Any = PreTrainedTokenizerFast
+        encode = build(tokenizer_file=str(tokenize.vocabulary(TOKENIZER, root).path))
+
+        def by_suite() -> float:
+            shutil.rmtree(root / "tokens" / TOKENIZER / CORPUS, ignore_errors=True)
+            tokenize.tokenize(CORPUS, TOKENIZER, root, workers=workers)
+            return size / 1e6
+
+        def by_datasets() -> float:
+            shutil.rmtree(root / "arrow", ignore_errors=True)
+            names = [str(path) for path in files]
+            loaded = datasets.load_dataset("json", data_files=names, split="train", cache_dir=str(root / "arrow"))
+            loaded.map(
+                lambda batch: {"input_ids": encode(batch["text"])["input_ids"]},
+                batched=True,
+                num_proc=workers,
+                remove_columns=loaded.column_names,
+                cache_file_name=str(root / "arrow" / "tokens.arrow"),
+            )
+            return size / 1e6
+
+        timing = in_turns([lambda: rate(by_suite)], lambda: rate(by_datasets), turns=TURNS[device.type])[0]
+    variant, note = f"{TOKENIZER}, {workers} processes", f"{size / 1e6:.0f} MB of text"
+    return {"path": "rewarm/tokenize", "variant": variant, "unit": "MB/s", **asdict(timing), "note": note}
+
+
+def rows(device: torch.device, tell: Callable[[str], None]) -> Iterator[Row]:
+    """Rows of this paper; `tell` gets a line when something long begins.
 
     Raises:
-        AssertionError: a float32 step does not have the peer's losses.
+        AssertionError: our losses in float32 are not the peer's.
     """
-    device = device or torch.device("cpu")
     tell("pre-training step")
-    yield from on_cpu(turns) if device.type == "cpu" else on_gpu(device, turns)
-    tell("tokenizing")
-    from bench.perf import tokenizing
-
-    yield tokenizing.row(turns=turns)
+    yield from steps(device)
+    tell("tokenising")
+    yield tokenising(device)
+    tell("memory")
+    yield memory_row(__name__, "as trained")

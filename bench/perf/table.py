@@ -7,33 +7,34 @@ import importlib
 import io
 import json
 import platform
+import re
 import sys
 import time
 import traceback
 from pathlib import Path
-from typing import Any
 
 from bench import checkpoint, paths, words
 from bench import machine as this_machine
 from bench.errors import UserError
-from bench.workflow.execute import compile_for
+from bench.perf.measure import Row
+from bench.workflow import process
 
 PATHS = ("warmstart", "certified", "rewarm", "workflow")
-COLUMNS = ("path", "variant", "unit", "ours", "peer", "ratio", "spread", "share", "note")
+COLUMNS = ("path", "variant", "unit", "ours", "peer", "ratio", "spread", "note")
 FALL = 0.15
 """A ratio that is lower by more than this share than in the committed table fails the check."""
 
-Row = dict[str, Any]
 Name = tuple[str, str]
 """Path and variant of a row."""
 
 
 def measure(path: str | None) -> tuple[list[Row], list[str]]:
-    """Rows of one path, or of all and of memory, measured now, on a GPU where there is one; and which of them failed."""
+    """Rows of one path, or of all, measured now, on a GPU where there is one; and which paths failed."""
     import torch
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    compile_for(torch.get_num_threads())  # what other work has compiled may be for another number
+    process.prepare_torch(torch.get_num_threads())
+    process.compile_for(torch.get_num_threads())  # what other work has compiled may be for another number
     rows: list[Row] = []
     failed: list[str] = []
     started = time.monotonic()
@@ -41,10 +42,10 @@ def measure(path: str | None) -> tuple[list[Row], list[str]]:
     def tell(text: str) -> None:
         print(f"# {time.monotonic() - started:4.0f} s  {text}", file=sys.stderr, flush=True)
 
-    for name in (*PATHS, "memory") if path is None else (path,):
+    for name in PATHS if path is None else (path,):
         try:
             module = importlib.import_module(f"bench.perf.{name}")
-            for row in module.rows(device=device, tell=tell):
+            for row in module.rows(device, tell):
                 rows.append(row)
                 ratio = "" if row["ratio"] is None else f", ratio {row['ratio']:.2f}"
                 tell(f"{row['path']} {row['variant']}: {words.rate(row['ours'])} {row['unit']}{ratio}")
@@ -67,8 +68,7 @@ def machine() -> str:
         kind = f"{torch.cuda.get_device_name(0)}-{cores}"
     else:
         kind = f"{this_machine.machine()['processor']}-{cores}-{vector_units()}"
-    words = "".join(letter if letter.isalnum() else "-" for letter in kind.lower())
-    return "-".join(part for part in words.split("-") if part)[:60]
+    return re.sub(r"[^a-z0-9]+", "-", kind.lower()).strip("-")[:60]
 
 
 def vector_units() -> str:
@@ -85,34 +85,21 @@ def vector_units() -> str:
     return " ".join(units)
 
 
-def _ratio_at_peak(row: Row) -> str:
-    """What the ratio would be if ours did nothing but its products, at the machine's peak: no step is faster than that."""
-    return f"{row['ours'] / row['share'] / row['peer']:.2f}" if row.get("share") and row["peer"] else ""
-
-
 def as_markdown(rows: list[Row]) -> str:
-    lines = [
-        "| path | variant | unit | ours | peer | ratio | share of peak | ratio at peak | remark |",
-        "|---|---|---|---:|---:|---:|---:|---:|---|",
-    ]
+    lines = ["| path | variant | unit | ours | peer | ratio | remark |", "|---|---|---|---:|---:|---:|---|"]
     for row in rows:
         ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
-        if ratio and row.get("spread") is not None:
+        if ratio and row["spread"] is not None:
             ratio += f" ± {100 * row['spread']:.0f} %"
-        share = "" if row.get("share") is None else f"{100 * row['share']:.0f} %"
-        rates = ("" if row[side] is None else words.rate(row[side]) for side in ("ours", "peer"))
-        cells = (row["path"], row["variant"], row["unit"], *rates, ratio, share, _ratio_at_peak(row))
-        lines.append(f"| {' | '.join(cells)} | {row.get('note', '')} |")
+        rates = (words.rate(row[side]) for side in ("ours", "peer"))
+        cells = (row["path"], row["variant"], row["unit"], *rates, ratio, row["note"])
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
-
-
-def folder() -> Path:
-    return paths.results_root() / "perf"
 
 
 def write(rows: list[Row]) -> Path:
     """Writes ``results/perf/<machine>.{csv,md}`` and returns the Markdown's path."""
-    stem = folder() / machine()
+    stem = paths.results_root() / "perf" / machine()
     facts = {
         **this_machine.commit(),
         **this_machine.machine(),
@@ -139,11 +126,9 @@ def committed(name: str) -> dict[Name, float]:
     """
     path = paths.PROJECT / "results" / "perf" / f"{name}.csv"
     if not path.exists():
-        there = ", ".join(sorted(found.stem for found in path.parent.glob("*.csv"))) or "none"
-        raise UserError(
-            f"{path}: no committed table of this kind of machine (there are: {there}); `make perf` makes it"
-        )
-    with path.open(newline="") as stream:
+        known = ", ".join(sorted(found.stem for found in path.parent.glob("*.csv"))) or "none"
+        raise UserError(f"{path}: no committed table of this kind of machine (known: {known}); `make perf` makes it")
+    with path.open(newline="", encoding="utf-8") as stream:
         return {(row["path"], row["variant"]): float(row["ratio"]) for row in csv.DictReader(stream) if row["ratio"]}
 
 
@@ -152,18 +137,17 @@ def fallen(rows: list[Row], before: dict[Name, float]) -> dict[Name, str]:
     now = {(row["path"], row["variant"]): row["ratio"] for row in rows}
     lines = {}
     for name, ratio in before.items():
-        found = now.get(name)
-        if found is None:
+        present = now.get(name)
+        if present is None:
             lines[name] = f"{' '.join(name)}: not measured any more, was {ratio:.2f}"
-        elif found < (1 - FALL) * ratio:
-            lines[name] = f"{' '.join(name)}: {found:.2f}, was {ratio:.2f}"
+        elif present < (1 - FALL) * ratio:
+            lines[name] = f"{' '.join(name)}: {present:.2f}, was {ratio:.2f}"
     return lines
 
 
 def _part(name: Name) -> str:
     """What `measure` must be asked for to get a row."""
-    paper, kind = name[0].split("/")
-    return "memory" if kind == "memory" else paper
+    return name[0].split("/")[0]
 
 
 def _fallen_twice(rows: list[Row], before: dict[Name, float]) -> dict[Name, str]:
@@ -188,7 +172,7 @@ def main(path: str | None, *, as_json: bool, check: bool = False) -> int:
         write(rows)
     print(json.dumps(rows, indent=1) if as_json else as_markdown(rows), end="\n" if as_json else "")
     for name in failed:
-        print(f"error: {name} could not be measured, so no table was written; why stands above", file=sys.stderr)
+        print(f"error: {name} could not be measured, so no table was written; the reason is above", file=sys.stderr)
     lost = _fallen_twice(rows, before)
     for line in lost.values():
         print(f"SLOWER {line}", file=sys.stderr)

@@ -7,7 +7,7 @@ import io
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,8 @@ class Facts:
 
     Attributes:
         missing: labels of runs without a record, with the reason where it is known.
+        missing_seeds: their seeds.
+        missing_arms: labels of arms of which no run has a record.
         older: number of records of older code.
         runs: number of runs in the exhibit.
         machines: processors or GPUs that trained them.
@@ -43,6 +45,8 @@ class Facts:
     seconds: float
     commits: list[str]
     read: str = ""
+    missing_seeds: list[int] = field(default_factory=list)
+    missing_arms: list[str] = field(default_factory=list)
 
 
 def frame_of(plan: Plan, name: str) -> tuple[pd.DataFrame, Facts]:
@@ -54,18 +58,23 @@ def frame_of(plan: Plan, name: str) -> tuple[pd.DataFrame, Facts]:
     chosen = exhibit.registry()[name]
     rows: list[dict[str, Any]] = []
     missing: list[str] = []
+    missing_seeds: list[int] = []
+    arms: dict[tuple[str, str], bool] = {}  # labels and kind of run -> whether any is there
     machines, commits, seen = set(), set(), set()
     seconds, older = 0.0, 0
     read: dict[str, record.Record] = {}
     for member in plan.exhibits[name]:
         planned = plan.runs[plan.key(member.spec)]
         path = plan.layout.record(planned.used)
+        arm = ", ".join(str(label) for label in member.labels.values()), member.spec.kind
+        arms.setdefault(arm, False)
         if planned.used not in read:
             if not path.exists():
                 missing.append(_why_missing(plan, planned.key, member.spec.label()))
+                missing_seeds.append(member.spec.seed)
                 continue
             read[planned.used] = record.read(path)
-        found = read[planned.used]
+        found, arms[arm] = read[planned.used], True
         try:
             new = [{**row, "key": planned.used, "older": planned.state == OLDER} for row in chosen.rows(member, found)]
         except (KeyError, IndexError) as error:
@@ -73,8 +82,7 @@ def frame_of(plan: Plan, name: str) -> tuple[pd.DataFrame, Facts]:
         rows += new
         if planned.used not in seen:
             seen.add(planned.used)
-            # Runs that were trained at once share their time.
-            seconds += float(found.provenance.get("seconds", 0.0)) / (1 + len(found.provenance.get("company", ())))
+            seconds += seconds_of(found)
             older += planned.state == OLDER
             machine = found.provenance.get("machine", {})
             machines.add(
@@ -83,12 +91,14 @@ def frame_of(plan: Plan, name: str) -> tuple[pd.DataFrame, Facts]:
                 else machine.get("processor", "unknown")
             )
             commits.add(str(found.provenance.get("commit")))
-    frame = _long(rows)
+    frame = long_frame(rows)
     if chosen.derive is not None and rows:
         derived = [{**row, "key": "", "older": bool(older)} for row in chosen.derive(frame)]
-        frame = _long([*rows, *derived])
+        frame = long_frame([*rows, *derived])
     facts = Facts(
         missing=missing,
+        missing_seeds=sorted(set(missing_seeds)),
+        missing_arms=sorted({labels for (labels, _), present in arms.items() if not present}),
         older=older,
         runs=len(plan.exhibits[name]),
         machines=sorted(machines),
@@ -99,11 +109,16 @@ def frame_of(plan: Plan, name: str) -> tuple[pd.DataFrame, Facts]:
     return frame, facts
 
 
+def seconds_of(found: record.Record) -> float:
+    """Training time of a run; in records of an earlier version, runs that were trained at once share theirs."""
+    return float(found.provenance.get("seconds", 0.0)) / (1 + len(found.provenance.get("company", ())))
+
+
 def _digest(names: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()[:16]
 
 
-def _long(rows: list[dict[str, Any]]) -> pd.DataFrame:
+def long_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Rows as a frame: labels are text, "" where nothing is said, and `x` is a number or NaN."""
     import pandas as pd
 
@@ -121,7 +136,8 @@ def _why_missing(plan: Plan, key: str, label: str) -> str:
     if not path.exists():
         return label
     try:
-        return f"{label} (failed: {json.loads(path.read_text())['why']})"
+        why = json.loads(path.read_text(encoding="utf-8"))["why"]
+        return f"{label} (failed: {why})"
     except (ValueError, KeyError):
         return f"{label} (failed)"
 
@@ -169,7 +185,7 @@ def read_facts(plan: Plan, name: str) -> Facts:
         raise UserError(
             f"{path}: not collected; run `python -m bench collect --scale {plan.suite.scale} --exhibits {name}`"
         )
-    return Facts(**json.loads(facts.read_text()))
+    return Facts(**json.loads(facts.read_text(encoding="utf-8")))
 
 
 def outdated(plan: Plan) -> list[str]:

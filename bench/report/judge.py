@@ -8,20 +8,18 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
-from bench import config, exhibit, published, stats, words
+from bench import config, exhibit, published, record, stats, words
 from bench.errors import UserError
-from bench.exhibit import Claim, Exhibit
-from bench.report import collect, html_tables, page, verdicts
-from bench.report import pdf as document
+from bench.exhibit import Exhibit
+from bench.report import claims as claim_tests
+from bench.report import collect, freeze, html, needs, pdf, shown, verdicts
+from bench.report.claims import Frames
 from bench.report.verdicts import Entry
 from bench.workflow import plan as planning
 from bench.workflow.plan import Plan
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Frames = Mapping[str, "tuple[pd.DataFrame, collect.Facts]"]
-"""Exhibit -> its long frame and its facts."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ class Subject:
             exhibit=self.name,
             kind=kind,
             name=name,
-            outcome=outcome,
+            finding=outcome,
             scale=self.plan.suite.scale,
             machine="; ".join(self.facts.machines),
             older=self.facts.older > 0 and outcome.n > 0,  # a number that nothing stands beside is not of older code
@@ -162,7 +160,8 @@ def targets(subject: Subject) -> list[Entry]:
                 detail=f"scale {subject.plan.suite.scale} departs from the paper's protocol",
             )
         else:
-            outcome = stats.equivalent_to(values, float(row["value"]), margin=margin, expected=subject.expected(row))
+            test = stats.equivalent_to(values, float(row["value"]), margin=margin, expected=subject.expected(row))
+            outcome = stats.judged(test, claim_tests.looks_of(subject.plan, subject.name))
         entries.append(
             subject.entry(
                 "target",
@@ -191,44 +190,22 @@ def context(subject: Subject) -> list[Entry]:
     return entries
 
 
-def _tested(claim: Claim, name: str, read: Frames) -> stats.Finding:
-    """The claim's own verdict, undecided where runs that it may need are missing."""
-    needed = (name, *claim.also)
-    if absent := [other for other in needed if other not in read or len(read[other][1].missing) >= read[other][1].runs]:
-        return stats.not_run(f"no run of {', '.join(absent)} is there")
-    given = {other: read[other][0] for other in needed} if claim.also else read[name][0]
-    gaps = {other: read[other][1] for other in needed if read[other][1].missing}
-    empty = any(read[other][0].empty for other in needed)  # of runs that are there: the test says what they lack
-    try:
-        outcome = claim.test(given)
-    except Exception as error:
-        # A test may ask for cells that this scale leaves out; with every run there, anything else is a fault of the test.
-        if not (gaps or empty) and not isinstance(error, KeyError | IndexError):
-            raise
-        said = error.args[0] if error.args else error  # of a KeyError, without quotes
-        return stats.not_run(f"rows are missing: {' '.join(str(said).split())}")
-    if gaps and outcome.verdict in ("reproduced", "not reproduced"):
-        lacks = ", ".join(f"{len(facts.missing)} of {facts.runs} runs of {other}" for other, facts in gaps.items())
-        return stats.undecided(outcome, f"missing: {lacks}")
-    return outcome
-
-
 def claims(subject: Subject, read: Frames) -> list[Entry]:
-    """One entry for each claim of an exhibit; claims are judged at every scale."""
+    """One entry for each claim and estimate of an exhibit; claims are judged at every scale."""
     entries = []
     for claim in subject.exhibit.claims:
-        outcome = _tested(claim, subject.name, read)
-        reason = claim.not_expected_at.get(subject.plan.suite.scale, "")
+        finding = claim_tests.finding(subject.plan, subject.name, claim, read)
         entries.append(
             subject.entry(
-                "claim",
+                "estimate" if "estimate" in (claim.kind, finding.verdict) else "claim",
                 claim.name,
-                outcome,
+                finding,
                 statement=claim.statement,
                 source=claim.source,
                 provenance="text",
-                cost=subject.cost if outcome.verdict == "not run" else "",
-                beyond=reason,
+                cost=subject.cost if finding.verdict == "not run" else "",
+                note=needs.note(subject.name, claim.name),
+                not_expected_at=claim.not_expected_at.get(subject.plan.suite.scale, ""),
             )
         )
     return entries
@@ -247,7 +224,7 @@ def further(plan: Plan) -> list[Entry]:
                     statement="",
                     source=str(row["exhibit"]),
                     margin=None,
-                    outcome=stats.not_run(""),
+                    finding=stats.not_run(""),
                     test="",
                     scale=plan.suite.scale,
                     machine="",
@@ -260,12 +237,15 @@ def further(plan: Plan) -> list[Entry]:
 
 
 def _frames(plan: Plan) -> Frames:
-    return {name: collect.read(plan, name) for name in document.in_order(plan.exhibits)}
+    return {name: collect.read(plan, name) for name in shown.in_order(plan.exhibits)}
 
 
 def entries_of(plan: Plan) -> list[Entry]:
     """All entries of the plan's exhibits, in their order."""
-    read = _frames(plan)
+    return _entries(plan, _frames(plan))
+
+
+def _entries(plan: Plan, read: Frames) -> list[Entry]:
     found: list[Entry] = []
     for name, (frame, facts) in read.items():
         subject = Subject(plan, name, frame, facts)
@@ -295,88 +275,66 @@ def beside_reference(plan: Plan, entries: list[Entry]) -> list[Entry]:
     ]
 
 
-def _regressions(entries: list[Entry]) -> list[str]:
-    """Claims that the reference reproduced and these results do not."""
-    return [
-        f"{entry.exhibit} {entry.name}: reproduced in the reference ({entry.reference_text}), "
-        f"now {entry.verdict} ({entry.outcome.detail})"
-        for entry in entries
-        if entry.kind == "claim" and entry.reference == "reproduced" and entry.verdict != "reproduced"
-    ]
-
-
 def _strict(plan: Plan, entries: list[Entry]) -> int:
     """Says what the comparison with the reference found; 1 when a claim was lost.
 
     Raises:
         UserError: there is nothing to compare with.
     """
-    from bench.report import reference
+    from bench.report import reference, regress
 
     reference.check(plan.suite.scale)
-    claimed = [entry for entry in entries if entry.kind == "claim"]
-    held = [entry for entry in claimed if entry.reference == "reproduced"]
-    lost = _regressions(entries)
     unknown = [
-        f"{entry.exhibit} {entry.name}" for entry in claimed if entry.verdict != "not run" and not entry.reference
+        f"{entry.exhibit} {entry.name}"
+        for entry in entries
+        if entry.kind == "claim" and entry.verdict != "not run" and not entry.reference
     ]
-    print(f"reference: {len(held)} of {len(claimed)} claims are reproduced there, {len(held) - len(lost)} of them here")
     if unknown:
-        shown = ", ".join(unknown[:5]) + (" …" if len(unknown) > 5 else "")
+        named = ", ".join(unknown[:5]) + (" …" if len(unknown) > 5 else "")
         print(
-            f"note: the reference has no records for {len(unknown)} claims ({shown}); they are not compared. "
-            f"Renew it with `python -m bench reference --scale {plan.source or plan.suite.scale} --why REASON`",
+            f"note: the reference has no records for {len(unknown)} claims ({named}); they are not compared. "
+            f"Renew it with `python -m bench reference update --scale {plan.source or plan.suite.scale} --why REASON`",
             file=sys.stderr,
         )
-    for line in lost:
-        print(f"REGRESSION {line}", file=sys.stderr)
-    return 1 if lost else 0
+    claimed = {(entry.exhibit, entry.name): entry.finding for entry in entries if entry.kind == "claim"}
+    return regress.tell(regress.compare(plan, claimed))
+
+
+def _fewer_seeds(plan: Plan) -> str:
+    """Says where the reference looked at more seeds, and how to train them; "" where it did not."""
+    from bench.report import reference
+
+    more = {
+        name: n
+        for name, n in reference.seeds(plan.suite.scale).items()
+        if name in plan.settings and plan.settings[name].seeds < n
+    }
+    if not plan.suite.looks or not more:
+        return ""
+    return (
+        f"The reference has further seeds of {len(more)} exhibits, and may decide claims that are open here; "
+        f"`make reproduce SCALE={plan.source or plan.suite.scale} DECIDE=<core-hours>` trains them where they decide most."
+    )
 
 
 def judge(plan: Plan, *, strict: bool = False, tell: Callable[[str], None] = print) -> int:
-    """Prints the verdicts and writes ``verdicts.{csv,md,html}`` and ``index.html``; with `strict`, 1 on a regression."""
+    """Prints the verdicts and writes ``verdicts.{csv,md}`` and ``index.html``; with `strict`, 1 on a regression."""
     entries = beside_reference(plan, entries_of(plan))
     verdicts.write(entries, plan.layout.root / "verdicts")
-    html_tables.write(entries, plan.layout.root / "verdicts.html")
-    page.write(plan.layout.root / "index.html", entries, exhibits_of(plan), scale=plan.suite.scale)
+    items = shown.of_plan(plan)
+    html.write(plan.layout.root / "index.html", entries, items, scale=plan.suite.scale, about=plan.suite.about)
     tell(verdicts.as_text(entries))
+    for note in filter(None, (_fewer_seeds(plan), freeze.other_blocks(plan))):
+        tell(note)
     return _strict(plan, entries) if strict else 0
 
 
-def exhibits_of(plan: Plan) -> list[document.Shown]:
-    """What the page and the report say about each exhibit."""
-    shown = []
-    for name in document.in_order(plan.exhibits):
-        chosen = exhibit.registry()[name]
-        facts = collect.read_facts(plan, name)
-        departures = {
-            field: f"{_short(paper)} → {_short(here)}"
-            for field, (paper, here) in plan.settings[name].departures().items()
-        }
-        shown.append(
-            document.Shown(
-                name=name,
-                title=chosen.title,
-                caption=chosen.caption,
-                kind=chosen.kind,
-                files=plan.layout.exhibits / name,
-                departures=departures,
-                missing=facts.missing,
-                runs=facts.runs,
-                seconds=facts.seconds,
-                machines=facts.machines,
-                commits=facts.commits,
-                older=facts.older,
-                code=chosen.file,
-                settings=tuple(type(plan.settings[name]).model_fields),
-            )
-        )
-    return shown
-
-
-def _short(value: Any) -> str:
-    text = words.setting(value)
-    return text if len(text) <= 200 else f"{text[:197]}…"
+def page(plan: Plan) -> None:
+    """Writes ``index.html`` of what has been collected so far, while the rest trains; other exhibits are not run there."""
+    there = [name for name in shown.in_order(plan.exhibits) if collect.table_path(plan, name).exists()]
+    entries = _entries(plan, {name: collect.read(plan, name) for name in there})
+    path = plan.layout.root / "index.html"
+    html.write(path, entries, shown.of_plan(plan), scale=plan.suite.scale, about=plan.suite.about)
 
 
 def report(plan: Plan) -> None:
@@ -385,24 +343,25 @@ def report(plan: Plan) -> None:
     Raises:
         UserError: the exhibits have not been drawn.
     """
-    shown = exhibits_of(plan)
-    if not any(item.files.with_suffix(".csv").exists() for item in shown):
+    items = shown.of_plan(plan)
+    if not any(item.drawn() for item in items):
         raise UserError(f"{plan.layout.exhibits}: nothing is drawn; run `python -m bench draw` first")
     entries = beside_reference(plan, entries_of(plan))
-    document.write(
-        plan.layout.root / "paper.pdf",
-        entries,
-        shown,
-        scale=plan.suite.scale,
-        about=plan.suite.about,
-        protocol=_protocol_hours(list(plan.exhibits)),
+    path = plan.layout.root / "paper.pdf"
+    pdf.write(path, entries, items, scale=plan.suite.scale, about=plan.suite.about, cost=cost_of(plan))
+
+
+def cost_of(plan: Plan) -> pdf.Cost:
+    """What the plan's records took, each run once, and what everything would take as the papers made it."""
+    whole = _at_protocol(tuple(plan.exhibits))
+    by_exhibit: dict[str, list[planning.Planned]] = {name: [] for name in plan.exhibits}
+    for run in whole.runs.values():
+        for name in run.exhibits:
+            by_exhibit[name].append(run)
+    there = [path for run in plan.runs.values() if (path := plan.layout.record(run.used)).exists()]
+    return pdf.Cost(
+        runs=len(there),
+        seconds=sum(collect.seconds_of(record.read(path)) for path in there),
+        protocol_hours=planning.total(whole.runs.values())["hours_gpu"],
+        by_exhibit={name: planning.total(runs)["hours_gpu"] for name, runs in by_exhibit.items()},
     )
-
-
-def _protocol_hours(names: list[str]) -> dict[str, str]:
-    """Exhibit -> hours on one GPU at the paper's own protocol, parents included."""
-    whole = _at_protocol(tuple(names))
-    return {
-        name: f"{planning.total(run for run in whole.runs.values() if name in run.exhibits)['hours_gpu']:,.1f}"
-        for name in names
-    }

@@ -2,222 +2,235 @@
 
 from __future__ import annotations
 
-import csv
 import json
+import math
 import platform
-import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import checkpoint, paths, stats
+from bench import checkpoint, paths, stats, words
 from bench.errors import UserError
-from bench.report import verdicts
+from bench.report import bar, shown, table, verdicts
+from bench.report.shown import Departure, Shown
 from bench.report.verdicts import Entry
 
 PACKAGES = ("torch", "torchvision", "auto_LiRPA", "transformers", "numpy", "pandas", "matplotlib", "snakemake", "typst")
 
+MOST_BESIDE = 6
+"""Numbers of a figure that the report sets beside the published ones; the others are in the CSV."""
+MOST_NAMED = 3
+"""Reproduced claims of a paper that the first page names."""
+MOST_LOST = 9
+"""Claims that are not reproduced and that the first page names."""
+
 
 @dataclass(frozen=True)
-class Shown:
-    """What the report says about one exhibit.
+class Cost:
+    """What a scale took, and what the papers' own protocols would take.
 
     Attributes:
-        name: ``<paper>/<name>``.
-        title: its title.
-        caption: what it shows.
-        kind: "table" or "figure".
-        files: stem of its files.
-        departures: setting -> "the paper's value → the value here".
-        missing: runs that it lacks.
-        runs: number of runs that it needs.
-        seconds: training time of its runs.
-        machines: where they ran.
-        commits: of the records.
-        older: number of records of older code.
-        code: file that declares it.
-        settings: names of all its settings.
+        runs: number of runs with a record.
+        seconds: of their training, each run once.
+        protocol_hours: estimate for everything at the papers' protocols, on one GPU.
+        by_exhibit: the same for each exhibit with its parents.
     """
 
-    name: str
-    title: str
-    caption: str
-    kind: str
-    files: Path
-    departures: dict[str, str]
-    missing: list[str]
-    runs: int
-    seconds: float
-    machines: list[str]
-    commits: list[str]
-    older: int = 0
-    code: str = ""
-    settings: tuple[str, ...] = ()
-
-    @property
-    def paper(self) -> str:
-        return self.name.split("/")[0]
-
-    @property
-    def short(self) -> str:
-        return self.name.split("/")[1]
-
-
-def place(name: str) -> tuple[int, int, int, str]:
-    """Where an exhibit stands in its paper: tables and figures by number, then what goes beyond it."""
-    short = name.split("/")[1]
-    own = re.fullmatch(r"(table|fig)(\d+)", short)
-    number = (0, ("table", "fig").index(own[1]), int(own[2])) if own else (1, 0, 0)
-    return (*number, short)
-
-
-def in_order(names: Iterable[str]) -> list[str]:
-    """Papers as they come, and each one's exhibits by `place`."""
-    known = list(names)
-    papers = list(dict.fromkeys(name.split("/")[0] for name in known))
-    return [name for paper in papers for name in sorted((n for n in known if n.split("/")[0] == paper), key=place)]
+    runs: int = 0
+    seconds: float = 0.0
+    protocol_hours: float = 0.0
+    by_exhibit: Mapping[str, float] | None = None
 
 
 def _versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {"Python": platform.python_version()}
+    versions = {"Python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
-
-
-def _cells(path: Path) -> list[list[str]]:
-    with path.open(newline="") as stream:
-        return list(csv.reader(stream))
-
-
-MOST_BESIDE = 12
-"""Numbers of an exhibit that the report sets beside the published ones; the others are in the CSV."""
+    return versions
 
 
 def content(
-    entries: Sequence[Entry], shown: Sequence[Shown], *, scale: str, about: str = "", protocol: Mapping[str, str]
+    entries: Sequence[Entry], items: Sequence[Shown], *, scale: str, about: str = "", cost: Cost | None = None
 ) -> dict[str, Any]:
     """Everything that the typst source reads, as JSON values.
 
     Args:
         entries: all entries.
-        shown: the exhibits that were drawn.
+        items: the exhibits that were drawn.
         scale: name of the scale.
         about: what the scale is.
-        protocol: exhibit -> its estimated cost at the paper's own protocol.
+        cost: of the scale.
     """
-    papers = list(dict.fromkeys(item.paper for item in shown))
-    shared = {paper: shared_departures([item for item in shown if item.paper == paper]) for paper in papers}
+    cost = cost or Cost()
+    papers = list(dict.fromkeys(item.paper for item in items))
+    by_exhibit = {item.name: [entry for entry in entries if entry.exhibit == item.name] for item in items}
+    machines = sorted({machine for item in items for machine in item.machines})
     return {
         "scale": scale,
         "level": f"{100 * stats.LEVEL:g} %",
-        "tail": f"{50 * (1 - stats.LEVEL):g} %",
-        "shared": {paper: _changes(changes) for paper, changes in shared.items()},
         "about": about,
         "headline": verdicts.headline(entries),
         "verdicts": list(stats.VERDICTS),
-        "counts": {
-            paper: {
-                kind: verdicts.counts(entry for entry in verdicts.of_kind(entries, kind) if entry.paper == paper)
-                for kind in ("claim", "target")
-            }
-            for paper in papers
-        },
+        "states": {item.name: shown.state(item, by_exhibit[item.name]) for item in items},
         "papers": {
-            paper: [_exhibit(item, entries, shared[paper]) for item in shown if item.paper == paper] for paper in papers
+            paper: [_exhibit(item, by_exhibit[item.name]) for item in items if item.paper == paper] for paper in papers
         },
-        "costs": [
-            {
-                "exhibit": item.name,
-                "runs": str(item.runs),
-                "missing": str(len(item.missing)),
-                "minutes": f"{item.seconds / 60:,.1f}",
-                "machines": ", ".join(item.machines),
-                "protocol": protocol.get(item.name, ""),
-            }
-            for item in shown
-        ],
+        "summary": {paper: _summary([entry for entry in entries if entry.paper == paper]) for paper in papers},
+        "lost": [_claim(entry) for entry in _lost(entries)[:MOST_LOST]],
+        "lost_of": len(_lost(entries)),
+        "open": _open_reasons(entries),
+        "settings": {paper: settings_table([item for item in items if item.paper == paper]) for paper in papers},
+        "cost": {
+            "runs": f"{cost.runs:,}",
+            "time": words.duration(cost.seconds),
+            "protocol": f"{cost.protocol_hours:,.0f}",
+            "rows": [
+                [
+                    item.name,
+                    str(item.runs),
+                    str(len(item.missing) or ""),
+                    f"{item.seconds / 60:,.1f}",
+                    f"{(cost.by_exhibit or {}).get(item.name, 0.0):,.1f}",
+                ]
+                for item in items
+            ],
+        },
         "environment": _versions(),
-        "machines": sorted({machine for item in shown for machine in item.machines}),
-        "commits": sorted({commit for item in shown for commit in item.commits if commit != "None"}),
+        "machines": machines,
+        "commits": sorted({commit[:12] for item in items for commit in item.commits if commit != "None"}),
     }
 
 
-def shared_departures(shown: Sequence[Shown]) -> dict[str, str]:
-    """Departures that all exhibits of a paper with such a setting have alike, where those are two and at least half."""
-    found: dict[str, str] = {}
-    for name in dict.fromkeys(name for item in shown for name in item.departures):
-        having = [item for item in shown if name in item.settings]
-        changes = {item.departures.get(name) for item in having}
-        if len(changes) == 1 and len(having) >= max(2, len(shown) / 2):
-            found[name] = str(changes.pop())
-    return found
+def _summary(entries: Sequence[Entry]) -> dict[str, Any]:
+    """Counts of a paper, and those of its reproduced claims that lie farthest from their thresholds."""
+    claims = verdicts.of_kind(entries, "claim")
+    clear = sorted(
+        (entry for entry in claims if entry.verdict == "reproduced"),
+        key=lambda entry: -(entry.finding.distance if entry.finding.distance is not None else -math.inf),
+    )
+    return {
+        "claims": verdicts.counts(claims),
+        "targets": verdicts.counts(verdicts.of_kind(entries, "target")),
+        "clear": [_claim(entry) for entry in clear[:MOST_NAMED]],
+    }
 
 
-def _changes(departures: Mapping[str, str]) -> list[str]:
-    return [f"{name}: {change}" for name, change in departures.items()]
+def _lost(entries: Sequence[Entry]) -> list[Entry]:
+    return [entry for entry in verdicts.of_kind(entries, "claim") if entry.verdict == "not reproduced"]
+
+
+def _open_reasons(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Why claims are open: reason, how many, and some of their names."""
+    reasons: dict[str, list[str]] = {}
+    for entry in verdicts.of_kind(entries, "claim"):
+        if reason := open_reason(entry):
+            reasons.setdefault(reason, []).append(f"{entry.exhibit} {entry.name}")
+    ranked = sorted(reasons.items(), key=lambda item: -len(item[1]))
+    return [{"why": reason, "count": len(names), "names": names} for reason, names in ranked]
+
+
+def open_reason(entry: Entry) -> str:
+    """Why a claim is open, in a phrase; "" where it is decided."""
+    finding = entry.finding
+    if entry.verdict == "not run":
+        return "no run, or none of the rows that the claim needs"
+    if entry.verdict == "not comparable":
+        return "a level that this scale cannot have"
+    if entry.verdict != "undecided":
+        return ""
+    if "missing" in finding.open_because or "missing" in finding.detail:
+        return "runs are missing"
+    if finding.low is None:
+        return "one seed, which has no interval"
+    if not finding.tested:
+        return "fewer seeds than the first look needs, or nothing that can be judged"
+    return "the interval includes the threshold"
+
+
+def settings_table(items: Sequence[Shown]) -> list[list[str]]:
+    """Rows of setting, meaning, the paper's value, the value here, and the exhibits in which that is so."""
+    alike: dict[Departure, list[Shown]] = {}
+    for item in items:
+        for departure in item.departures:
+            alike.setdefault(departure, []).append(item)
+    having = Counter(name for item in items for name in item.settings)
+    rows = []
+    for departure, those in sorted(alike.items(), key=lambda pair: (-len(pair[1]), pair[0].name)):
+        where = "all" if len(those) == having[departure.name] > 1 else ", ".join(item.short for item in those)
+        rows.append([departure.name, departure.meaning, departure.paper, departure.here, where])
+    return rows
 
 
 def _spread_over(entries: Sequence[Entry], most: int) -> list[Entry]:
-    """At most so many entries, evenly from first to last."""
+    """At most `most` entries, evenly from first to last."""
     if len(entries) <= most:
         return list(entries)
-    return [entries[round(place * (len(entries) - 1) / (most - 1))] for place in range(most)]
+    return [entries[round(k * (len(entries) - 1) / (most - 1))] for k in range(most)]
 
 
-def _exhibit(item: Shown, entries: Sequence[Entry], shared: Mapping[str, str]) -> dict[str, Any]:
-    own = [entry for entry in entries if entry.exhibit == item.name]
-    targets, claims = verdicts.of_kind(own, "target"), verdicts.of_kind(own, "claim")
+def _claim(entry: Entry) -> dict[str, Any]:
+    picture = bar.bar(entry.finding)
+    return {
+        "exhibit": entry.exhibit,
+        "name": entry.name,
+        "statement": entry.statement,
+        "source": entry.source,
+        "verdict": entry.verdict,
+        "ours": entry.ours_text(),
+        "n": entry.finding.n,
+        "bar": None if picture is None else asdict(picture),
+        "why": _why(entry),
+    }
+
+
+def _why(entry: Entry) -> str:
+    """Why a claim stands as it does, in a line: what the scale cannot show, or what keeps it open; "" if reproduced."""
+    if entry.not_expected_at:
+        return f"Not expected here: {entry.not_expected_at}."
+    reason = open_reason(entry) or ("a part lies on the other side" if entry.verdict == "not reproduced" else "")
+    if not reason:
+        return ""
+    parts = stats.leaves(entry.finding)
+    count = sum(part.verdict == entry.verdict for part in parts)
+    share = f" ({count} of {len(parts)} tests)" if len(parts) > 1 else ""
+    if entry.verdict == "not reproduced" and not share:
+        return ""
+    return f"{reason[0].upper()}{reason[1:]}{share}."
+
+
+def _exhibit(item: Shown, entries: Sequence[Entry]) -> dict[str, Any]:
+    targets = verdicts.of_kind(entries, "target")
     # A table shows both values in its cells already.
-    both = [entry for entry in own if entry.kind != "claim" and entry.ran()] if item.kind == "figure" else []
+    both = [entry for entry in entries if entry.kind in ("target", "context") and entry.ran()]
+    both = both if item.kind == "figure" else []
     return {
         "name": item.name,
         "title": item.title,
+        "label": item.label,
         "caption": item.caption,
         "kind": item.kind,
+        "about": item.about,
+        "expected": item.expected,
+        "here": item.here,
         "image": f"{item.paper}-{item.short}.pdf" if item.kind == "figure" else "",
-        "cells": _cells(item.files.with_suffix(".csv")) if item.kind == "table" else [],
-        "paper": item.paper,
-        "departures": _changes({name: change for name, change in item.departures.items() if name not in shared}),
+        "tables": table.read(item.files) if item.kind == "table" else [],
         "missing": len(item.missing),
         "older": item.older,
         "runs": item.runs,
-        "minutes": f"{item.seconds / 60:,.1f}",
+        "time": words.duration(item.seconds),
         "code": item.code,
-        "claims": [
-            {
-                "name": entry.name,
-                "statement": entry.statement,
-                "source": entry.source,
-                "verdict": entry.verdict,
-                "ours": entry.ours_text(),
-                "n": entry.outcome.n,
-                "test": entry.test or "not tested",
-            }
-            for entry in claims
-        ],
-        "reasons": [
-            {"name": entry.name, "verdict": entry.verdict, "why": _reason(entry)}
-            for entry in claims
-            if entry.verdict != "reproduced" or entry.not_expected_at
-        ],
+        "claims": [_claim(entry) for entry in entries if entry.kind in ("claim", "estimate")],
         "beside": [
-            {
-                "name": entry.name,
-                "published": entry.published_text(),
-                "ours": entry.ours_text(),
-                "n": entry.outcome.n,
-                "unit": entry.unit,
-                "verdict": entry.verdict,
-            }
+            [entry.name, entry.published_text(), entry.ours_text(), str(entry.finding.n), entry.unit, entry.verdict]
             for entry in _spread_over(both, MOST_BESIDE)
         ],
         "beside_of": len(both),
@@ -225,20 +238,14 @@ def _exhibit(item: Shown, entries: Sequence[Entry], shared: Mapping[str, str]) -
     }
 
 
-def _reason(entry: Entry) -> str:
-    """Why a claim stands as it does: what was found, and what the scale cannot show."""
-    found = f"{entry.outcome.detail}."
-    return f"{found} {entry.beyond_text()[0].upper()}{entry.beyond_text()[1:]}." if entry.not_expected_at else found
-
-
 def write(
     path: Path,
     entries: Sequence[Entry],
-    shown: Sequence[Shown],
+    items: Sequence[Shown],
     *,
     scale: str,
     about: str = "",
-    protocol: Mapping[str, str] | None = None,
+    cost: Cost | None = None,
 ) -> None:
     """Typesets the report; arguments as for `content`.
 
@@ -247,21 +254,21 @@ def write(
     """
     import typst
 
-    drawn = [item for item in shown if item.files.with_suffix(".csv").exists()]
+    there = [item for item in items if item.drawn()]
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for source in (paths.PROJECT / "paper").iterdir():
             if source.is_file():
                 shutil.copyfile(source, root / source.name)
-        for item in drawn:
+        for item in there:
             if item.kind == "figure":
                 shutil.copyfile(item.files.with_suffix(".pdf"), root / f"{item.paper}-{item.short}.pdf")
-        said = content(entries, drawn, scale=scale, about=about, protocol=protocol or {})
-        (root / "content.json").write_text(json.dumps(said, indent=1))
+        values = content(entries, there, scale=scale, about=about, cost=cost)
+        (root / "content.json").write_text(json.dumps(values, indent=1), encoding="utf-8")
         try:
-            made = typst.compile(str(root / "main.typ"), root=str(root))
+            document = typst.compile(str(root / "main.typ"), root=str(root))
         except Exception as error:
             reason = " ".join(str(error).split())
             raise UserError(f"{paths.PROJECT / 'paper' / 'main.typ'}: typst refuses it: {reason[:300]}") from error
-    assert isinstance(made, bytes)
-    checkpoint.write_bytes(path, made)
+    assert isinstance(document, bytes)
+    checkpoint.write_bytes(path, document)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 
 from bench import exhibit, words
+from bench.report import freeze
+from bench.run import RunSpec
 from bench.workflow import plan
 from bench.workflow.plan import Plan, Planned
 
@@ -24,7 +27,7 @@ def _fed(made: Plan) -> dict[str, list[Planned]]:
 
 
 def as_json(made: Plan) -> str:
-    """``{"scale", "exhibits": [{name, title, runs, with_parents, cost, departures}], "runs": [...], "to_train"}``."""
+    """``{"scale", "exhibits": [{name, title, runs, with_parents, cost, remarks, departures}], "runs", "to_train"}``."""
     todo = {run.key for run in made.to_train()}
     fed = _fed(made)
     exhibits = [
@@ -34,6 +37,7 @@ def as_json(made: Plan) -> str:
             "runs": len(made.keys_of(name)),
             "with_parents": len(fed[name]),
             "cost": _cost(fed[name]),
+            "remarks": _remarks(fed[name]),
             "departures": {
                 field: {"paper": paper, "here": here}
                 for field, (paper, here) in made.settings[name].departures().items()
@@ -74,6 +78,25 @@ def _departures(made: Plan) -> list[str]:
     ]
 
 
+def _between_looks(made: Plan) -> list[str]:
+    """A line for each exhibit whose number of seeds is none of the looks, so that its last seeds decide nothing."""
+    looks = made.suite.looks
+    lines = []
+    for name, settings in made.settings.items():
+        if looks and settings.seeds not in looks and settings.seeds > looks[0]:
+            used = max(n for n in looks if n < settings.seeds)
+            lines.append(f"{name}: {settings.seeds} seeds are no declared look; its claims are judged on {used}")
+    return lines
+
+
+def _remarks(runs: Iterable[Planned]) -> list[str]:
+    """What runs say of themselves, such as what they are trained on."""
+    kinds: dict[type[RunSpec], list[RunSpec]] = {}
+    for run in runs:
+        kinds.setdefault(type(run.spec), []).append(run.spec)
+    return [remark for kind, specs in kinds.items() for remark in kind.remarks(specs)]
+
+
 def _amount(sums: dict[str, float]) -> str:
     parts = [f"{_count(sums[unit])} {unit}" for unit in ("samples", "tokens") if sums[unit]]
     return " + ".join(parts) or "nothing to train"
@@ -101,10 +124,15 @@ def as_text(made: Plan, *, every_run: bool = False) -> str:
             f"{name:26} {own:6} {len(runs) - own:8} {missing:8} {_hours(sums['hours_cpu']):>10}"
             f" {_hours(sums['hours_gpu']):>10}  {_amount(sums)}"
         )
+    remarks = [f"  {remark}" for remark in _remarks(made.runs.values())]
     lines += [
+        "",
+        freeze.summary(made),
+        *_between_looks(made),
         "",
         "departures from the paper (setting: paper's value -> here)",
         *_departures(made),
+        *(["", "what is to be known of the runs", *remarks] if remarks else []),
         "",
         _summary(made, todo),
     ]
@@ -112,6 +140,7 @@ def as_text(made: Plan, *, every_run: bool = False) -> str:
     for run in todo:
         reasons[run.why] = reasons.get(run.why, 0) + 1
     lines += [f"  {count} because: {why}" for why, count in sorted(reasons.items(), key=lambda item: -item[1])]
+    lines += assumed_rates(run.cost.kind for run in made.runs.values())
     if every_run:
         lines += ["", f"{'run':60} {'state':11} feeds"]
         lines += [
@@ -123,17 +152,21 @@ def as_text(made: Plan, *, every_run: bool = False) -> str:
 
 def _summary(made: Plan, todo: list[Planned]) -> str:
     everything, missing = plan.total(made.runs.values()), plan.total(todo)
-    kinds = {run.cost.kind for run in made.runs.values()}
-    rates = plan.throughput()
-    assumed = [
-        machine
-        for machine in ("cpu", "gpu")
-        if any(rates.get(kind, rates["default"])[machine]["measured"] is None for kind in kinds)
-    ]
-    note = f" (throughput assumed, not measured, for: {', '.join(assumed)})" if assumed else ""
     return (
         f"{len(made.runs)} runs, {len(made.runs) - len(todo)} done or not needed, {len(todo)} to train: "
         f"{_hours(missing['hours_cpu'])} on 2 cores or {_hours(missing['hours_gpu'])} on one GPU; "
         f"all of it: {_amount(everything)}, {everything['flops']:.3g} FLOP, "
-        f"{_hours(everything['hours_cpu'])} or {_hours(everything['hours_gpu'])}{note}"
+        f"{_hours(everything['hours_cpu'])} or {_hours(everything['hours_gpu'])}"
     )
+
+
+def assumed_rates(kinds: Iterable[str]) -> list[str]:
+    """A line for each rate behind the hours that nobody has measured, with the arithmetic that it comes from."""
+    rates, names = plan.throughput(), sorted(set(kinds))
+    lines = []
+    for machine, name in (("cpu", "2 cores"), ("gpu", "one GPU")):
+        for kind in names:
+            rate = rates.get(kind, rates["default"])[machine]
+            if rate["measured"] is None:
+                lines.append(f"  {kind} on {name}: {float(rate['flops']):.3g} FLOP/s, {rate['assumed']}")
+    return ["", "rates that are assumed, not measured", *lines] if lines else []

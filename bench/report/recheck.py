@@ -91,7 +91,6 @@ def surroundings(one: Record) -> dict[str, object]:
         "code": known.get("code"),
         "processor": machine.get("processor") if on_cpu else "a GPU",
         "vector units": machine.get("vector_units") if on_cpu else None,
-        "C++ compiler": machine.get("compiler") if on_cpu else None,
         "device": known.get("device"),
         "threads": known.get("threads"),
         "precision": known.get("precision"),
@@ -178,7 +177,7 @@ def verify(made: Plan, *, count: int = 2) -> int:
     if not chosen:
         raise UserError(
             f"scale {made.suite.scale}: the reference has none of its runs; the scale's settings have changed since. "
-            f"Renew it with `python -m bench reference --scale {made.suite.scale} --why REASON`"
+            f"Renew it with `python -m bench reference update --scale {made.suite.scale} --why REASON`"
         )
     print(f"{len(chosen)} runs, about {60 * sum(map(hours, chosen)):.1f} minutes on 2 cores", flush=True)
     with tempfile.TemporaryDirectory() as folder:

@@ -12,7 +12,7 @@ from typing import Any
 from bench import checkpoint, config, machine, paths, record
 from bench.errors import UserError
 from bench.paths import Layout
-from bench.report import collect
+from bench.report import collect, freeze
 from bench.workflow import plan as planning
 from bench.workflow.plan import Plan
 
@@ -41,14 +41,14 @@ def check(scale: str) -> None:
     if not exists(scale):
         raise UserError(
             f"{folder(scale)}: no reference records of scale {scale}; there are: {', '.join(scales()) or 'none'}. "
-            f"Make them with `python -m bench reference --scale {scale} --why REASON`"
+            f"Make them with `python -m bench reference update --scale {scale} --why REASON`"
         )
 
 
 def _records(scale: str) -> Iterator[tuple[Path, str, str]]:
     """File, key and line of every reference record."""
     for path in sorted(folder(scale).glob("*.jsonl")):
-        for number, line in enumerate(path.read_text().splitlines(), start=1):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
             try:
                 yield path, str(json.loads(line)["key"]), line
             except (ValueError, KeyError, TypeError) as error:
@@ -69,9 +69,16 @@ def restore(scale: str, into: Layout) -> int:
         into.record(key).unlink()
     for key, line in lines.items():
         path = into.record(key)
-        if not path.exists() or path.read_text() != line + "\n":
+        if not path.exists() or path.read_text(encoding="utf-8") != line + "\n":
             checkpoint.write_text(path, line + "\n")
     return len(lines)
+
+
+def _restore_seeds(scale: str, into: Layout) -> None:
+    if known := seeds(scale):
+        checkpoint.write_text(into.seeds, json.dumps(known) + "\n")
+    else:
+        into.seeds.unlink(missing_ok=True)
 
 
 def as_results(made: Plan) -> Plan:
@@ -82,6 +89,7 @@ def as_results(made: Plan) -> Plan:
     """
     layout = with_fields(made.layout, root=made.layout.root.with_name(f"{made.suite.scale}-reference"))
     restore(made.suite.scale, layout)
+    _restore_seeds(made.suite.scale, layout)
     suite = made.suite.model_copy(update={"older_code": "accept"})
     fed = planning.make(suite, list(made.exhibits), source=made.source, layout=layout)
     for name in fed.exhibits:
@@ -97,7 +105,8 @@ def replace(made: Plan, *, why: str) -> int:
     the latest first; a paper whose records stay the same keeps its notes.
 
     Raises:
-        UserError: no record of the plan is there, one is not that the reference has, or no reason is given.
+        UserError: no record of the plan is there, one is not that the reference has, no reason is given, or what the records
+            are judged by was not frozen before they were trained.
     """
     if not why.strip():
         raise UserError("--why: expected a reason; it is written beside the records")
@@ -108,16 +117,17 @@ def replace(made: Plan, *, why: str) -> int:
         if path.exists():
             paper = run.exhibits[0].split("/")[0]
             found.setdefault(paper, []).append(record.read(path))
-            lines.setdefault(paper, {})[run.spec.identity] = path.read_text().rstrip("\n")
+            lines.setdefault(paper, {})[run.spec.identity] = path.read_text(encoding="utf-8").rstrip("\n")
     if not lines:
         raise UserError(f"{made.layout.runs}: has no record of these exhibits; train them first")
+    freeze.check(made, _by_exhibit(made))
     _check_nothing_goes(made, {identity for fresh in lines.values() for identity in fresh})
     kept = _still_needed(made, set(made.key_by_identity))
     tree = machine.commit()  # before what is written here changes it
     for paper, fresh in lines.items():
         path = folder(made.suite.scale) / f"{paper}.jsonl"
         whole = [*fresh.values(), *kept.get(path.stem, [])]
-        before = set(path.read_text().splitlines()) if path.exists() else set()
+        before = set(path.read_text(encoding="utf-8").splitlines()) if path.exists() else set()
         if before == set(whole):
             print(f"{path}: unchanged")
             continue
@@ -125,7 +135,43 @@ def replace(made: Plan, *, why: str) -> int:
         exhibits = sorted(name for name in made.exhibits if name.startswith(f"{paper}/"))
         _note(path.with_suffix(".provenance.json"), found[paper], tree, exhibits, why)
         print(f"{path}: {len(whole)} records, {len(set(whole) - before)} of them new")
+    _keep_seeds(made)
     return 0
+
+
+def _by_exhibit(made: Plan) -> dict[str, list[record.Record]]:
+    """Exhibit -> the records that it rests on, parents included."""
+    found: dict[str, list[record.Record]] = {name: [] for name in made.exhibits}
+    for run in made.runs.values():
+        path = made.layout.record(run.used)
+        if path.exists():
+            one = record.read(path)
+            for name in run.exhibits:
+                found[name].append(one)
+    return found
+
+
+def seeds(scale: str) -> dict[str, int]:
+    """Exhibit -> number of its seeds in the reference, of those that were given more than the scale file says."""
+    path = folder(scale) / paths.SEEDS
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _keep_seeds(made: Plan) -> None:
+    """Writes which exhibits have further seeds beside the records, and why; those of other exhibits stay."""
+    path, known = folder(made.suite.scale) / paths.SEEDS, seeds(made.suite.scale)
+    more = planning.further_seeds(made.suite, made.layout)
+    whole = {name: n for name, n in known.items() if name not in made.exhibits} | {
+        name: n for name, n in more.items() if name in made.exhibits
+    }
+    if made.layout.decisions.exists():
+        checkpoint.write_text(
+            path.with_name(made.layout.decisions.name), made.layout.decisions.read_text(encoding="utf-8")
+        )
+    if whole:
+        checkpoint.write_text(path, json.dumps(dict(sorted(whole.items())), indent=1) + "\n")
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _check_nothing_goes(made: Plan, fresh: set[str]) -> None:
@@ -169,11 +215,11 @@ def _note(path: Path, found: list[record.Record], tree: dict[str, Any], exhibits
         "exhibits": exhibits,
         "why": why,
     }
-    before = json.loads(path.read_text()) if path.exists() else []
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     checkpoint.write_text(path, json.dumps([about, *before], indent=1) + "\n")
 
 
 def notes(scale: str) -> dict[str, list[dict[str, Any]]]:
     """Paper -> when, where and why its reference was replaced, the latest first."""
     found = sorted(folder(scale).glob("*.provenance.json"))
-    return {path.name.split(".")[0]: json.loads(path.read_text()) for path in found}
+    return {path.name.split(".")[0]: json.loads(path.read_text(encoding="utf-8")) for path in found}

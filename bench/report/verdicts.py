@@ -28,7 +28,7 @@ class Entry:
 
     Attributes:
         exhibit: ``<paper>/<name>``.
-        kind: "claim", "target", or "context" for what is shown and not judged.
+        kind: "claim" or "target"; "estimate" or "context" for what is shown and not judged.
         name: of the claim (``T1a``), or labels and metric of the number.
         statement: the claim in words; empty for a number.
         source: where it was published.
@@ -37,14 +37,14 @@ class Entry:
         unit: its unit.
         provenance: printed, digitised, or text.
         margin: how far from the published value still counts as reproduced.
-        outcome: estimate, interval, n, verdict.
+        finding: estimate, interval, n, verdict.
         test: what was tested.
         scale: scale of our runs.
         machine: where they ran.
         older: whether records of older code are among them.
         cost: what it would take to run, where it was not.
         note: what a reader must know.
-        beyond: why this scale cannot be expected to show the claim; the verdict stands.
+        not_expected_at: why this scale cannot be expected to show the claim; the verdict stands.
         reference: the verdict of the committed reference records, where there are any.
         reference_text: their estimate and interval.
     """
@@ -59,14 +59,14 @@ class Entry:
     unit: str
     provenance: str
     margin: float | None
-    outcome: stats.Finding
+    finding: stats.Finding
     test: str
     scale: str
     machine: str
     older: bool
     cost: str
     note: str
-    beyond: str = ""
+    not_expected_at: str = ""
     reference: str = ""
     reference_text: str = ""
 
@@ -76,10 +76,10 @@ class Entry:
 
     @property
     def verdict(self) -> str:
-        return CONTEXT if self.kind == CONTEXT else self.outcome.verdict
+        return CONTEXT if self.kind == CONTEXT else self.finding.verdict
 
     def ran(self) -> bool:
-        return self.outcome.verdict != "not run"
+        return self.finding.verdict != "not run"
 
     def published_text(self) -> str:
         if self.published is None:
@@ -88,16 +88,19 @@ class Entry:
         return f"{self.published:g}{spread}"
 
     def ours_text(self) -> str:
-        outcome = self.outcome
-        if outcome.estimate is None:
+        finding = self.finding
+        if finding.estimate is None:
             return ""
-        return stats.shown(outcome.estimate, outcome.low, outcome.high)
+        return stats.shown(finding.estimate, finding.low, finding.high)
 
     def beyond_text(self) -> str:
         return f"not to be expected at scale {self.scale}: {self.not_expected_at}" if self.not_expected_at else ""
 
     def remark(self) -> str:
-        parts = [self.outcome.detail if self.kind == "claim" or self.verdict == "not run" else "", self.note]
+        parts = [
+            self.finding.detail if self.kind in ("claim", "estimate") or self.verdict == "not run" else "",
+            self.note,
+        ]
         parts += [self.beyond_text(), "older code" if self.older else ""]
         parts += [f"would take {self.cost}" if self.cost else ""]
         parts += [f"reference: {self.reference} {self.reference_text}".strip() if self.reference else ""]
@@ -112,7 +115,7 @@ COLUMNS = (
 
 
 def _line(entry: Entry) -> list[object]:
-    outcome = entry.outcome
+    finding = entry.finding
     return [
         entry.exhibit,
         entry.kind,
@@ -124,12 +127,12 @@ def _line(entry: Entry) -> list[object]:
         entry.unit,
         entry.provenance,
         entry.margin,
-        outcome.estimate,
-        outcome.low,
-        outcome.high,
-        outcome.n,
+        finding.estimate,
+        finding.low,
+        finding.high,
+        finding.n,
         entry.test,
-        outcome.detail,
+        finding.detail,
         entry.scale,
         entry.machine,
         entry.older,
@@ -142,7 +145,8 @@ def _line(entry: Entry) -> list[object]:
 
 
 def judged(entries: Iterable[Entry]) -> list[Entry]:
-    return [entry for entry in entries if entry.kind != CONTEXT]
+    """Claims and targets; estimates and context are shown and never judged."""
+    return [entry for entry in entries if entry.kind in ("claim", "target")]
 
 
 def of_kind(entries: Iterable[Entry], kind: str) -> list[Entry]:
@@ -166,9 +170,14 @@ def headline(entries: Sequence[Entry]) -> list[str]:
     lines = [sentence("claim", "claims"), sentence("target", "published numbers")]
     if beyond := [entry for entry in entries if entry.not_expected_at]:
         lines.append(f"This scale cannot be expected to show {len(beyond)} of the claims; the reasons stand with them.")
-    wrong = stats.false_alarms(entry.outcome for entry in judged(entries))
-    decided = sum(entry.verdict in ("reproduced", "not reproduced") for entry in judged(entries))
-    lines.append(f"Of {decided} decisions, chance alone is expected to get at most {wrong:.1f} wrong.")
+    if estimates := of_kind(entries, "estimate"):
+        lines.append(f"{len(estimates)} estimates of what the papers report and claim nothing about.")
+    findings = [entry.finding for entry in judged(entries)]
+    tested = sum(finding.tested for finding in findings)
+    lines.append(
+        f"Of {tested} tested claims and numbers chance alone is expected to get at most "
+        f"{stats.expected_wrong(findings):.1f} wrong."
+    )
     return lines
 
 
@@ -205,7 +214,7 @@ def as_markdown(entries: Sequence[Entry]) -> str:
                 f"**{entry.name}** {entry.statement} ({entry.source})",
                 entry.verdict,
                 entry.ours_text(),
-                str(entry.outcome.n),
+                str(entry.finding.n),
                 entry.test,
                 entry.remark(),
             )
@@ -215,6 +224,21 @@ def as_markdown(entries: Sequence[Entry]) -> str:
     if beyond := [entry for entry in entries if entry.not_expected_at]:
         lines += ["", "## Not to be expected at this scale", ""]
         lines += [f"- **{entry.exhibit} {entry.name}** ({entry.verdict}): {entry.not_expected_at}" for entry in beyond]
+    if estimates := of_kind(entries, "estimate"):
+        lines += ["", "## Estimates, not judged", ""]
+        lines += _markdown_table(
+            ("exhibit", "what the paper reports", "estimate [95 % interval]", "n", "remarks"),
+            (
+                (
+                    entry.exhibit,
+                    f"**{entry.name}** {entry.statement} ({entry.source})",
+                    entry.ours_text(),
+                    str(entry.finding.n),
+                    entry.remark(),
+                )
+                for entry in estimates
+            ),
+        )
     for kind, title in (("target", "Published numbers"), (CONTEXT, "Context, not judged")):
         if not (chosen := of_kind(entries, kind)):
             continue
@@ -229,7 +253,7 @@ def as_markdown(entries: Sequence[Entry]) -> str:
                     f"{entry.published_text()} ({entry.provenance})",
                     entry.unit,
                     entry.ours_text(),
-                    str(entry.outcome.n),
+                    str(entry.finding.n),
                     "" if entry.margin is None else f"{entry.margin:g}",
                     entry.remark(),
                 )
@@ -248,9 +272,10 @@ def write(entries: Sequence[Entry], stem: Path) -> None:
 def as_text(entries: Sequence[Entry]) -> str:
     """Claims one by one and numbers by exhibit, for a terminal."""
     lines = [
-        f"{entry.verdict:15} {entry.exhibit:22} {entry.name:8} {entry.ours_text() or entry.outcome.detail}"
+        f"{entry.verdict:15} {entry.exhibit:22} {entry.name:8} {entry.ours_text() or entry.finding.detail}"
         f"{' (not to be expected at this scale)' if entry.not_expected_at else ''}"
-        for entry in of_kind(entries, "claim")
+        for entry in entries
+        if entry.kind in ("claim", "estimate")
     ]
     targets = of_kind(entries, "target")
     for name in dict.fromkeys(entry.exhibit for entry in targets):

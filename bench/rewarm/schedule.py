@@ -7,8 +7,8 @@ from typing import Literal, get_args
 
 from bench.errors import UserError, closest
 
-Shape = Literal["clipped_cosine", "constant", "cosine", "linear", "wsd", "infinite"]
-SHAPES: tuple[str, ...] = get_args(Shape)
+Curve = Literal["clipped_cosine", "constant", "cosine", "linear", "wsd", "infinite"]
+CURVES: tuple[str, ...] = get_args(Curve)
 
 WSD_DECAY_FROM = 0.8
 """Warm-up, stable, decay: the share of the schedule at which the linear decay begins."""
@@ -46,8 +46,8 @@ def learning_rate(
         UserError: unknown shape, a step below 0, a schedule without steps, a warm-up that is longer than the schedule, or a
             floor above the peak.
     """
-    if shape not in SHAPES:
-        raise UserError(f"learning-rate shape '{shape}' does not exist{closest(shape, SHAPES)}")
+    if shape not in CURVES:
+        raise UserError(f"learning-rate shape '{shape}' does not exist{closest(shape, CURVES)}")
     if not step >= 0:
         raise UserError(f"learning rate: step {step:g} must be 0, before the first update, or more")
     if shape != "constant" and not total_steps > 0:

@@ -8,19 +8,19 @@ loss since the row before). Losses are nats per token, rounded to six decimals.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from bench.errors import UserError
 from bench.models import pythia
-from bench.rewarm.schedule import Shape, learning_rate
+from bench.rewarm.schedule import Curve, learning_rate
 from bench.run import Cost, RunSpec, StrictModel
 
 Side = Literal["upstream", "downstream"]
-LARGEST_IN_COMPANY = 4_000_000
-"""Parameters up to which runs train at once: below, launches and allocations cost more than arithmetic."""
+SMALL = 4_000_000
+"""Parameters up to which a network takes one device: below, launches and allocations cost more than arithmetic."""
 MOST_SOURCE_ROWS = 120
 """Evaluations whose losses are recorded by source: a record has 200 kB at most, and there are up to 24 sources."""
 SMOKE_CONTEXT = 64
@@ -44,8 +44,8 @@ class Text(StrictModel):
     """Two tokenised corpora."""
 
     kind: Literal["text"] = "text"
-    upstream: str = Field("pile", description="corpus of pre-training")
-    downstream: str = Field("slimpajama", description="corpus of continued pre-training")
+    upstream: str = Field(description="corpus of pre-training; the paper's is pile")
+    downstream: str = Field(description="corpus of continued pre-training; the paper's is slimpajama-627b")
     tokenizer: str = Field(
         "neox", pattern=r"^(neox|bpe-\d+)$", description="neox, or bpe-N trained on the upstream text"
     )
@@ -65,13 +65,16 @@ class Text(StrictModel):
         return name
 
 
+Share = Annotated[float, Field(ge=0, lt=1)]
+PAPERS_TEXT = Text(upstream="pile", downstream="slimpajama-627b")
+"""The paper's corpora. Runs name theirs always, so that no record is of another text than it seems."""
 Data = Annotated[Generated | Text, Field(discriminator="kind")]
 
 
 class Schedule(StrictModel):
     """Learning rate by step; lengths are shares of the schedule, which need not be the length of the run."""
 
-    shape: Shape = Field("clipped_cosine", description="clipped_cosine is the paper's (GPT-NeoX before August 2023)")
+    shape: Curve = Field("clipped_cosine", description="clipped_cosine is the paper's (GPT-NeoX before August 2023)")
     max_lr: float = Field(gt=0, description="peak")
     min_ratio: float = Field(0.1, ge=0, le=1, description="floor as a share of the peak (section 3)")
     steps: int = Field(131_296, ge=1, description="length of the schedule (authors' configuration)")
@@ -91,6 +94,15 @@ class Schedule(StrictModel):
             warmup_steps=self.warmup_steps,
             shape=self.shape,
         )
+
+
+class Optimizer(StrictModel):
+    """AdamW; no weight decay acts on LayerNorms and biases (authors' code)."""
+
+    betas: tuple[Share, Share] = Field((0.9, 0.95), description="decay rates of the two moments (section 3)")
+    eps: float = Field(1e-8, gt=0, description="added to the root of the second moment (section 3)")
+    weight_decay: float = Field(0.1, ge=0, description="decoupled weight decay, times the learning rate (section 3)")
+    clip_norm: float = Field(1.0, gt=0, description="largest norm of all gradients together (section 3)")
 
 
 class Evaluation(StrictModel):
@@ -124,13 +136,14 @@ class PretrainSpec(RunSpec):
     vocabulary: int | None = Field(None, ge=1, le=65_536, description="rows of the embeddings; the shape's by default")
     context: int | None = Field(None, ge=2, description="tokens of a sequence; the shape's by default")
 
-    corpora: Data = Field(default_factory=Text, description="the two corpora")
+    corpora: Data = Field(description="the two corpora")
     train_on: Side = Field("downstream", description="which of them is trained on")
     replay: float = Field(0.0, ge=0, lt=1, description="share of sequences from the other corpus (paper: none)")
     sources: tuple[tuple[str, float], ...] = Field((), description="sampling weights instead of the corpus's own")
     first_step: int = Field(0, ge=0, description="position in the training stream at which to begin, steps")
 
     schedule: Schedule = Field(description="learning rate")
+    optimizer: Optimizer = Field(default_factory=Optimizer, description="AdamW and clipping, with the paper's values")
     stop: float = Field(1.0, gt=0, le=10, description="length of the run as a share of the schedule")
     batch: int = Field(1104, ge=1, description="sequences in a step (authors' configuration; absent from the paper)")
     micro_batch: int = Field(0, ge=0, description="sequences at once on one device, gradients add up; 0 for all")
@@ -222,26 +235,34 @@ class PretrainSpec(RunSpec):
         evaluated = len(self.evaluation_steps()) * self.validation_tokens()
         # A forward pass is a third of a step.
         flops = (tokens + evaluated / 3) * self.shape.flops_per_token()
-        small = self.parameters() <= LARGEST_IN_COMPANY
-        memory = 1200 + 24 * self.parameters() / 2**20 + (0 if small else 4000)
+        memory = 1200 + 24 * self.parameters() / 2**20 + (0 if self.small else 4000)
         return Cost(float(tokens), flops, unit="tokens", kind=self._kind(), memory_mb=round(memory))
 
     def _kind(self) -> str:
         """Throughput differs most by size: tiny models are bound by memory, large ones by arithmetic."""
         if self.parameters() <= 500_000:
             return "rewarm-language"
-        return "rewarm-tiny" if self.parameters() <= LARGEST_IN_COMPANY else "rewarm"
+        return "rewarm-tiny" if self.small else "rewarm"
 
-    def company(self) -> Hashable | None:
-        if self.parameters() > LARGEST_IN_COMPANY or self.micro_batch or self.sharding == "shard":
-            return None
-        return (self.shape, self.batch, self.precision)
+    @property
+    def small(self) -> bool:
+        return self.parameters() <= SMALL
 
     def gpus(self, offered: int) -> int:
-        """Runs in company share one GPU; a large network takes as many as divide its batch."""
-        if self.company() is not None or offered < 1:
+        """One GPU for a small network; a large one takes as many as divide its batch."""
+        if offered < 1 or (self.small and self.sharding == "replicate"):
             return min(1, offered)
         return max(count for count in range(1, offered + 1) if self.batch % count == 0)
+
+    def code(self) -> tuple[str, ...]:
+        return ("bench.rewarm.schedule",)
+
+    @classmethod
+    def remarks(cls, specs: Sequence[PretrainSpec]) -> list[str]:
+        from bench.paths import data_root
+        from bench.rewarm import passes
+
+        return passes.remarks(specs, data_root())
 
     def data(self) -> tuple[str, ...]:
         """The tokenizer of text corpora; their text is tokenised, or streamed from the hub, when a run first needs it."""
@@ -250,10 +271,9 @@ class PretrainSpec(RunSpec):
     def smoke(self) -> PretrainSpec:
         """Two steps of the same network from random weights, or from a parent's, on generated languages.
 
-        Rates, sources and lengths are alike for all, so that runs that differ in nothing else are one kind. Networks
-        that train alone get short sequences, one at a time.
+        Rates, sources and lengths are alike for all, so that runs that differ in nothing else are one kind. Large networks
+        get short sequences, one at a time.
         """
-        large = self.company() is None
         generated = isinstance(self.corpora, Generated)
         vocabulary = min(self.corpora.vocabulary if isinstance(self.corpora, Generated) else 64, self.shape.vocabulary)
         return PretrainSpec(
@@ -262,13 +282,14 @@ class PretrainSpec(RunSpec):
             moments=self.moments,
             model=self.model,
             vocabulary=self.vocabulary,
-            context=min(self.shape.context, SMOKE_CONTEXT) if large else self.context,
+            context=self.context if self.small else min(self.shape.context, SMOKE_CONTEXT),
             corpora=Generated(vocabulary=vocabulary, validation_windows=1),
             train_on=self.train_on if generated else "downstream",
             replay=0.25 if self.replay else 0.0,
             schedule=Schedule(shape=self.schedule.shape, max_lr=1e-3, steps=2, warmup=0.5),
             batch=2,
-            micro_batch=1 if large else 0,
+            micro_batch=0 if self.small and not self.micro_batch else 1,
+            optimizer=self.optimizer,
             precision=self.precision,
             sharding=self.sharding,
             evaluation=Evaluation(every=2, dense_every=2),

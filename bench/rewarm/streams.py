@@ -30,8 +30,9 @@ class Validation:
     weights: dict[str, float]
 
 
-def _language(data: Generated, side: Side) -> languages.Language:
-    pair = languages.pair(
+def languages_of(data: Generated) -> tuple[languages.Language, languages.Language]:
+    """The upstream and the downstream language."""
+    return languages.pair(
         vocabulary=data.vocabulary,
         branches=data.branches,
         concentration=data.concentration,
@@ -39,14 +40,17 @@ def _language(data: Generated, side: Side) -> languages.Language:
         kept=data.kept,
         number=data.language,
     )
-    return pair[SIDES.index(side)]
+
+
+def _language(data: Generated, side: Side) -> languages.Language:
+    return languages_of(data)[SIDES.index(side)]
 
 
 def _corpus(data: Text, side: Side) -> str:
     return data.upstream if side == "upstream" else data.downstream
 
 
-def _one_side(spec: PretrainSpec, side: Side, data_root: Path, weights: dict[str, float] | None) -> Any:
+def _windows(spec: PretrainSpec, side: Side, data_root: Path, weights: dict[str, float] | None) -> Any:
     length = spec.shape.context + 1
     if isinstance(spec.corpora, Generated):
         language = _language(spec.corpora, side)
@@ -68,12 +72,12 @@ def training(spec: PretrainSpec, data_root: Path) -> Any:
     Window i depends on the seed and i alone. Replay blends the other corpus in by largest deficit, so that each
     replayed sequence displaces a new one.
     """
-    own = _one_side(spec, spec.train_on, data_root, dict(spec.sources) or None)
+    new = _windows(spec, spec.train_on, data_root, dict(spec.sources) or None)
     if not spec.replay:
-        return own
+        return new
     other: Side = "upstream" if spec.train_on == "downstream" else "downstream"
     shares = blend.parts([round(1 - spec.replay, 9), spec.replay], [spec.train_on, other])
-    return BlendedWindows([own, _one_side(spec, other, data_root, None)], shares)
+    return BlendedWindows([new, _windows(spec, other, data_root, None)], shares)
 
 
 def validation(spec: PretrainSpec, data_root: Path) -> dict[Side, Validation]:
@@ -83,28 +87,24 @@ def validation(spec: PretrainSpec, data_root: Path) -> dict[Side, Validation]:
 
 @lru_cache(maxsize=4)
 def _validation(data: Generated | Text, length: int, vocabulary: int, data_root: Path) -> dict[Side, Validation]:
-    found: dict[Side, Validation] = {}
+    slices: dict[Side, Validation] = {}
     for side in SIDES:
         if isinstance(data, Generated):
             generator = seeds.generator("language validation", side, data.language)
             windows = languages.sample(_language(data, side), generator, data.validation_windows, length)
-            found[side] = Validation({side: windows}, {side: 1.0})
+            slices[side] = Validation({side: windows}, {side: 1.0})
         else:
-            found[side] = Validation(
+            corpus, tokens = _corpus(data, side), data.validation_tokens
+            slices[side] = Validation(
                 *text.validation_windows(
-                    data_root,
-                    data.tokenizer,
-                    _corpus(data, side),
-                    length=length,
-                    vocabulary=vocabulary,
-                    tokens=data.validation_tokens,
+                    data_root, data.tokenizer, corpus, length=length, vocabulary=vocabulary, tokens=tokens
                 )
             )
-    return found
+    return slices
 
 
 def prepare(spec: PretrainSpec, data_root: Path, *, workers: int = 1) -> dict[str, str]:
-    """Makes the tokens of text corpora when they are absent; returns checksums for the record."""
+    """Tokenises text corpora that are not tokenised yet; returns checksums for the record."""
     if isinstance(spec.corpora, Generated):
         return {}
     from bench.data import tokenize

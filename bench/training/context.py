@@ -45,6 +45,7 @@ class Context:
         parent_sha256: artefact name -> checksum, from the parent's record.
         checkpoint_seconds: time between two saved states.
         deadline: `time.monotonic()` at which to stop after saving; ``None`` for never.
+        execution: how the trainer computed on a GPU, for the record's provenance.
     """
 
     key: str
@@ -61,6 +62,7 @@ class Context:
     data_checksums: dict[str, str] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)
     resumed: bool = False
+    execution: dict[str, str] = field(default_factory=dict)
     _saved_at: float = field(default_factory=time.monotonic)
     _told_at: float = field(default_factory=time.monotonic)
     _began: tuple[float, float] | None = None

@@ -13,9 +13,14 @@ READY_BYTES = 1_000_000_000
 """Sets that are smaller as float32 are normalised once, larger ones batch by batch."""
 
 
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copies a CPU tensor; a copy to a GPU goes on beside what the host does next, which takes pinned memory."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
 @dataclass
 class Pool:
-    """Samples of one split.
+    """Samples on a device.
 
     Attributes:
         images: uint8 [N, C, H, W], or float32 already normalised.
@@ -42,7 +47,7 @@ class Pool:
         device: torch.device,
         channels_last: bool = True,
     ) -> Pool:
-        """Moves a split to the device and normalises it if it is small."""
+        """Moves samples to the device and normalises them if they are few."""
         centre = torch.tensor(mean, device=device).reshape(1, -1, 1, 1)
         scale = torch.tensor(std, device=device).reshape(1, -1, 1, 1)
         pool = cls(images.to(device), labels.to(device), centre, scale, channels_last)
@@ -77,9 +82,12 @@ def population_statistics(model: nn.Module, pool: Pool, batch_size: int, samples
     momenta, was_training = [norm.momentum for norm in norms], model.training
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None
     model.train()
-    for start in range(0, max(1, count - 1), batch_size):  # a last batch of one sample has no variance
+    # A last batch of one sample has no variance.
+    for number, start in enumerate(range(0, max(1, count - 1), batch_size), start=1):
+        for norm in norms:
+            # What momentum None means; a norm would ask the device for the number.
+            norm.momentum = 1.0 / number
         model(pool.take(torch.arange(start, min(start + batch_size, count), device=device))[0])
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

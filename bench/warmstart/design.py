@@ -1,45 +1,73 @@
-"""What exhibits of this paper share: settings with the paper's values, two-phase and online runs, rows of a run."""
+"""The experimental design of this paper: settings with its values, setups and arms."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from bench.errors import UserError
-from bench.exhibit import ArmRun, ExhibitSettings, Row, row
-from bench.record import Record
-from bench.warmstart.spec import (
-    FRESH,
-    KEPT,
-    SHAPES,
-    BNStatistics,
-    Dataset,
-    Network,
-    Optimizer,
-    Probe,
-    Restart,
-    Round,
-    Stop,
-    Training,
-)
+from bench.exhibit import Arm, ExhibitSettings
+from bench.warmstart.spec import SHAPES, BNStatistics, Dataset, Network, Optimizer, Stop, Training
 
-Role = Literal["cifar10", "cifar100", "svhn"]
+PaperDataset = Literal["cifar10", "cifar100", "svhn"]
 """A data set of the paper; at a reduced scale another one may stand in for it."""
 
-RI, WS, SP = "random_init", "warm_start", "shrink_perturb"
-NAMES = {RI: "random init", WS: "warm start", SP: "shrink perturb", "phase1_half": "first half"}
-"""The paper's names of the methods, for legends."""
+OptimizerName = Literal["sgd", "adam"]
+Shrink = Annotated[float, Field(ge=0, le=1)]
+"""lambda of shrink perturb."""
+Perturb = Annotated[float, Field(ge=0)]
+"""s of shrink perturb."""
 
-MODELS = {"thin_resnet18": "ResNet", "mlp": "MLP", "logistic": "LR"}
-DATASETS = {"cifar10": "CIFAR-10", "svhn": "SVHN", "cifar100": "CIFAR-100"}
+RI, WS, SP = "random_init", "warm_start", "shrink_perturb"
+FIRST = "phase1_half"
+NAMES = {
+    RI: "random init",
+    WS: "warm start",
+    SP: "shrink perturb",
+    FIRST: "first half",
+    "thin_resnet18": "ResNet",
+    "mlp": "MLP",
+    "logistic": "LR",
+    "cifar10": "CIFAR-10",
+    "svhn": "SVHN",
+    "cifar100": "CIFAR-100",
+    "sgd": "SGD",
+    "adam": "Adam",
+}
+"""Label -> the paper's name of a method, model, data set or optimiser."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Data set, network and optimiser of a run; by default those of most exhibits.
+
+    Attributes:
+        dataset: of the paper.
+        model: a network by its name, as the authors use it, or with options.
+        optimizer: by its name, with the learning rate of the settings, or with options.
+    """
+
+    dataset: PaperDataset = "cifar10"
+    model: str | Network = "thin_resnet18"
+    optimizer: str | Optimizer = "sgd"
+
+    def labels(self) -> dict[str, str]:
+        """Labels of the numbers of its runs."""
+        model, optimizer = (part if isinstance(part, str) else part.name for part in (self.model, self.optimizer))
+        return {"dataset": self.dataset, "model": model, "optimizer": optimizer}
+
+
+ONLINE = Setup(optimizer="adam")
+"""Figure 2's."""
 
 
 class WarmstartSettings(ExhibitSettings):
-    """Settings that every exhibit of this paper has; tags as in the protocol."""
+    """Settings that every exhibit of this paper has; their tags are those of bench/warmstart/protocol.md."""
 
-    stand_in: dict[Role, Dataset] = Field(
+    stand_in: dict[PaperDataset, Dataset] = Field(
         default_factory=dict, description="data set of the paper -> data set that stands in for it at this scale"
     )
     population: int | None = Field(None, ge=30, description="training samples in all; None is the whole set [C]")
@@ -60,17 +88,23 @@ class WarmstartSettings(ExhibitSettings):
     bn_statistics: BNStatistics = "running"
     precision: Literal["float32", "bf16"] = Field("float32", description="arithmetic of training")
 
-    def dataset(self, role: Role) -> Dataset:
-        return self.stand_in.get(role, role)
+    def actual(self, dataset: PaperDataset) -> Dataset:
+        """The data set that is used for one of the paper at this scale."""
+        return self.stand_in.get(dataset, dataset)
 
-    def train_samples(self, role: Role) -> int:
-        whole = SHAPES[self.dataset(role)][2]
+    def train_samples(self, dataset: PaperDataset) -> int:
+        whole = SHAPES[self.actual(dataset)][2]
         return min(whole, self.population or whole)
 
-    def fit_samples(self, role: Role, report: str = "val_third") -> int:
+    def fit_samples(self, dataset: PaperDataset, report: str = "val_third") -> int:
         """Samples of the fit split: int(2N/3), or all of them with the official test set [C]."""
-        samples = self.train_samples(role)
+        samples = self.train_samples(dataset)
         return int(2 * samples / 3) if report == "val_third" else samples
+
+    def held_out_samples(self, dataset: PaperDataset) -> int:
+        """Samples of the third that is held out, as many as accuracy is reported on."""
+        samples = self.train_samples(dataset) - self.fit_samples(dataset)
+        return min(samples, self.report_samples or samples)
 
     def network(self, name: str, *, online: bool = False) -> Network:
         """A network as the authors use it: the MLP has tanh in two-phase and ReLU in online runs [C]."""
@@ -81,30 +115,33 @@ class WarmstartSettings(ExhibitSettings):
         return Network(name=name, width=self.width)
 
     def optimizer(self, name: str, **changes: Any) -> Optimizer:
+        """An optimiser with the learning rate and batch size of these settings, unless `changes` say otherwise."""
         lr = self.sgd_lr if name == "sgd" else self.adam_lr
         return Optimizer(**{"name": name, "lr": lr, "batch_size": self.batch_size, **changes})
 
-    def stop(self, network: str, *, online: bool = False, **changes: Any) -> Stop:
+    def stop(self, model: str = "thin_resnet18", *, online: bool = False, **changes: Any) -> Stop:
         """99 %, a plateau or the cap; exceeded in two-phase, reached in online runs [C]."""
         caps = {"mlp": self.mlp_cap, "logistic": self.logistic_cap}
-        chosen = {
+        rule = {
             "threshold": self.threshold,
             "strict": not online,
             "plateau_epochs": self.plateau_epochs,
-            "cap": caps.get(network, self.resnet_cap),
+            "cap": caps.get(model, self.resnet_cap),
             "signal": self.signal,
         }
-        return Stop(**{**chosen, **changes})
+        return Stop(**{**rule, **changes})
 
-    def training(self, role: Role, network: str, optimizer: str | Optimizer, seed: int, **fields: Any) -> Training:
-        """A run with the paper's surroundings; `fields` override them. An optimiser by name has the settings' rate."""
-        online = bool(fields.pop("online", False))
-        chosen = {
+    def training(self, setup: Setup, seed: int, *, online: bool = False, **fields: Any) -> Training:
+        """A run of a setup with the surroundings of these settings; `fields` override them."""
+        network, optimizer = setup.model, setup.optimizer
+        if isinstance(network, str):
+            network = self.network(network, online=online)
+        run = {
             "seed": seed,
-            "dataset": self.dataset(role),
-            "network": self.network(network, online=online),
+            "dataset": self.actual(setup.dataset),
+            "network": network,
             "optimizer": self.optimizer(optimizer) if isinstance(optimizer, str) else optimizer,
-            "stop": self.stop(network, online=online),
+            "stop": self.stop(network.name, online=online),
             "population": self.population,
             "report_samples": self.report_samples,
             "normalisation": self.normalisation,
@@ -112,233 +149,22 @@ class WarmstartSettings(ExhibitSettings):
             "bn_statistics": self.bn_statistics,
             "bn_buffers": "reset" if online else "keep",
         }
-        return Training(**{**chosen, **fields})
+        return Training(**{**run, **fields})
 
 
-def first_phase(
-    settings: WarmstartSettings, role: Role, network: str, optimizer: str | Optimizer, seed: int, **fields: Any
-) -> Training:
-    """Half of the fit split from fresh weights; leaves its weights."""
-    half = settings.fit_samples(role, fields.get("report", "val_third")) // 2
-    rounds = (Round(samples=half, start=FRESH),)
-    return settings.training(role, network, optimizer, seed, rounds=rounds, leaves=True, **fields)
+Build = Callable[..., Training]
+"""(settings, setup, seed, options) -> a run."""
 
 
-def random_init(
-    settings: WarmstartSettings, role: Role, network: str, optimizer: str | Optimizer, seed: int, **fields: Any
-) -> Training:
-    """The whole fit split from fresh weights (RI)."""
-    samples = settings.fit_samples(role, fields.get("report", "val_third"))
-    rounds = (Round(samples=samples, start=FRESH),)
-    return settings.training(role, network, optimizer, seed, rounds=rounds, **fields)
-
-
-def second_phase(
-    settings: WarmstartSettings,
-    role: Role,
-    network: str,
-    optimizer: str | Optimizer,
-    seed: int,
-    *,
-    start: Restart = KEPT,
-    parent: Training | None = None,
-    **fields: Any,
-) -> Training:
-    """The whole fit split from the first phase's weights: a warm start (WS), or what `start` makes of them."""
-    samples = settings.fit_samples(role, fields.get("report", "val_third"))
-    above = parent or first_phase(settings, role, network, optimizer, seed, **fields)
-    rounds = (Round(samples=samples, start=start),)
-    return settings.training(role, network, optimizer, seed, rounds=rounds, parent=above, **fields)
-
-
-def online_rounds(fit: int, increment: int, start: Restart, first: Restart = FRESH) -> tuple[Round, ...]:
-    """Rounds that add `increment` samples each until all are there: 33 x 1,000 and 333 more for CIFAR-10 [P, C].
+def arm(build: Build, settings: WarmstartSettings, setup: Setup, labels: Mapping[str, Any], **options: Any) -> Arm:
+    """An arm whose runs `build` makes with these options, under the labels of its setup and its own.
 
     Args:
-        fit: samples of the fit split.
-        increment: samples added in a round.
-        start: how the weights of every round but the first are made.
-        first: how those of the first round are made.
-
-    Raises:
-        UserError: there are fewer samples than the first round adds.
+        build: such as `random_init`.
+        settings: of the exhibit.
+        setup: data set, network and optimiser.
+        labels: add to those of the setup, or replace them; ``None`` takes one away.
+        options: keyword arguments of `build`.
     """
-    if increment > fit:
-        raise UserError(f"increment {increment}: expected at most the {fit} samples of the fit split")
-    full, rest = divmod(fit, increment)
-    rounds = [Round(samples=increment, start=first)]
-    if full > 1:
-        rounds.append(Round(samples=2 * increment, start=start, repeats=full - 1, grows=increment))
-    if rest:
-        rounds.append(Round(samples=fit, start=start))
-    return tuple(rounds)
-
-
-def shrink_start(shrink: float, perturb: float, **changes: Any) -> Restart:
-    """Shrink perturb with a fresh network; (1, 0) is the warm start and (0, 1) random initialisation, trained once."""
-    if not changes and (shrink, perturb) == (1, 0):
-        return KEPT
-    if not changes and (shrink, perturb) == (0, 1):
-        return FRESH
-    return Restart(method="shrink_perturb", shrink=shrink, perturb=perturb, **changes)
-
-
-def noise_start(size: float, noise_is: Literal["variance", "std"] = "variance") -> Restart:
-    """A warm start plus iid Gaussian noise of one size on all parameters, without shrinking (Table 4)."""
-    if not size:
-        return KEPT
-    return Restart(method="shrink_perturb", shrink=1.0, perturb=size, noise="gaussian", noise_is=noise_is)
-
-
-def online(
-    settings: WarmstartSettings,
-    role: Role,
-    network: str,
-    optimizer: str | Optimizer,
-    seed: int,
-    *,
-    increment: int,
-    start: Restart,
-    first: Restart = FRESH,
-    **fields: Any,
-) -> Training:
-    """Online learning (Figure 2): `increment` more samples a round, each round from what `start` makes of the last."""
-    fit = settings.fit_samples(role, fields.get("report", "val_third"))
-    rounds = online_rounds(fit, increment, start, first)
-    return settings.training(role, network, optimizer, seed, rounds=rounds, online=True, **fields)
-
-
-def online_shrink(
-    settings: WarmstartSettings,
-    role: Role,
-    network: str,
-    optimizer: str | Optimizer,
-    seed: int,
-    *,
-    increment: int,
-    shrink: float,
-    perturb: float,
-    first_round: bool = True,
-    **fields: Any,
-) -> Training:
-    """Online shrink perturb (Figures 7 and 8); (0, 1) and (1, 0) are the two runs of Figure 2.
-
-    Args:
-        first_round: whether the very first network is shrunk and perturbed too, as the authors' code does [C].
-    """
-    start = shrink_start(shrink, perturb)
-    first = start if first_round and start.method == "shrink_perturb" else FRESH
-    return online(settings, role, network, optimizer, seed, increment=increment, start=start, first=first, **fields)
-
-
-def samples_of(fit: int, fraction: float) -> int:
-    """So much of a fit split, rounded to whole samples.
-
-    Raises:
-        UserError: the fraction leaves a round without samples.
-    """
-    samples = round(fraction * fit)
-    if not 1 <= samples <= fit:
-        raise UserError(
-            f"fraction {fraction:g} of {fit} samples leaves a round of {samples}; expected 1 to {fit} samples: "
-            "a fraction up to 1, or a larger `population`"
-        )
-    return samples
-
-
-TRANSFER: dict[str, Any] = {"report": "official_test"}
-"""Figure 9's levels are those of all training samples and the test set [D]."""
-
-
-def transfer_source(
-    settings: WarmstartSettings, role: Role, seed: int, *, network: str = "thin_resnet18", optimizer: str = "adam"
-) -> Training:
-    """The source of a transfer: all of its training set from fresh weights, to convergence."""
-    return random_init(settings, role, network, optimizer, seed, leaves=True, **TRANSFER)
-
-
-def transfer(
-    settings: WarmstartSettings,
-    source: Role,
-    target: Role,
-    fraction: float,
-    seed: int,
-    *,
-    start: Restart,
-    network: str = "thin_resnet18",
-    optimizer: str = "adam",
-    **fields: Any,
-) -> Training:
-    """A fraction of the target, from what `start` makes of the source's weights (Figure 9).
-
-    The classifier is drawn anew where the numbers of classes differ [O]. From fresh weights there is no source.
-    """
-    samples = samples_of(settings.fit_samples(target, TRANSFER["report"]), fraction)
-    above = None if start == FRESH else transfer_source(settings, source, seed, network=network, optimizer=optimizer)
-    rounds = (Round(samples=samples, start=start),)
-    return settings.training(target, network, optimizer, seed, rounds=rounds, parent=above, **TRANSFER, **fields)
-
-
-def two_phases(
-    settings: WarmstartSettings, role: Role, network: str, first: Optimizer, second: Optimizer, seed: int
-) -> Training:
-    """A warm start whose phases have optimisers of their own (Figure 3); weights before and after are correlated (11)."""
-    parent = first_phase(settings, role, network, first, seed)
-    return second_phase(settings, role, network, second, seed, parent=parent, probe=Probe(kind="correlation"))
-
-
-def accuracy_row(member: ArmRun, record: Record, metric: str = "val_acc") -> Row:
-    """Accuracy of the final model, in percent, on the samples that the run reports on."""
-    return row(member, metric, record.metrics["report_acc"])
-
-
-def final_rows(member: ArmRun, record: Record, metric: str = "val_acc") -> Iterable[Row]:
-    """Accuracy and cost of a two-phase or fresh run: percent, samples to the stop, seconds."""
-    yield accuracy_row(member, record, metric)
-    yield row(member, "samples_to_stop", record.costs["samples"])
-    if record.alone:
-        yield row(member, "train_time_s", record.costs["seconds"])
-    yield row(member, "train_acc_final", record.metrics["train_acc"])
-
-
-def round_rows(member: ArmRun, record: Record, **panels: str) -> Iterable[Row]:
-    """Accuracy, samples and seconds by round of an online run, at the sample counts of the paper's x axis.
-
-    Args:
-        member: names the numbers.
-        record: of the run; seconds are given when it had the machine to itself.
-        panels: ``accuracy`` and ``cost``, the names of the figure's panels.
-    """
-    accuracy_labels = {"panel": panels["accuracy"]} if panels else {}
-    cost_labels = {"panel": panels["cost"]} if panels else {}
-    rounds = record.series["rounds"]
-    for samples, accuracy, visited, seconds in zip(
-        rounds["n_samples"], rounds["report_acc"], rounds["samples"], rounds["seconds"], strict=True
-    ):
-        at = {"x_name": "n_samples", "x": samples}
-        yield row(member, "val_acc", accuracy, **at, **accuracy_labels)
-        yield row(member, "samples_round", visited, **at, **cost_labels)
-        if record.alone:
-            yield row(member, "train_time_round", seconds, **at, **cost_labels)
-    yield row(member, "samples_total", record.costs["samples"])
-    if record.alone:
-        yield row(member, "train_time_total", record.costs["seconds"], **cost_labels)
-
-
-def round_cost(frame: Any) -> tuple[str, str]:
-    """Metric and axis label of a round's cost: seconds where every run had the machine to itself, samples otherwise."""
-    timed, all_runs = (set(frame[frame["metric"] == name]["key"]) for name in ("train_time_round", "samples_round"))
-    if timed and timed == all_runs:
-        return "train_time_round", "training time of a round (s)"
-    return "samples_round", "samples visited in a round"
-
-
-def last_round(frame: Any) -> float:
-    """The largest number of samples of an online run."""
-    return float(frame[frame["x_name"] == "n_samples"]["x"].max())
-
-
-def substitution(settings: WarmstartSettings, role: Role) -> str:
-    """The data set's name for titles, with what stands in for it."""
-    actual = settings.dataset(role)
-    return DATASETS[role] if actual == role else f"{DATASETS[role]} (generated images)"
+    named = {name: label for name, label in {**setup.labels(), **labels}.items() if label is not None}
+    return Arm(named, partial(build, settings, setup, **options))

@@ -1,4 +1,4 @@
-"""What is minimised: cross-entropy, the penalties of Table 3, and what a method adds."""
+"""Losses: cross-entropy, the penalties of Table 3, and the penalty of a method."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from bench.training.step import Loss
 from bench.warmstart.spec import Penalty
 
-Pull = Callable[[nn.Module], Tensor]
+Regulariser = Callable[[nn.Module], Tensor]
+"""model -> a scalar that is added to the loss."""
 
 
 def cross_entropy(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -28,19 +29,19 @@ def entropy(logits: Tensor) -> Tensor:
 
 def fgsm(model: nn.Module, images: Tensor, labels: Tensor, size: float) -> Tensor:
     """Images moved by `size` along the sign of the loss gradient (fast gradient sign method), detached."""
-    moved = images.detach().requires_grad_(True)
-    (slope,) = torch.autograd.grad(F.cross_entropy(model(moved).float(), labels), moved)
-    return (images + size * slope.sign()).detach()
+    inputs = images.detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(F.cross_entropy(model(inputs).float(), labels), inputs)
+    return (images + size * gradient.sign()).detach()
 
 
-def make_loss(penalty: Penalty, pull: Pull | None = None) -> Loss:
-    """(model, images, labels) -> loss and logits, with the penalty of the run and the pull of a method.
+def make_loss(penalty: Penalty, regulariser: Regulariser | None = None) -> Loss:
+    """(model, images, labels) -> loss and logits, with the penalty of the run and that of a method.
 
     Args:
         penalty: none, weight * cross-entropy at an FGSM example, or -weight * entropy.
-        pull: model -> a scalar that is added.
+        regulariser: a method's own penalty.
     """
-    if penalty.kind == "none" and pull is None:
+    if penalty.kind == "none" and regulariser is None:
         return cross_entropy
 
     def loss(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,8 +51,8 @@ def make_loss(penalty: Penalty, pull: Pull | None = None) -> Loss:
         elif penalty.kind == "adversarial":
             size = penalty.weight if penalty.fgsm_eps is None else penalty.fgsm_eps
             value = value + penalty.weight * cross_entropy(model, fgsm(model, images, labels, size), labels)[0]
-        if pull is not None:
-            value = value + pull(model)
+        if regulariser is not None:
+            value = value + regulariser(model)
         return value, logits
 
     return loss

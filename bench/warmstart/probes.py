@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.training.samples import EVAL_BATCH, Pool, accuracy
+from bench.training.samples import Pool, accuracy
 
 
-def _norm_of_gradient(model: nn.Module, logits: Tensor, labels: Tensor, *, again: bool) -> Tensor:
-    """Of the mean loss; with `again` the logits' graph is kept for another call."""
+def _norm_of_gradient(model: nn.Module, logits: Tensor, labels: Tensor, *, keep_graph: bool) -> Tensor:
+    """Of the mean loss over all parameters; `keep_graph` keeps the logits' graph for another call."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    slopes = torch.autograd.grad(F.cross_entropy(logits, labels), parameters, retain_graph=again)
-    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(slope) for slope in slopes]))
+    gradients = torch.autograd.grad(F.cross_entropy(logits, labels), parameters, retain_graph=keep_graph)
+    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))
 
 
 def gradient_norms(
@@ -24,7 +23,7 @@ def gradient_norms(
     images: Tensor,
     labels: Tensor,
     is_old: Tensor,
-    columns: dict[str, list[Any]],
+    columns: dict[str, list[float]],
     *,
     batch_statistics: bool = False,
 ) -> None:
@@ -35,7 +34,7 @@ def gradient_norms(
         images: [B, C, H, W].
         labels: [B].
         is_old: [B], whether a sample was in the first phase.
-        columns: "old" and "new" grow by one value each; a batch without such samples repeats nothing and appends -1.
+        columns: "old" and "new" grow by one value each, -1 where the batch has no such samples.
         batch_statistics: BatchNorm takes the statistics of the whole batch. In eval mode, which the paper's code uses, it
             takes its running ones: for the first dozens of steps after shrinking they are those of other weights.
     """
@@ -43,63 +42,64 @@ def gradient_norms(
     model.train(batch_statistics)
     whole = None
     if batch_statistics:
-        spare = {name: buffer.clone() for name, buffer in model.named_buffers()}
-        whole = torch.func.functional_call(model, spare, (images,))
-    for name, chosen in (("old", is_old), ("new", ~is_old)):
-        value = -1.0
-        if bool(chosen.any()):
-            logits = model(images[chosen]) if whole is None else whole[chosen]
-            value = float(_norm_of_gradient(model, logits, labels[chosen], again=whole is not None))
-        columns.setdefault(name, []).append(value)
+        buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        whole = torch.func.functional_call(model, buffers, (images,))
+    for name, part in (("old", is_old), ("new", ~is_old)):
+        norm = -1.0
+        if bool(part.any()):
+            logits = model(images[part]) if whole is None else whole[part]
+            norm = float(_norm_of_gradient(model, logits, labels[part], keep_graph=whole is not None))
+        columns.setdefault(name, []).append(norm)
     model.train(was_training)
 
 
-def averaged(columns: dict[str, list[float]], every: int) -> dict[str, list[float]]:
-    """Means over `every` batches: one line of the authors' log each; batches without such samples are left out."""
-    lines: dict[str, list[float]] = {"line": [], "old": [], "new": []}
-    steps = len(columns.get("old", []))
-    for index, begin in enumerate(range(0, steps - every + 1, every)):
-        means = {}
-        for name in ("old", "new"):
-            values = [value for value in columns[name][begin : begin + every] if value >= 0]
-            means[name] = sum(values) / len(values) if values else None
-        if means["old"] is not None and means["new"] is not None:
-            lines["line"].append(index)
-            lines["old"].append(round(means["old"], 6))
-            lines["new"].append(round(means["new"], 6))
-    stride = max(1, len(lines["line"]) // 1000)
-    return {name: values[::stride] for name, values in lines.items()}
+def lines_of(norms: list[float], every: int) -> list[float]:
+    """Log lines of an epoch, as in the authors' code: means over `every` batches; what remains at the end has no line.
+
+    An epoch of fewer batches is one line. Batches without such samples (-1) are left out; a line of such batches is -1.
+    """
+    every = min(every, len(norms))
+    windows = [norms[begin : begin + every] for begin in range(0, len(norms) - every + 1, every)]
+    known = [[norm for norm in window if norm >= 0] for window in windows]
+    return [sum(window) / len(window) if window else -1.0 for window in known]
+
+
+def gradient_log(columns: dict[str, list[float]]) -> dict[str, list[float]]:
+    """Columns ``line`` (counted from 0), ``old`` and ``new`` of the lines that have both; about 1,000 rows at most."""
+    pairs = enumerate(zip(columns.get("old", []), columns.get("new", []), strict=True))
+    lines = [(line, round(old, 6), round(new, 6)) for line, (old, new) in pairs if old >= 0 and new >= 0]
+    stride = max(1, len(lines) // 1000)
+    return {name: [row[place] for row in lines[::stride]] for place, name in enumerate(("line", "old", "new"))}
 
 
 @torch.no_grad()
 def scaled(model: nn.Module, factor: float) -> nn.Module:
     """A copy whose learnable tensors are multiplied by `factor`."""
-    other = copy.deepcopy(model)
-    for parameter in other.parameters():
+    shrunk = copy.deepcopy(model)
+    for parameter in shrunk.parameters():
         parameter.mul_(factor)
-    return other
+    return shrunk
 
 
 @torch.no_grad()
 def shrinking(model: nn.Module, fit: Pool, report: Pool, grid: tuple[float, ...]) -> dict[str, list[float]]:
-    """Accuracy of the network multiplied by each factor, without retraining (Figure 6).
+    """Accuracy of the network multiplied by each factor, without retraining, on all samples of both pools (Figure 6).
 
     Returns columns `shrink`, `train_acc`, `report_acc` with the running statistics of BatchNorm as they are, and
     `train_acc_batch`, `report_acc_batch` with the statistics of the evaluated batch.
     """
-    has_norm = any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in model.modules())
     names = ("shrink", "train_acc", "report_acc", "train_acc_batch", "report_acc_batch")
     columns: dict[str, list[float]] = {name: [] for name in names}
     for factor in grid:
-        other = scaled(model, factor)
+        shrunk = scaled(model, factor)
         values = [factor]
-        values += [accuracy(other, pool, min(len(pool), 4 * EVAL_BATCH)) for pool in (fit, report)]
-        if has_norm:
-            for module in other.modules():
-                if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-                    # Without running statistics BatchNorm takes those of the batch, in eval mode too.
-                    module.running_mean = module.running_var = None
-            values += [accuracy(other, pool, min(len(pool), 4 * EVAL_BATCH)) for pool in (fit, report)]
+        values += [accuracy(shrunk, pool) for pool in (fit, report)]
+        norms = [module for module in shrunk.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+        for norm in norms:
+            # Without running statistics BatchNorm takes those of the batch, in eval mode too.
+            norm.running_mean = norm.running_var = None
+        if norms:
+            values += [accuracy(shrunk, pool) for pool in (fit, report)]
         else:
             values += values[1:]
         for name, value in zip(names, values, strict=True):
@@ -113,9 +113,8 @@ def correlation(before: dict[str, Tensor], after: dict[str, Tensor]) -> dict[str
     names = [name for name in before if name in after and before[name].shape == after[name].shape]
     first = torch.cat([before[name].double().flatten() for name in names])
     second = torch.cat([after[name].double().flatten() for name in names])
-    centred = F.cosine_similarity(first - first.mean(), second - second.mean(), dim=0)
     return {
-        "weight_correlation": float(centred),
+        "weight_correlation": float(F.cosine_similarity(first - first.mean(), second - second.mean(), dim=0)),
         "weight_cosine": float(F.cosine_similarity(first, second, dim=0)),
         "weight_distance": float((first - second).norm()),
     }

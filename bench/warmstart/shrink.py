@@ -35,8 +35,8 @@ def selected(model: nn.Module, *, norms: bool = True, layers: Literal["all", "la
         norms: whether scales and offsets of normalisation layers take part.
         layers: all layers, or the classifier alone.
     """
-    chosen = model if layers == "all" else last_layer(model)
-    for module in chosen.modules():
+    part = model if layers == "all" else last_layer(model)
+    for module in part.modules():
         if norms or not isinstance(module, NORMS):
             yield from module.parameters(recurse=False)
 

@@ -54,12 +54,12 @@ class Network(StrictModel):
 
     def options(self) -> dict[str, Any]:
         """Keyword arguments of the builder that depart from its defaults."""
-        chosen: dict[str, Any] = {} if self.width is None else {"width": self.width}
+        options: dict[str, Any] = {} if self.width is None else {"width": self.width}
         if self.name == "mlp":
-            chosen |= {"bias": self.bias} | ({} if self.activation is None else {"activation": self.activation})
+            options |= {"bias": self.bias} | ({} if self.activation is None else {"activation": self.activation})
         if self.name in ("thin_resnet18", "resnet18") and self.norm != "batch":
-            chosen["norm"] = self.norm
-        return chosen
+            options["norm"] = self.norm
+        return options
 
     def macs(self, shape: tuple[int, int, int], classes: int) -> float:
         """Multiply-accumulates of a forward pass for one image."""
@@ -70,7 +70,7 @@ class Network(StrictModel):
             hidden = self.width or 100
             return float(channels * height * width * hidden + hidden * hidden + hidden * classes)
         base = self.width or (16 if self.name == "thin_resnet18" else 64)
-        # 35.05 M at width 16 on 32 x 32 (protocol, section a); quadratic in the width but for the stem.
+        # 35.05 M at width 16 on 32 x 32 (bench/warmstart/protocol.md, section a); quadratic in the width but for the stem.
         return 35.05e6 * (base / 16) ** 2 * (height * width / 1024)
 
     def parameters(self, shape: tuple[int, int, int], classes: int) -> float:
@@ -119,10 +119,12 @@ class Restart(StrictModel):
     noise_is: Literal["variance", "std"] = Field("variance", description="how Gaussian noise of size `perturb` is read")
     norms: bool = Field(True, description="whether normalisation layers take part")
     layers: Literal["all", "last"] = Field("all", description="which layers are changed")
-    strength: float = Field(0.0, ge=0, description="a method's own parameter: L2-init weight, DASH's alpha")
+    strength: float | None = Field(
+        None, ge=0, description="parameter of a method: weight of L2-init's penalty, DASH's alpha; None is its default"
+    )
 
     def smoke(self) -> Restart:
-        """The same with common numbers."""
+        """The same with numbers that many runs share."""
         common = {"shrink": 0.5 if 0 < self.shrink < 1 else self.shrink}
         common |= {name: 0.1 for name in ("perturb", "strength") if getattr(self, name)}
         return self.model_copy(update=common)
@@ -135,16 +137,21 @@ KEPT = Restart()
 class Round(StrictModel):
     """Samples that are fitted until the stopping rule holds."""
 
-    samples: int = Field(ge=1, description="the first so many of the fit split, in the split's own order")
+    samples: int = Field(
+        ge=1, description="number of samples: the first ones of the fit split, in the order of the split"
+    )
     start: Restart = Field(KEPT, description="how the weights are made before the round")
     trains: Literal["all", "last"] = Field("all", description="layers that are trained")
-    repeats: int = Field(1, ge=1, description="so many rounds in a row, each with `grows` more samples")
+    repeats: int = Field(1, ge=1, description="number of rounds in a row, each with `grows` more samples")
     grows: int = Field(0, ge=0, description="samples added at each repetition")
     epochs: int | None = Field(None, ge=1, description="fixed number of epochs for this round, over the run's rule")
+    least_epochs: int | None = Field(
+        None, ge=1, description="epochs before which the run's rule does not end the round"
+    )
 
 
 class Penalty(StrictModel):
-    """Regularisers of Table 3 beside weight decay; what the weight multiplies is our reading."""
+    """Regularisers of Table 3 beside weight decay; the paper does not say what the weight multiplies."""
 
     kind: Literal["none", "adversarial", "confidence"] = Field("none", description="FGSM cross-entropy or entropy")
     weight: float = Field(0.0, ge=0, description="weight of the penalty")
@@ -152,7 +159,7 @@ class Penalty(StrictModel):
 
 
 class Probe(StrictModel):
-    """What is measured beside accuracy."""
+    """Measurements beside accuracy."""
 
     kind: Literal["none", "gradients", "shrinking", "correlation"] = Field(
         "none", description="gradient norms of old and new samples, accuracy under shrinking, correlation of weights"
@@ -176,8 +183,8 @@ class Training(RunSpec):
     report: Literal["val_third", "official_test"] = Field(
         "val_third", description="accuracy on a third of the training set, or on the test set after fitting all of it"
     )
-    population: int | None = Field(None, ge=3, description="use so many training samples in all; None is the whole set")
-    report_samples: int | None = Field(None, ge=1, description="report on so many samples at most")
+    population: int | None = Field(None, ge=3, description="number of training samples before the split; None is all")
+    report_samples: int | None = Field(None, ge=1, description="most samples that accuracy is reported on")
     normalisation: Literal["2020", "2022"] = Field("2020", description="constants of the authors' first or second code")
     bn_buffers: Literal["keep", "reset"] = Field("keep", description="BatchNorm's running statistics at a new round")
     bn_statistics: BNStatistics = "running"
@@ -189,7 +196,9 @@ class Training(RunSpec):
     leaves: bool = Field(False, description="whether the final weights are kept for children")
     start_from: str = Field("weights", description="artefact of the parent that the run starts from")
     precision: Literal["float32", "bf16"] = Field("float32", description="arithmetic of the forward and backward pass")
-    generated: int | None = Field(None, ge=2, description="train on so many generated samples of the true shape")
+    generated: int | None = Field(
+        None, ge=2, description="number of generated training samples in place of the data set"
+    )
     parent: Training | None = Field(None, description="run whose weights this one starts from")
 
     @model_validator(mode="after")
@@ -212,7 +221,7 @@ class Training(RunSpec):
         return min(available, self.population or available)
 
     def fit_samples(self) -> int:
-        """Samples of the fit split: two thirds, rounded down, or all (protocol, Data)."""
+        """Samples of the fit split: two thirds, rounded down, or all (bench/warmstart/protocol.md, section a)."""
         return int(2 * self.train_samples() / 3) if self.report == "val_third" else self.train_samples()
 
     def expanded(self) -> list[Round]:
@@ -224,7 +233,7 @@ class Training(RunSpec):
         ]
 
     def epochs_expected(self) -> float:
-        """Epochs that a round takes, from calibration runs on CIFAR-10 (protocol, sections a and d)."""
+        """Epochs that a round takes, from calibration runs (bench/warmstart/protocol.md, section a)."""
         if self.stop.epochs is not None:
             return self.stop.epochs
         typical = {
@@ -244,26 +253,31 @@ class Training(RunSpec):
 
     def _epochs_by_round(self) -> Iterator[tuple[Round, float]]:
         """The rounds one by one, with the epochs that each is expected to take."""
-        for index, one in enumerate(self.expanded()):
-            warm = one.start.method != "fresh" and (index > 0 or self.parent is not None)
+        for index, current in enumerate(self.expanded()):
+            start = current.start
+            warm = start.method != "fresh" and (index > 0 or self.parent is not None)
             # Kept weights take two fifths of the epochs of fresh ones; shrunk to three fifths they take as many.
-            kept = one.start.shrink if one.start.method == "shrink_perturb" else 1.0
-            sooner = min(1.0, 0.4 + 1.5 * (1 - kept)) if warm and self.stop.epochs is None else 1.0
-            yield one, one.epochs or self.epochs_expected() * sooner
+            kept = start.shrink if start.method == "shrink_perturb" else 1.0
+            share = min(1.0, 0.4 + 1.5 * (1 - kept)) if warm and self.stop.epochs is None else 1.0
+            yield current, current.epochs or max(current.least_epochs or 0, self.epochs_expected() * share)
 
     def work(self) -> float:
         """Expected samples visited in training."""
-        return sum(epochs * one.samples for one, epochs in self._epochs_by_round())
+        return sum(epochs * current.samples for current, epochs in self._epochs_by_round())
 
     def evaluated(self) -> float:
-        """Expected samples that pass forward alone: accuracies, and BatchNorm's statistics of the population."""
+        """Expected samples that only pass forward: accuracies, and BatchNorm's statistics of the population."""
         held_out = self.train_samples() - self.fit_samples() if self.report == "val_third" else SHAPES[self.dataset][3]
         total = 0.0
-        for one, epochs in self._epochs_by_round():
+        for current, epochs in self._epochs_by_round():
             once = min(held_out, self.report_samples or held_out)
-            once += one.samples if self.bn_statistics == "population" else 0
+            once += current.samples if self.bn_statistics == "population" else 0
             total += once * (1 + epochs * (self.evaluate == "epochs"))
-            total += one.samples * epochs * (self.stop.signal == "clean_eval")
+            total += current.samples * epochs * (self.stop.signal == "clean_eval")
+        if self.probe.kind == "shrinking":
+            normalised = "resnet" in self.network.name and self.network.norm == "batch"
+            samples = self.fit_samples() + min(held_out, self.report_samples or held_out)
+            total += samples * len(self.probe.grid) * (2 if normalised else 1)
         return total
 
     def cost(self) -> Cost:
@@ -285,18 +299,16 @@ class Training(RunSpec):
         return self.network.parameters(self.shape(), self.classes())
 
     def label(self) -> str:
-        one = self.rounds[-1]
-        start = one.start
+        start = self.rounds[-1].start
         method = start.method
         if method == "shrink_perturb":
             method = f"shrink {start.shrink:g} perturb {start.perturb:g}"
-        rounds = len(self.expanded())
-        many = f" in {rounds} rounds" if rounds > 1 else ""
-        samples = self.expanded()[-1].samples
+        rounds = self.expanded()
+        count = f" in {len(rounds)} rounds" if len(rounds) > 1 else ""
         lr = "" if self.optimizer.lr == 1e-3 else f" lr {self.optimizer.lr:g}"
         return (
             f"warmstart {self.dataset} {self.network.name} {self.optimizer.name}{lr} {method} "
-            f"{samples} samples{many} seed {self.seed}"
+            f"{rounds[-1].samples} samples{count} seed {self.seed}"
         )
 
     def keeps(self) -> tuple[str, ...]:
@@ -317,14 +329,13 @@ class Training(RunSpec):
 
     def smoke(self) -> Training:
         """Two steps a round on two batches of generated samples; numbers that decide no code are the common ones."""
-        chosen = self.optimizer
-        batch = min(chosen.batch_size, SMOKE_BATCH)
-        optimizer = {"batch_size": batch, "lr": 1e-3, "weight_decay": 1e-4 if chosen.weight_decay else 0.0}
+        batch = min(self.optimizer.batch_size, SMOKE_BATCH)
+        optimizer = {"batch_size": batch, "lr": 1e-3, "weight_decay": 1e-4 if self.optimizer.weight_decay else 0.0}
         samples = 2 * batch if self.report == "official_test" else 3 * batch
         parent = None if self.parent is None else self.parent.smoke()
         # One round of each kind that the run has.
         distinct = {(r.start.method, r.trains): r for r in self.rounds}
-        cut = {"samples": 2 * batch, "repeats": 1, "grows": 0, "epochs": 1}
+        cut = {"samples": 2 * batch, "repeats": 1, "grows": 0, "epochs": 1, "least_epochs": None}
         rounds = tuple(r.model_copy(update={**cut, "start": r.start.smoke()}) for r in distinct.values())
         stop = self.stop.model_copy(update={"cap": 1, **({"epochs": 1} if self.stop.epochs else {})})
         kept = (1,) if self.keep_epochs else ()
@@ -338,7 +349,7 @@ class Training(RunSpec):
                 "generated": samples,
                 "population": None,
                 "report_samples": None,
-                "optimizer": chosen.model_copy(update=optimizer),
+                "optimizer": self.optimizer.model_copy(update=optimizer),
                 "penalty": penalty,
                 "rounds": rounds,
                 "stop": stop,

@@ -1,4 +1,4 @@
-"""Stopping rules and the train accuracy that they look at. Pure functions on plain numbers."""
+"""Stopping rules and the train accuracy that they look at; pure functions on plain numbers."""
 
 from __future__ import annotations
 
@@ -35,18 +35,23 @@ def authors_accuracy(correct: Sequence[int], seen: Sequence[int]) -> float:
     return 100 * right / total
 
 
-def fired(rule: Stop, accuracies: Sequence[float], epochs: int | None = None) -> str | None:
+def fired(
+    rule: Stop, accuracies: Sequence[float], epochs: int | None = None, least_epochs: int | None = None
+) -> str | None:
     """Which rule ends the round after the epochs whose train accuracies are given, or ``None``.
 
     Args:
         rule: the run's stopping rule.
         accuracies: train accuracy in percent by epoch of this round, at least one.
-        epochs: a fixed number of epochs of this round, which goes before everything else.
+        epochs: a fixed number of epochs of this round, which takes precedence.
+        least_epochs: epochs before which the rule does not end this round.
     """
     done = len(accuracies)
     fixed = epochs if epochs is not None else rule.epochs
     if fixed is not None:
         return "epochs" if done >= fixed else None
+    if least_epochs is not None and done < least_epochs:
+        return None
     last = accuracies[-1]
     if rule.threshold is not None and (last > rule.threshold if rule.strict else last >= rule.threshold):
         return "threshold"

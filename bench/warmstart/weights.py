@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from bench import models, seeds
@@ -27,12 +28,12 @@ def load_matching(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     Raises:
         FailedRun: anything else does not fit.
     """
-    own = model.state_dict()
+    present = model.state_dict()
     head = {name for name, module in model.named_modules() if module is last_layer(model)}
-    wrong = [name for name in own if name not in tensors or own[name].shape != tensors[name].shape]
+    wrong = [name for name in present if name not in tensors or present[name].shape != tensors[name].shape]
     if foreign := [name for name in wrong if name.rpartition(".")[0] not in head]:
         raise FailedRun("parent weights", None, f"{foreign[0]} does not fit the network")
-    model.load_state_dict({name: own[name] if name in wrong else tensors[name] for name in own})
+    model.load_state_dict({name: present[name] if name in wrong else tensors[name] for name in present})
 
 
 def reset_buffers(model: nn.Module) -> None:
@@ -45,3 +46,10 @@ def reset_buffers(model: nn.Module) -> None:
 def copies(model: nn.Module) -> dict[str, Tensor]:
     """The learnable tensors by name, detached from what training changes."""
     return {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
+
+
+def to_channels_last(model: nn.Module) -> None:
+    """Filters lie in the memory layout that convolutions prefer."""
+    for parameter in model.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.to(memory_format=torch.channels_last)

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from bench import checkpoint, machine, paths, record
 from bench.errors import FailedRun, OutOfTime, ParentFailed, UserError
 from bench.run import Result
-from bench.training import peers
-from bench.workflow import process
+from bench.training import distributed
+from bench.workflow import devices, process
 from bench.workflow.plan import DONE, MISSING, Plan, Planned
 
 if TYPE_CHECKING:
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Tally:
-    """What happened to the runs of one call.
+    """The runs of one call by what became of them.
 
     Attributes:
-        trained, present, left: keys.
+        trained, present, left: keys of the runs that were trained, had a record already, are left for the next call.
         failed: key -> why.
-        blocked: keys of those that failed only since what they start from did.
+        blocked: keys of those that failed only because their parent did.
     """
 
     trained: list[str] = field(default_factory=list)
@@ -44,17 +44,26 @@ class Tally:
     blocked: list[str] = field(default_factory=list)
 
 
-def device_of(wanted: str) -> torch.device:
+def device_of(wanted: str, *, planned: str = "cpu") -> torch.device:
     """The device a configuration asks for.
 
+    Args:
+        wanted: auto, cpu or cuda.
+        planned: "gpu" where estimates and jobs count on one.
+
     Raises:
-        UserError: a GPU is asked for and there is none.
+        UserError: a GPU is asked for or counted on, and torch finds none; says why.
     """
     import torch
 
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise UserError("device: cuda is asked for and torch finds no GPU; set `device: auto` or see `bench doctor`")
-    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+    if wanted == "cpu":
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if wanted == "cuda" or planned == "gpu":
+        asked = "device: cuda is asked for" if wanted == "cuda" else "a GPU is planned for"
+        raise UserError(f"{asked} and torch finds no GPU ({devices.explanation()}); `device: cpu` trains without")
+    return torch.device("cpu")
 
 
 @contextlib.contextmanager
@@ -100,9 +109,37 @@ def _context(plan: Plan, run: Planned, device: torch.device, deadline: float | N
         data_root=paths.data_root(),
         parent_key=parent_key,
         parent_sha256=digests,
-        checkpoint_seconds=float(os.environ.get("BENCH_CHECKPOINT_SECONDS", "60")),
+        checkpoint_seconds=checkpoint_seconds(),
         deadline=deadline,
     )
+
+
+def checkpoint_seconds() -> float:
+    """``$BENCH_CHECKPOINT_SECONDS``, or 60: time between two saved states.
+
+    Raises:
+        UserError: it is not a number from 0 on.
+    """
+    text = os.environ.get("BENCH_CHECKPOINT_SECONDS") or "60"
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not seconds >= 0:  # nan is not either
+        raise UserError(f"BENCH_CHECKPOINT_SECONDS={text}: expected seconds, a number from 0 on")
+    return seconds
+
+
+def _used_tf32(run: Planned, device: torch.device) -> bool:
+    """Whether the run computed in TF32: where its specification allows it, on a GPU that has it."""
+    import torch
+
+    def allows(value: Any) -> bool:
+        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+        return (isinstance(value, dict) and value.get("tf32") is True) or any(map(allows, parts))
+
+    allowed = allows(run.spec.model_dump(exclude={"parent"}))
+    return allowed and device.type == "cuda" and torch.cuda.is_tf32_supported()
 
 
 def _provenance(run: Planned, context: Context, started: float, before: machine.Usage) -> dict[str, Any]:
@@ -115,24 +152,34 @@ def _provenance(run: Planned, context: Context, started: float, before: machine.
         "packages": machine.versions(),
         "machine": machine.machine(),
         "device": str(context.device),
+        "processes": distributed.world(),
         "threads": context.threads,
-        "precision": getattr(run.spec, "precision", "float32"),
-        "tf32": False,
+        "precision": getattr(run.spec, "precision", getattr(run.spec, "dtype", "float32")),
+        "tf32": _used_tf32(run, context.device),
         "data": context.data_checksums,
         "resumed": context.resumed,
         # Seconds are shown only from runs that were alone on the machine from beginning to end.
         "alone": not context.resumed and machine.alone_since(before),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(time.monotonic() - started, 3),
-        "peak_memory_mb": _peak_memory_mb(context),
+        "peak_memory_mb": _peak_memory_mb(context.device),
     }
 
 
-def _peak_memory_mb(context: Context) -> int:
-    if context.device.type == "cuda":
+def _reset_peak_memory(device: torch.device) -> None:
+    """A process trains many runs: the peak is that of the run, not of those before it."""
+    machine.reset_peak_memory()
+    if device.type == "cuda":
         import torch
 
-        return int(torch.cuda.max_memory_allocated() / 2**20)
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _peak_memory_mb(device: torch.device) -> int:
+    if device.type == "cuda":
+        import torch
+
+        return int(torch.cuda.max_memory_allocated(device) / 2**20)
     return int(machine.peak_memory_mb())
 
 
@@ -145,10 +192,12 @@ def _finish(
     before: machine.Usage,
     tally: Tally,
 ) -> None:
-    """Writes the record; only then is what it resumed from removed. A result that is none is a failure."""
+    """Writes the record; only then the resume state goes. A result with a value that is not finite is a failure."""
     try:
-        found = record.of_run(run.spec, run.key, result, dict(context.kept), _provenance(run, context, started, before))
-        record.write(plan.layout.record(run.key), found)
+        provenance = _provenance(run, context, started, before)
+        record.write(
+            plan.layout.record(run.key), record.of_run(run.spec, run.key, result, dict(context.kept), provenance)
+        )
     except (FailedRun, UserError) as error:
         _fail(plan, run, error, tally)
         return
@@ -206,10 +255,15 @@ def run_all(
         tell: gets a line for each finished run.
 
     Returns:
-        What was trained, present, left for the next call, and failed. A failed run never stops the others. Under
-        `torchrun` all processes work at one run after the other, and the first counts.
+        The tally. A failed run never stops the others. Under `torchrun` all processes train one run together, and the
+        first one writes.
+
+    Raises:
+        UserError: the device, or an environment variable, cannot be used.
     """
+    checkpoint_seconds()
     process.prepare(plan.suite)
+    machine.commit()  # of the code that is loaded now; the checkout may change while runs train
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
     tally = Tally()
     waiting = []
@@ -218,9 +272,9 @@ def run_all(
             tally.present.append(run.key)
         else:
             waiting.append(run)
-    with peers.joined(device_of(plan.suite.device)) as device:
+    with distributed.joined(device_of(plan.suite.device, planned=plan.machine)) as device:
         for number, run in enumerate(waiting, start=1):
-            if peers.agreed(deadline is not None and time.monotonic() >= deadline):
+            if distributed.agreed(deadline is not None and time.monotonic() >= deadline):
                 tally.left.append(run.key)
                 continue
             started = time.monotonic()
@@ -235,19 +289,20 @@ def run_all(
 def _run(plan: Plan, run: Planned, device: torch.device, deadline: float | None, tally: Tally) -> bool:
     """Trains a run that can start now, and writes its record; returns whether it began."""
     with contextlib.ExitStack() as stack:
-        if not peers.agreed(peers.leads() and _ready(plan, run, deadline, tally, stack)):
+        if not distributed.agreed(distributed.leads() and _ready(plan, run, deadline, tally, stack)):
             return False
         started, before = time.monotonic(), machine.usage()
+        _reset_peak_memory(device)
         context = _context(plan, run, device, deadline)
         try:
             result = importlib.import_module(run.spec.trainer).train(run.spec, context)
         except OutOfTime:
             tally.left.append(run.key)
         except Exception as error:
-            if peers.leads():
+            if distributed.leads():
                 _fail(plan, run, error, tally)
         else:
-            if peers.leads():
+            if distributed.leads():
                 _finish(plan, run, context, result, started, before, tally)
         finally:
             context.close()
@@ -262,7 +317,7 @@ def _ready(plan: Plan, run: Planned, deadline: float | None, tally: Tally, stack
         _fail(plan, run, why, tally)
     elif _recorded(plan, run):
         tally.present.append(run.key)
-    elif peers.world() > 1 and not getattr(importlib.import_module(run.spec.trainer), "DISTRIBUTED", False):
+    elif distributed.world() > 1 and not getattr(importlib.import_module(run.spec.trainer), "DISTRIBUTED", False):
         _fail(plan, run, UserError("it trains in one process; call `python -m bench run` without torchrun"), tally)
     else:
         return True
@@ -277,7 +332,7 @@ def _recorded(plan: Plan, run: Planned) -> bool:
 
 def prune(plan: Plan) -> None:
     """Applies the suite's policy on artefacts to runs whose dependants are all done."""
-    if plan.suite.keep == "everything" or not peers.leads():
+    if plan.suite.keep == "everything" or not distributed.leads():
         return
     needed: dict[str, set[str]] = {}
     for run in plan.runs.values():

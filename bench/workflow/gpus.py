@@ -8,25 +8,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+
+from bench.workflow.devices import visible
 
 POLL_SECONDS = 0.5
 
-ASSIGNED_BY = ("SLURM_JOB_ID", "KUBERNETES_SERVICE_HOST", "LOCAL_RANK")
-"""Set where a cluster, or torchrun, has given this process its GPUs: then there is nothing left to share out."""
-
-
-def visible(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Names of the GPUs that jobs of this machine may use, as ``CUDA_VISIBLE_DEVICES`` takes them.
-
-    They are ``$BENCH_GPUS``, else what ``$CUDA_VISIBLE_DEVICES`` leaves, else all that the driver has a device file of.
-    """
-    for name in ("BENCH_GPUS", "CUDA_VISIBLE_DEVICES"):
-        if name in environment:
-            return [part.strip() for part in environment[name].split(",") if part.strip() not in ("", "-1")]
-    files = Path("/dev").glob("nvidia[0-9]*")
-    return sorted((path.name.removeprefix("nvidia") for path in files), key=int)
+ASSIGNED_BY = ("SLURM_JOB_ID", "LOCAL_RANK")
+"""Set where a cluster, or torchrun, has assigned this process its GPUs: then this module assigns none."""
 
 
 def folder_of_locks() -> Path:
@@ -34,27 +24,29 @@ def folder_of_locks() -> Path:
     return Path(tempfile.gettempdir()) / f"warmbench-gpus-{os.getuid()}"
 
 
-def _take(folder: Path, devices: Sequence[str], count: int, jobs_per_gpu: int, held: contextlib.ExitStack) -> list[str]:
-    """Locks a free place on each of `count` GPUs, the emptiest first; an empty list when there are too few."""
+def _take(
+    folder: Path, devices: Sequence[str], count: int, jobs_per_gpu: int, locks: contextlib.ExitStack
+) -> list[str]:
+    """Locks a free slot on each of `count` GPUs, the emptiest first; an empty list when there are too few."""
     from filelock import FileLock, Timeout
 
     taken: list[str] = []
-    for place in range(jobs_per_gpu):
+    for slot in range(jobs_per_gpu):
         for device in devices:
             if len(taken) == count:
                 return taken
             if device in taken:
                 continue
-            lock = FileLock(folder / f"gpu-{device.replace('/', '_')}-{place}.lock")
+            lock = FileLock(folder / f"gpu-{device.replace('/', '_')}-{slot}.lock")
             try:
                 lock.acquire(timeout=0)
             except Timeout:
                 continue
-            held.callback(lock.release)
+            locks.callback(lock.release)
             taken.append(device)
     if len(taken) == count:
         return taken
-    held.close()
+    locks.close()
     return []
 
 
@@ -67,12 +59,12 @@ def claim(
     folder: Path | None = None,
     tell: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),
 ) -> Iterator[tuple[str, ...]]:
-    """Holds a place on each of `count` GPUs, and waits until there are so many; the locks go with the process.
+    """Holds a slot on each of `count` GPUs, and waits until that number is free; the locks go with the process.
 
     Args:
-        count: how many; 0 claims none.
-        devices: of which, from `visible`.
-        jobs_per_gpu: places on each.
+        count: number of GPUs; 0 claims none.
+        devices: their names, from `visible`.
+        jobs_per_gpu: slots on each.
         folder: of the lock files.
         tell: gets one line when there is nothing free.
 
@@ -85,24 +77,24 @@ def claim(
 
     folder = folder or folder_of_locks()
     folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as held:
-        told = False
+    with contextlib.ExitStack() as locks:
+        waiting = False
         while True:
-            # Places are looked for by one process at a time, so that two jobs of several GPUs cannot block each other.
+            # One process at a time looks for slots, so that two jobs of several GPUs cannot block each other.
             with FileLock(folder / "all.lock"):
-                taken = _take(folder, devices, count, jobs_per_gpu, held) if count else []
+                taken = _take(folder, devices, count, jobs_per_gpu, locks) if count else []
             if len(taken) == count:
                 break
-            if not told:
+            if not waiting:
                 tell(f"waiting for {count} of the GPUs {', '.join(devices)}: other jobs have them")
-                told = True
+                waiting = True
             time.sleep(POLL_SECONDS)
         yield tuple(taken)
 
 
 @contextlib.contextmanager
 def assigned(count: int, *, jobs_per_gpu: int = 1) -> Iterator[None]:
-    """Restricts this process, before CUDA starts, to `count` GPUs that it has claimed; leaves a cluster's choice alone."""
+    """Restricts this process, before CUDA starts, to `count` GPUs that it claims; keeps what a cluster has assigned."""
     devices = visible()
     if count == 0 or not devices or any(name in os.environ for name in ASSIGNED_BY):
         yield
@@ -120,7 +112,7 @@ def assigned(count: int, *, jobs_per_gpu: int = 1) -> Iterator[None]:
 
 
 def torchrun(processes: int, arguments: Sequence[str]) -> list[str]:
-    """The call that runs ``python -m bench ARGUMENTS`` once for each of so many GPUs of this machine."""
+    """The call that runs ``python -m bench ARGUMENTS`` in a number of processes, one for each GPU of this machine."""
     return [
         sys.executable,
         "-m",

@@ -6,9 +6,8 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from bench.config import Suite
 from bench.run import RunSpec
-from bench.workflow.plan import Plan, Planned, hours, machine_kind
+from bench.workflow.plan import Plan, Planned, hours
 
 MOST_JOBS = 500
 """Longer jobs are made where there would be more: Snakemake takes milliseconds for each, and few machines have as many
@@ -38,16 +37,20 @@ class Job:
     whole_machine: bool
 
 
-def gpus_for(specs: Iterable[RunSpec], suite: Suite, offered: int) -> int:
-    """GPUs, of the `offered` ones, that a job of these runs uses; 0 on the CPU."""
-    return 0 if machine_kind(suite) == "cpu" else max((spec.gpus(offered) for spec in specs), default=0)
+def gpus_for(specs: Iterable[RunSpec], offered: int) -> int:
+    """GPUs, of the `offered` ones, that a job of these runs uses."""
+    return max((spec.gpus(offered) for spec in specs), default=0)
+
+
+def offered_to(plan: Plan) -> int:
+    """GPUs that a job may use; 0 where the plan is for CPUs."""
+    return min(plan.suite.gpus_per_job, plan.gpus)
 
 
 def jobs_of(plan: Plan) -> list[Job]:
     """The jobs of all missing runs, of about ``job_minutes`` each, the longest first."""
-    machine = machine_kind(plan.suite)
     missing = {run.key: run for run in plan.to_train()}
-    minutes = {key: 60 * hours(run.cost, machine) for key, run in missing.items()}
+    minutes = {key: 60 * hours(run.cost, plan.machine) for key, run in missing.items()}
     limit, total = plan.suite.job_minutes, sum(minutes.values())
     while len(packed := _packed(plan, missing, minutes, limit)) > MOST_JOBS and limit < total:
         limit *= 4
@@ -64,7 +67,7 @@ def jobs_of(plan: Plan) -> list[Job]:
                 after=tuple(sorted(after)),
                 minutes=sum(minutes[key] for key in keys),
                 memory_mb=max(run.cost.memory_mb for run in runs),
-                gpus=gpus_for([run.spec for run in runs], plan.suite, plan.suite.gpus_per_job),
+                gpus=gpus_for([run.spec for run in runs], offered_to(plan)),
                 whole_machine=any(run.spec.whole_machine for run in runs),
             )
         )
@@ -98,7 +101,7 @@ def _packed(plan: Plan, missing: Mapping[str, Planned], minutes: Mapping[str, fl
 
     def put(keys: list[str], parent: str | None) -> None:
         first = missing[keys[0]].spec
-        bin_of = (first.trainer, gpus_for([first], plan.suite, plan.suite.gpus_per_job), parent)
+        bin_of = (first.trainer, gpus_for([first], offered_to(plan)), parent)
         current = filling.setdefault(bin_of, [])
         if current and sum(minutes[key] for key in [*current, *keys]) > limit:
             full.append(current)

@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench.errors import UserError
 from bench.run import RunSpec
 
 NEUTRAL = frozenset(
@@ -33,8 +34,17 @@ version is kept by a test."""
 
 
 def key_of(spec: RunSpec) -> str:
-    """``<identity>-<code>``: the specification with its parents, and the code that trains them."""
+    """``<identity>-<code>``: the specification with its parents, and the code that trains them.
+
+    Raises:
+        UserError: a specification names code that does not exist.
+    """
     modules = {module for ancestor in spec.chain() for module in (ancestor.trainer, *ancestor.code())}
+    for module in modules:
+        if not module or _source(module) is None:
+            raise UserError(
+                f"{type(spec).__name__}: its trainer, or code, is the module '{module}', which does not exist"
+            )
     return f"{spec.identity}-{fingerprint(*sorted(modules))}"
 
 
@@ -42,11 +52,37 @@ def key_of(spec: RunSpec) -> str:
 def fingerprint(*modules: str) -> str:
     """Eight hexadecimal digits that change when code of `modules`, or of what they import, does.
 
-    Comments, docstrings, layout and the names of the files do not enter it.
+    Comments, docstrings, layout and the names of files and modules do not enter it.
     """
     names = sorted({name for module in modules for name in dependencies(module)})
-    digests = sorted(_parsed(path).digest for name in names if (path := _source(name)) is not None)
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest()[:8]
+    return _digest("\n".join(sorted(_linked(name) for name in names)))[:8]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@lru_cache(maxsize=512)
+def _linked(module: str) -> str:
+    """Hash of a module's code and of what stands behind the names that it imports."""
+    path = _source(module)
+    assert path is not None
+    code = _parsed(path)
+    links = (f"{_behind(module, imported)} {imported.name} {imported.local}" for imported in code.imports)
+    return _digest("\n".join([code.digest, *sorted(links)]))
+
+
+def _behind(module: str, imported: Imported) -> str:
+    """A module of the suite by its code, so that it may be renamed; a neutral one by nothing, others by their name."""
+    for name in imported.modules():
+        if name.split(".")[0] in _tops(module) and (path := _source(name)) is not None:
+            return "" if _neutral(name) else _parsed(path).digest
+    return imported.module
+
+
+def _tops(module: str) -> set[str]:
+    """Packages whose code counts: the suite, and that of the module itself."""
+    return {module.split(".")[0], "bench"}
 
 
 def dependencies(module: str) -> tuple[str, ...]:
@@ -54,7 +90,7 @@ def dependencies(module: str) -> tuple[str, ...]:
 
     Neutral modules are left out with what only they import.
     """
-    tops = {module.split(".")[0], "bench"}
+    tops = _tops(module)
     seen: set[str] = set()
     waiting = [module]
     while waiting:
@@ -64,7 +100,7 @@ def dependencies(module: str) -> tuple[str, ...]:
         path = _source(name)
         if path is not None:
             seen.add(name)
-            waiting += _parsed(path).imports
+            waiting += (name for imported in _parsed(path).imports for name in imported.modules())
     return tuple(sorted(seen))
 
 
@@ -78,17 +114,29 @@ def _source(module: str) -> Path | None:
     if parent and (above := _source(parent)) is not None and above.name != "__init__.py":
         return None  # a name in a module: to ask for it as a module would import its parent, and torch with it
     try:
-        found = importlib.util.find_spec(module)
+        spec = importlib.util.find_spec(module)
     except ModuleNotFoundError:
         return None
-    return Path(found.origin) if found is not None and found.origin is not None else None
+    return Path(spec.origin) if spec is not None and spec.origin is not None else None
+
+
+class Imported(NamedTuple):
+    """A name that a module imports: from which module ("" for that itself), and its name here."""
+
+    module: str
+    name: str
+    local: str
+
+    def modules(self) -> tuple[str, ...]:
+        """What may stand behind it: a module of a package, or a name in a module."""
+        return (f"{self.module}.{self.name}", self.module) if self.name else (self.module,)
 
 
 class Parsed(NamedTuple):
-    """Hash of a file's syntax tree without comments and docstrings, and the modules that it imports."""
+    """Hash of a file's syntax tree without comments, docstrings and imports, and what it imports."""
 
     digest: str
-    imports: tuple[str, ...]
+    imports: tuple[Imported, ...]
 
 
 @lru_cache(maxsize=512)
@@ -97,20 +145,20 @@ def _parsed(path: Path) -> Parsed:
 
 
 def parse(source: bytes) -> Parsed:
-    """What a module's code is, and what it imports.
+    """A module's code, and what it imports.
 
     Raises:
         SyntaxError: it is not Python.
     """
     tree = ast.parse(source)
-    imported = []
+    imports = []
     for node in _statements(tree):
         if isinstance(node, ast.Import):
-            imported += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            imported += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    digest = hashlib.sha256(canonical(_without_docstrings(tree)).encode()).hexdigest()
-    return Parsed(digest, tuple(sorted(set(imported))))
+            imports += [Imported(alias.name, "", alias.asname or alias.name.split(".")[0]) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            imports += [Imported(module, alias.name, alias.asname or alias.name) for alias in node.names]
+    return Parsed(_digest(canonical(_without_docstrings_and_imports(tree))), tuple(sorted(set(imports))))
 
 
 def _statements(tree: ast.AST) -> Iterator[ast.AST]:
@@ -121,15 +169,18 @@ def _statements(tree: ast.AST) -> Iterator[ast.AST]:
             yield from _statements(child)
 
 
-def _without_docstrings(tree: ast.Module) -> ast.Module:
+def _without_docstrings_and_imports(tree: ast.Module) -> ast.Module:
     for node in [tree, *_statements(tree)]:
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            node.body = [
-                statement
-                for statement in node.body
-                if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
-            ]
+        for name in ("body", "orelse", "finalbody"):
+            if isinstance(statements := getattr(node, name, None), list):
+                setattr(node, name, [statement for statement in statements if not _left_out(statement)])
     return tree
+
+
+def _left_out(statement: ast.stmt) -> bool:
+    """A docstring, or another constant that does nothing; an import."""
+    constant = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+    return constant or isinstance(statement, ast.Import | ast.ImportFrom)
 
 
 def canonical(node: Any) -> str:

@@ -1,4 +1,4 @@
-"""Carries records and resumable state between machines as checksummed archives in parts."""
+"""Moves records and resumable state between machines as checksummed archives in parts."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from bench import checkpoint, record
 from bench.errors import UserError
 from bench.paths import Layout
 
-CARRIED = ("runs", "artefacts", "scratch")
-"""Records, weights that children need, and what interrupted runs go on from."""
+CARRIED = ("runs", "artefacts", "scratch", "seeds.json", "decisions.json")
+"""Records, weights that children need, states that interrupted runs resume from, and which exhibits have further seeds."""
 
 
 def _files(layout: Layout) -> list[Path]:
-    found = (path for folder in CARRIED for path in sorted((layout.root / folder).rglob("*")))
-    return [path for path in found if path.is_file() and path.suffix not in (".lock", ".part")]
+    paths = (path for name in CARRIED for path in (layout.root / name, *sorted((layout.root / name).rglob("*"))))
+    return [path for path in paths if path.is_file() and path.suffix not in (".lock", ".part")]
 
 
 def pack(layout: Layout, into: Path, *, part_bytes: int = 16_000_000) -> list[Path]:
-    """Writes ``<scale>.tar.000`` … and ``<scale>.parts.json`` with their checksums; returns what was written.
+    """Writes ``<scale>.tar.000`` … and ``<scale>.parts.json`` with their checksums; returns the written files.
 
     Raises:
         UserError: there is nothing to pack, or the parts would be too small.
@@ -54,14 +54,14 @@ def pack(layout: Layout, into: Path, *, part_bytes: int = 16_000_000) -> list[Pa
 
 
 def unpack(layout: Layout, origin: Path) -> int:
-    """Restores what `pack` made below ``results/<scale>``; records that are there already stay. Returns the files.
+    """Restores packed files below ``results/<scale>``; existing records stay. Returns the number of files.
 
     Raises:
         UserError: a part is missing or altered, or the archive wants to write elsewhere.
     """
     manifest = origin / f"{layout.scale}.parts.json"
     try:
-        parts: dict[str, str] = json.loads(manifest.read_text())["parts"]
+        parts: dict[str, str] = json.loads(manifest.read_text(encoding="utf-8"))["parts"]
     except FileNotFoundError as error:
         raise UserError(f"{manifest}: no such file; name the folder that `bench pack` wrote this scale into") from error
     except (OSError, ValueError, KeyError) as error:

@@ -1,4 +1,4 @@
-"""The frozen plan: written before Snakemake starts, looked up by its rules. Nothing here imports torch, pandas or pyplot."""
+"""The frozen plan, which is written before Snakemake starts, and its look-ups for the rules. Imports no torch or pandas."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from bench import checkpoint, exhibit
+from bench import checkpoint, exhibit, paths
 from bench.errors import UserError
 from bench.paths import Layout
 from bench.workflow import keys
 from bench.workflow.jobs import jobs_of
-from bench.workflow.plan import Plan
+from bench.workflow.plan import Plan, Planned
 
 WHOLE_MACHINE = 1000
 """Amount of the resource `machine` that there is on one machine; a job that may share the machine takes 1."""
@@ -26,7 +26,7 @@ SUFFIXES = {"figure": ("csv", "pdf", "png"), "table": ("csv", "tex", "md")}
 
 @dataclass(frozen=True)
 class PlanFile:
-    """A frozen plan as Snakemake sees it.
+    """Look-ups in the frozen plan for the Snakemake rules.
 
     Attributes:
         root: ``results/<scale>``.
@@ -51,10 +51,14 @@ class PlanFile:
         return self.content["source"]
 
     def path(self, *parts: str) -> str:
-        """A file below the results. All machines see it there: where a cluster has a storage of its own, it is left out."""
+        """A file below the results."""
+        return str(self.root.joinpath(*parts))
+
+    def project_file(self, name: str) -> str:
+        """A file of the project, from whatever folder Snakemake is called."""
         from snakemake.io import local
 
-        return local(str(self.root.joinpath(*parts)))
+        return local(str(paths.PROJECT / name))
 
     @cached_property
     def _jobs(self) -> dict[str, dict[str, Any]]:
@@ -65,7 +69,7 @@ class PlanFile:
         return {key: job["name"] for job in self.content["jobs"] for key in job["keys"]}
 
     def marker(self, job: str) -> str:
-        """Says that a job, or "data", is done. It may be in a cluster's storage: a job with local files runs locally."""
+        """Marker file: a job, or "data", is done."""
         return str(Layout(self.scale, self.root).marker(job))
 
     def markers(self) -> list[str]:
@@ -157,15 +161,16 @@ def freeze(plan: Plan) -> Path:
 
     A job that was done before and misses runs again, since records were deleted, is not done any more.
     """
-    missing = jobs_of(plan)
-    for job in missing:
+    jobs = jobs_of(plan)
+    for job in jobs:
         plan.layout.marker(job.name).unlink(missing_ok=True)
     content = {
         "scale": plan.suite.scale,
         "source": plan.source or plan.suite.scale,
         "threads": plan.suite.threads,
+        "machine": plan.machine,
         "judging": keys.fingerprint("bench.report.judge"),
-        "jobs": [vars(job) for job in missing],
+        "jobs": [vars(job) for job in jobs],
         "exhibits": {name: _facts(plan, name) for name in plan.exhibits},
     }
     checkpoint.write_text(plan.layout.plan, json.dumps(content, indent=1) + "\n")
@@ -173,12 +178,12 @@ def freeze(plan: Plan) -> Path:
 
 
 def _facts(plan: Plan, name: str) -> dict[str, Any]:
-    chosen = exhibit.registry()[name]
+    declared = exhibit.registry()[name]
     return {
-        "kind": chosen.kind,
-        "title": chosen.title,
-        "caption": chosen.caption,
-        "file": chosen.file,
+        "kind": declared.kind,
+        "title": declared.title,
+        "caption": declared.caption,
+        "file": declared.file,
         "keys": [plan.runs[key].used for key in plan.keys_of(name)],
         "code": drawing_code(name),
         "settings": plan.settings[name].model_dump(mode="json"),
@@ -187,19 +192,47 @@ def _facts(plan: Plan, name: str) -> dict[str, Any]:
 
 def drawing_code(name: str) -> str:
     """Fingerprint of what turns an exhibit's records into its table or figure."""
-    chosen = exhibit.registry()[name]
-    published = exhibit.paper_file(chosen.paper, "published.csv")
+    declared = exhibit.registry()[name]
+    published = exhibit.paper_file(declared.paper, "published.csv")
     numbers = "" if published is None else checkpoint.sha256(published)[:8]
-    return keys.fingerprint(chosen.module, "bench.report.figure", "bench.report.table", "bench.stats") + numbers
+    return keys.fingerprint(declared.module, "bench.report.figure", "bench.report.table", "bench.stats") + numbers
 
 
 def frozen(path: Path) -> dict[str, Any]:
     """Reads the frozen plan.
 
     Raises:
-        UserError: it has not been made.
+        UserError: it has not been made, or is not readable.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no plan; make it with `python -m bench plan --scale S --freeze`") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not a plan ({error}); make it again with `plan --freeze`") from error
+
+
+def frozen_job(plan: Plan, name: str) -> dict[str, Any]:
+    """A job of the frozen plan, as `bench.workflow.jobs.Job` says.
+
+    Raises:
+        UserError: the frozen plan has no such job.
+    """
+    path = plan.layout.plan
+    job = next((job for job in frozen(path)["jobs"] if job["name"] == name), None)
+    if job is None:
+        raise UserError(f"{path}: has no job {name}; make the plan again with `plan --freeze`")
+    return job
+
+
+def runs_of_job(plan: Plan, name: str) -> list[Planned]:
+    """The runs of a job of the frozen plan that still have to be trained.
+
+    Raises:
+        UserError: the frozen plan has no such job, or is of other code or settings than `plan`.
+    """
+    path, keys = plan.layout.plan, frozen_job(plan, name)["keys"]
+    if unknown := [key for key in keys if key not in plan.runs]:
+        raise UserError(f"{path}: is of other code or settings (run {unknown[0]}); make the plan again")
+    missing = {run.key for run in plan.to_train()}
+    return [plan.runs[key] for key in keys if key in missing]

@@ -1,4 +1,4 @@
-"""The process that trains: vector units, threads, determinism, compiled code, and what the C library keeps of freed memory."""
+"""The process that trains: vector units, threads, arithmetic, compiled code, freed memory."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from bench.config import Suite
 
 
 def prepare(suite: Suite) -> None:
-    """Everything that the scale says of the process that trains; call it before torch is imported."""
+    """Sets up the process that trains as the scale says; call it before torch is imported."""
+    machine.provide_user()
     limit_vectors(suite.vector_units)
-    prepare_torch(suite.threads)
+    prepare_torch(suite.threads, deterministic=suite.deterministic)
     if suite.compile != "never":
         compile_for(suite.threads)
     keep_freed()
 
 
 ONLY_AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
-"""What torch and the libraries of its products read when they are loaded."""
+"""Variables that torch, oneDNN and MKL read when they are loaded."""
 
 
 def limit_vectors(units: str) -> None:
-    """Lets this process and what it starts compute with `units` alone, ``all`` or ``AVX2``.
+    """Limits this process and those that it starts to the vector units `units`: ``all`` or ``AVX2``.
 
     Vectors of another width sum in another order, and training makes tenths of a percent of that rounding. Nothing
     changes on a processor without AVX2, nor where torch is loaded already: a record says what was used.
@@ -36,14 +37,14 @@ def limit_vectors(units: str) -> None:
             os.environ.setdefault(name, value)
 
 
-def prepare_torch(threads: int) -> None:
-    """Process-wide settings that make equal runs equal: threads, determinism, no TF32 unless a run asks for it."""
+def prepare_torch(threads: int, *, deterministic: bool = False) -> None:
+    """Process-wide settings: threads, and how a GPU computes (`bench.training.policy`)."""
+    from bench.training import policy
+
+    policy.prepare(deterministic=deterministic)
     import torch
 
     torch.set_num_threads(threads)
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.benchmark = False
 
 
 VECTOR_BITS = {"AVX2": 256, "AVX512": 512}
@@ -51,7 +52,7 @@ VECTOR_BITS = {"AVX2": 256, "AVX512": 512}
 
 
 def compile_for(threads: int) -> None:
-    """Lets `torch.compile` make code for this number of threads, and find only code for these and for this process's vectors.
+    """Lets `torch.compile` make and find only code for this number of threads and for this process's vectors.
 
     It keeps loops without saying for how many threads (pytorch#160812, up to torch 2.12): what a job of one thread had
     compiled, one of two threads ran on one core as well, in bf16 with half as much time again for a step. Nor does it say
@@ -71,10 +72,10 @@ LARGEST_KEPT, MOST_KEPT = 2**26, 2**30
 
 
 def keep_freed() -> None:
-    """Lets the C library keep blocks that a step has freed: the next step wants the same blocks again.
+    """Lets the C library keep freed memory: the next step wants blocks of the same sizes again.
 
     By default it returns the largest to the system at once, which then clears each page anew: a quarter of the time of
-    CNN-7's step at job 128. `give_back_memory` returns them once a large run has ended.
+    CNN-7's step at batch 128. `give_back_memory` returns them once a large run has ended.
     """
     _allocate(LARGEST_KEPT, MOST_KEPT)
 
@@ -96,7 +97,7 @@ LARGE_MB = 2000
 
 
 def give_back_memory() -> None:
-    """Returns to the system what ended runs have left: memory that cycles hold, and that the C library keeps.
+    """Returns the memory of ended runs to the system: what reference cycles hold, and what the C library keeps.
 
     A run is planned with the memory that it takes by itself. After CROWN-IBP training 6 GB stayed with the process.
     """

@@ -1,11 +1,11 @@
-"""The whole way from data to PDF: freeze the plan, call Snakemake, draw what is there when something failed."""
+"""The whole way from data to PDF: freeze the plan, call Snakemake, and draw with gaps where something failed."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +14,11 @@ from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from bench import config, paths, record
-from bench.errors import UserError
-from bench.workflow import gpus, plan, planfile, status
+from bench import config, machine, paths, record
+from bench.errors import UserError, closest
+from bench.workflow import gpus, planfile, status
+from bench.workflow import plan as planning
+from bench.workflow.plan import Plan
 
 PROFILES = config.CONFIGS / "profiles"
 MOST_LINES = 10
@@ -29,10 +31,31 @@ def _profile(name: str) -> tuple[Path, str]:
 
     folder = PROFILES / name if (PROFILES / name).is_dir() else Path(name)
     if not (folder / "config.yaml").is_file():
-        known = ", ".join(sorted(path.name for path in PROFILES.iterdir()))
-        raise UserError(f"profile {name}: no {folder / 'config.yaml'}; known: {known}")
-    content = yaml.safe_load((folder / "config.yaml").read_text()) or {}
+        known = [path.name for path in PROFILES.iterdir() if path.is_dir()]
+        raise UserError(f"profile {name}: no {folder / 'config.yaml'}{closest(name, known)}")
+    content = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")) or {}
     return folder, content.get("executor", "local")
+
+
+def gpus_of_node(profile: str) -> int | None:
+    """GPUs of one node, by the ``machine.yaml`` of a profile; ``None`` for a profile that runs on this machine.
+
+    Raises:
+        UserError: the profile does not say it, or not as a number.
+    """
+    import yaml
+
+    folder, executor = _profile(profile)
+    if executor == "local":
+        return None
+    path = folder / "machine.yaml"
+    if not path.is_file():
+        raise UserError(f"{path}: missing; it says what a node of the cluster has, such as `gpus_per_node: 4`")
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    count = content.get("gpus_per_node") if isinstance(content, dict) else None
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        raise UserError(f"{path}: gpus_per_node: expected a number of GPUs, 0 where nodes have none (found {count!r})")
+    return count
 
 
 def check_executor(profile: str) -> None:
@@ -47,8 +70,25 @@ def check_executor(profile: str) -> None:
         raise UserError(f"profile {profile}: Snakemake's plugin for the executor {executor} is not installed: {how}")
 
 
-def command_line(made: plan.Plan, profile: str) -> list[str]:
-    """The `snakemake` call that does the same, to paste into a shell after `plan --freeze`."""
+def check_folders(plan: Plan) -> None:
+    """Snakemake keeps its state in the current folder, and reads braces in the names of files as wildcards.
+
+    Raises:
+        UserError: one of both is impossible.
+    """
+    if not machine.writable(Path.cwd()):
+        raise UserError(
+            f"{Path.cwd()}: not writable, and Snakemake keeps its state in the current folder; call "
+            f"`{sys.executable} -m bench reproduce` from a folder of your own, with BENCH_RESULTS for the results"
+        )
+    if set("{}") & set(str(plan.layout.root)):
+        raise UserError(
+            f"{plan.layout.root}: Snakemake takes braces in a path for wildcards; set BENCH_RESULTS to a folder without"
+        )
+
+
+def command_line(plan: Plan, profile: str, jobs: int) -> list[str]:
+    """The `snakemake` call, which can be pasted into a shell after `plan --freeze`, which makes this number of jobs."""
     folder, executor = _profile(profile)
     return [
         "snakemake",
@@ -57,15 +97,27 @@ def command_line(made: plan.Plan, profile: str) -> list[str]:
         "--profile",
         os.path.relpath(folder),
         "--config",
-        f"plan={made.layout.plan}",
-        *(_local_resources(made) if executor == "local" else []),  # a cluster counts and separates its jobs itself
+        f"plan={plan.layout.plan}",
+        "--max-jobs-per-timespan",
+        job_rate(jobs),
+        *(_local_resources(plan) if executor == "local" else []),  # a cluster counts and separates its jobs itself
     ]
 
 
-def _local_resources(made: plan.Plan) -> list[str]:
-    """How many GPU jobs may run at once on this machine, and which alone."""
+def job_rate(jobs: int) -> str:
+    """A limit on job starts that is never reached, over a time that grows with the number of jobs.
+
+    Snakemake knows no plan without a limit. For each job that has finished it looks at all waiting jobs again once in
+    that time, and it waits for that time when it ends: with one second, its default, a hundred finished jobs took a tenth
+    of a core from training.
+    """
+    return f"100000/{max(1, jobs // 10)}s"
+
+
+def _local_resources(plan: Plan) -> list[str]:
+    """Number of GPU jobs that may run at once on this machine; and its whole, for jobs that must run alone."""
     devices = gpus.visible()
-    jobs = [f"gpu={len(devices) * made.suite.jobs_per_gpu}"] if devices else []
+    jobs = [f"gpu={len(devices) * plan.suite.jobs_per_gpu}"] if devices else []
     return ["--resources", f"machine={planfile.WHOLE_MACHINE}", *jobs]
 
 
@@ -90,11 +142,20 @@ def _alone(root: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _snakemake(call: Sequence[str], lock: int) -> int:
-    """Runs Snakemake and returns its exit code, negative for a signal; an interrupt ends its jobs before it goes up."""
-    # The rules call `python`: this one, whether or not its environment has been activated.
+def environment() -> dict[str, str]:
+    """Variables for Snakemake and its jobs.
+
+    The rules call `python`: this one, whether or not its environment has been activated, and this project, from whatever
+    folder. Snakemake reads its files by the locale.
+    """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    process = subprocess.Popen([sys.executable, "-m", *call], pass_fds=(lock,), env={**os.environ, "PATH": path})
+    modules = os.pathsep.join([str(paths.PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PATH": path, "PYTHONPATH": modules, "PYTHONUTF8": "1"}
+
+
+def _snakemake(call: Sequence[str], lock: int) -> int:
+    """Runs Snakemake and returns its exit code, negative for a signal; an interrupt ends its jobs first."""
+    process = subprocess.Popen([sys.executable, "-m", *call], pass_fds=(lock,), env=environment())
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
@@ -132,8 +193,9 @@ def reproduce(
     budget: float | None = None,
     rerun: bool = False,
     dry_run: bool = False,
+    tables_only: bool = False,
 ) -> int:
-    """Makes every file of a scale; returns 0 when all is there and nothing failed.
+    """Trains, draws, judges and typesets a scale; returns 0 when nothing failed.
 
     Args:
         scale: name or path.
@@ -142,49 +204,54 @@ def reproduce(
         budget: hours of machine time that are allowed.
         rerun: train runs of older code again, and repeat measurements of time that other work disturbed.
         dry_run: show what would be done.
+        tables_only: train and collect, and draw nothing.
 
     Raises:
-        UserError: wrong configuration, a profile whose executor is not installed, too much work for the budget, or
-            another call at work in the same folder.
+        UserError: wrong configuration, a profile whose executor is not installed, folders that Snakemake cannot use, too
+            much work for the budget, or another call at work in the same folder.
     """
     check_executor(profile)
     suite = config.load(scale)
     if rerun:
         suite = suite.model_copy(update={"older_code": "retrain"})
-    made = plan.make(suite, names, source=scale)
-    call = command_line(made, profile)
-    with _alone(made.layout.root) as lock:
-        if rerun and not dry_run and _drop_disturbed(made):
-            made = plan.make(suite, names, source=scale)
+    node = gpus_of_node(profile)
+    plan = planning.make(suite, names, source=scale, gpus_of_node=node)
+    check_folders(plan)
+    for note in planning.notes(plan):
+        print(f"note: {note}", file=sys.stderr)
+    with _alone(plan.layout.root) as lock:
+        if rerun and not dry_run and _drop_disturbed(plan):
+            plan = planning.make(suite, names, source=scale, gpus_of_node=node)
         if not dry_run:
-            plan.check_budget(made, budget, shutil.disk_usage(made.layout.root).free)
-        planfile.freeze(made)
-        print(
-            f"same as: {shlex.join([sys.executable, '-m', 'bench', 'plan', '--scale', scale, *_named(names), '--freeze'])} "
-            f"&& {shlex.join(call)}",
-            flush=True,
-        )
+            planning.check_budget(plan, budget)
+        jobs = len(planfile.frozen(planfile.freeze(plan))["jobs"])
+        call = command_line(plan, profile, jobs)
+        if tables_only:
+            call = [call[0], *(str(plan.layout.tables / f"{name}.parquet") for name in plan.exhibits), *call[1:]]
+        freeze = [sys.executable, "-m", "bench", "plan", "--scale", scale, *_named(names), "--freeze"]
+        freeze += ["--profile", profile] if node is not None else []
+        print(f"same as: {shlex.join(freeze)} && {shlex.join(call)}", flush=True)
         started = time.time()
-        with contextlib.nullcontext() if dry_run else status.watched(made):
+        with contextlib.nullcontext() if dry_run else status.watched(plan):
             code = _snakemake([*call, *(["--dry-run"] if dry_run else [])], lock)
-        if dry_run:
+        if dry_run or (tables_only and code >= 0):
             return code
         if code < 0:
             print(f"Snakemake was killed (signal {-code}); the same command goes on", file=sys.stderr)
             return 1
         if code != 0:
-            return _after_failure(scale, names, made, started)
-        _browsable(call, made)
+            return _after_failure(scale, names, plan, started)
+        _browsable(call, plan)
         from bench.workflow import execute
 
-        execute.prune(plan.make(suite, names, source=scale))
-    print(where(made))
+        execute.prune(planning.make(suite, names, source=scale))
+    print(where(plan))
     return 0
 
 
-def _drop_disturbed(made: plan.Plan) -> int:
-    """Removes the records of measurements that did not have the machine to themselves, which no exhibit shows."""
-    timed = [made.layout.record(run.used) for run in made.runs.values() if run.spec.whole_machine]
+def _drop_disturbed(plan: Plan) -> int:
+    """Removes the records of measurements that were not alone on the machine, which no exhibit shows."""
+    timed = [plan.layout.record(run.used) for run in plan.runs.values() if run.spec.whole_machine]
     disturbed = [path for path in timed if path.exists() and not record.read(path).alone]
     for path in disturbed:
         path.unlink()
@@ -196,62 +263,60 @@ def _named(names: Sequence[str]) -> list[str]:
 
 
 def _errors(logs: Path, since: float) -> list[str]:
-    """The lines by which steps of this call explained themselves; Snakemake's own output says only that they failed."""
+    """Error lines of the steps of this call; Snakemake's own output says only that they failed."""
     recent = (path for path in sorted(logs.rglob("*.log")) if path.stat().st_mtime >= since)
-    lines = [line for path in recent for line in path.read_text(errors="replace").splitlines()]
+    lines = [line for path in recent for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
     return list(dict.fromkeys(line for line in lines if line.startswith("error: ")))[:MOST_LINES]
 
 
-def _after_failure(scale: str, names: Sequence[str], made: plan.Plan, started: float) -> int:
+def _after_failure(scale: str, names: Sequence[str], plan: Plan, started: float) -> int:
     """Draws and judges what is there, gaps marked, and says which runs failed."""
-    errors = _errors(made.layout.logs, started)
-    failures = sorted(made.layout.failure(key) for key in made.runs if made.layout.failure(key).exists())
+    errors = _errors(plan.layout.logs, started)
+    failures = sorted(plan.layout.failure(key) for key in plan.runs if plan.layout.failure(key).exists())
     for step in ("collect", "draw", "judge", "paper"):
-        subprocess.run([sys.executable, "-m", "bench", step, "--scale", scale, *_named(names)])
-    import json
-
-    causes = [content for path in failures if not (content := json.loads(path.read_text())).get("blocked")]
+        subprocess.run([sys.executable, "-m", "bench", step, "--scale", scale, *_named(names)], env=environment())
+    contents = [json.loads(path.read_text(encoding="utf-8")) for path in failures]
+    causes = [content for content in contents if not content.get("blocked")]
     for content in causes[:MOST_LINES]:
         print(f"FAILED {content['label']}: {content['why']}", file=sys.stderr)
     if len(causes) > MOST_LINES:
-        print(f"and {len(causes) - MOST_LINES} more, in {made.layout.runs}/*.failed", file=sys.stderr)
+        print(f"and {len(causes) - MOST_LINES} more, in {plan.layout.runs}/*.failed", file=sys.stderr)
     for line in errors:
         print(line, file=sys.stderr)
     blocked = len(failures) - len(causes)
-    more = f", {blocked} of them since what they start from did" if blocked else ""
+    more = f", {blocked} of them because their parent did" if blocked else ""
     what = f"{len(failures)} runs failed{more}" if failures else "a step failed"
     print(
-        f"{what}; what is there was drawn with gaps. The same command tries again; logs: {made.layout.logs}",
+        f"{what}; what is there was drawn with gaps. The same command tries again; logs: {plan.layout.logs}",
         file=sys.stderr,
     )
     return 1
 
 
-def _browsable(call: list[str], made: plan.Plan) -> None:
+def _browsable(call: list[str], plan: Plan) -> None:
     """``report.zip``: every exhibit by paper, with caption, code and parameters; opens offline."""
-    target = made.layout.root / "report.zip"
-    newest = max((path.stat().st_mtime for path in made.layout.exhibits.rglob("*")), default=0.0)
+    target = plan.layout.root / "report.zip"
+    newest = max((path.stat().st_mtime for path in plan.layout.exhibits.rglob("*")), default=0.0)
     if target.exists() and target.stat().st_mtime > newest:
         return
-    # The archive holds a folder named after itself, so it is made under its final name.
+    # The archive holds a folder named after itself, so it is plan under its final name.
     part = target.parent / "scratch" / target.name
     part.parent.mkdir(exist_ok=True)
-    made.layout.logs.mkdir(parents=True, exist_ok=True)
-    log = made.layout.logs / "report.log"
-    with log.open("w") as stream:
-        done = subprocess.run(
-            [sys.executable, "-m", *call, "--report", str(part)], stdout=stream, stderr=subprocess.STDOUT
-        ).returncode
-    if done == 0:
+    plan.layout.logs.mkdir(parents=True, exist_ok=True)
+    log = plan.layout.logs / "report.log"
+    with log.open("wb") as stream:
+        report = [sys.executable, "-m", *call, "--report", str(part)]
+        code = subprocess.run(report, stdout=stream, stderr=subprocess.STDOUT, env=environment()).returncode
+    if code == 0:
         part.replace(target)
     else:
-        print(f"report.zip could not be made; see {log}", file=sys.stderr)
+        print(f"report.zip could not be plan; see {log}", file=sys.stderr)
 
 
-def where(made: plan.Plan) -> str:
+def where(plan: Plan) -> str:
     """Paths of the outputs, for the terminal."""
-    root = made.layout.root
-    places = {
+    root = plan.layout.root
+    outputs = {
         "report": root / "paper.pdf",
         "verdicts": root / "index.html",
         "as text": root / "verdicts.md",
@@ -259,4 +324,4 @@ def where(made: plan.Plan) -> str:
         "browsable": root / "report.zip",
         "records": root / "runs",
     }
-    return "\n".join(f"{name:20} {path}" for name, path in places.items() if path.exists())
+    return "\n".join(f"{name:20} {path}" for name, path in outputs.items() if path.exists())

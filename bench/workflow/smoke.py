@@ -20,10 +20,10 @@ LIMIT_MB = 16_000
 """Kinds that need more memory than this are left out on the CPU, by name."""
 
 
-def kinds(made: Plan) -> list[RunSpec]:
+def kinds(plan: Plan) -> list[RunSpec]:
     """One cut-down specification for each distinct kind: model, data shape, method, optimiser, stopping rule."""
     distinct: dict[str, RunSpec] = {}
-    for run in made.runs.values():
+    for run in plan.runs.values():
         cut = run.spec.smoke()
         distinct.setdefault(cut.group, cut)
     return list(distinct.values())
@@ -34,9 +34,9 @@ def left_out(specs: Sequence[RunSpec]) -> list[RunSpec]:
     return [spec for spec in specs if any(part.cost().memory_mb > LIMIT_MB for part in spec.chain())]
 
 
-def _plan_of(made: Plan, specs: Sequence[RunSpec], root: Path) -> Plan:
-    suite = made.suite.model_copy(update={"compile": "never", "keep": "everything"})
-    cut = replace(made, suite=suite, layout=Layout(suite.scale, root), runs={}, exhibits={}, key_by_identity={})
+def _plan_of(plan: Plan, specs: Sequence[RunSpec], root: Path) -> Plan:
+    suite = plan.suite.model_copy(update={"compile": "never", "keep": "everything"})
+    cut = replace(plan, suite=suite, layout=Layout(suite.scale, root), runs={}, exhibits={}, key_by_identity={})
     for spec in specs:
         for part in reversed(list(spec.chain())):
             if part.identity not in cut.key_by_identity:
@@ -45,20 +45,20 @@ def _plan_of(made: Plan, specs: Sequence[RunSpec], root: Path) -> Plan:
     return cut
 
 
-def smoke(made: Plan) -> int:
+def smoke(plan: Plan) -> int:
     """Runs all kinds in a temporary folder; returns 1 when one fails."""
-    specs = kinds(made)
+    specs = kinds(plan)
     large = left_out(specs)
     specs = [spec for spec in specs if spec not in large]
     for spec in large:
         print(f"left out, needs more than {LIMIT_MB // 1000} GB: {spec.label()}")
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        cut = _plan_of(made, specs, Path(folder))
+        cut = _plan_of(plan, specs, Path(folder))
         quiet = os.environ.get("BENCH_SMOKE_QUIET") == "1"
         tally = execute.run_all(cut, list(cut.runs.values()), tell=(lambda text: None) if quiet else print)
     print(
-        f"scale {made.suite.scale}: {len(tally.trained)} kinds of runs work, {len(tally.failed)} fail, "
+        f"scale {plan.suite.scale}: {len(tally.trained)} kinds of runs work, {len(tally.failed)} fail, "
         f"{len(large)} left out, {time.monotonic() - started:.0f} s"
     )
     for key, why in tally.failed.items():

@@ -1,4 +1,4 @@
-"""Finished, running, failed and waiting runs of a scale, from the files alone; and how a call of the workflow stands."""
+"""Finished, running, failed and waiting runs of a scale, from the files alone; and the progress line of `reproduce`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from bench.workflow.plan import Plan, Planned
 RECENT = 10
 """Waiting runs that are listed."""
 NAMED = 3
-"""Running runs that a line names; runs that train in company are many."""
+"""Running runs that a line names."""
 TELL_SECONDS = 30.0
 """Time between two lines of a call of the workflow."""
 FIRST_ESTIMATE_SECONDS = 20.0
@@ -33,7 +33,7 @@ FIRST_ESTIMATE_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Standing:
-    """The runs of a plan by what became of them.
+    """The runs of a plan by their state.
 
     Attributes:
         finished: number of runs with a record, or not needed.
@@ -49,9 +49,9 @@ class Standing:
 
 
 def _progress(plan: Plan, run: Planned) -> dict[str, Any] | None:
-    """What the run last said, or ``None``."""
+    """The last progress that the run wrote, or ``None``."""
     try:
-        return json.loads((plan.layout.scratch / run.key / "progress.json").read_text())
+        return json.loads((plan.layout.scratch / run.key / "progress.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 
@@ -84,7 +84,7 @@ def _running_line(plan: Plan, run: Planned) -> str:
 
 
 def log_of(plan: Plan, key: str) -> Path | None:
-    """Log of the job that the frozen plan gave a run to."""
+    """Log of the job that has the run in the frozen plan."""
     try:
         jobs = planfile.frozen(plan.layout.plan)["jobs"]
     except UserError:
@@ -96,13 +96,13 @@ def log_of(plan: Plan, key: str) -> Path | None:
 
 def last_line(path: Path, label: str) -> str:
     """The last line of a log that speaks of a run, or else the last line."""
-    lines = [line.strip() for line in path.read_text(errors="replace").replace("\r", "\n").splitlines() if line.strip()]
+    lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     return next((line for line in reversed(lines) if label in line), lines[-1] if lines else "")
 
 
 def _failed_lines(plan: Plan, run: Planned) -> list[str]:
     try:
-        why = json.loads(plan.layout.failure(run.key).read_text())["why"]
+        why = json.loads(plan.layout.failure(run.key).read_text(encoding="utf-8"))["why"]
     except (OSError, ValueError, KeyError):
         why = "for an unknown reason"
     lines = [f"  FAILED   {run.spec.label()}: {why}"]
@@ -121,7 +121,7 @@ def _waiting_line(plan: Plan, run: Planned) -> str:
 
 
 def as_text(plan: Plan) -> str:
-    """Counts, then the running and failed runs by name, then what waits."""
+    """Counts, then the running and failed runs by name, then some of the waiting ones."""
     now = standing(plan)
     lines = [
         f"scale {plan.suite.scale}: {now.finished} finished, {len(now.running)} running, "
@@ -137,28 +137,27 @@ def as_text(plan: Plan) -> str:
 
 
 class Watch:
-    """Runs done of all, time left and what runs now, for one call of the workflow.
+    """The progress line of one call of the workflow: runs done, time left, running runs.
 
-    The time left is the time so far, scaled by the estimated work that is left; runs count by their estimate, running
-    ones by how far they say they are.
+    The time left is the time so far, scaled by the estimated work that is left. Runs count by their estimate, running ones
+    by the part that they report as done.
     """
 
     def __init__(self, plan: Plan):
-        kind = planning.machine_kind(plan.suite)
         self._plan = plan
-        self._work = {run.key: planning.hours(run.spec.cost(), kind) for run in plan.to_train()}
+        self._work = {run.key: planning.hours(run.spec.cost(), plan.machine) for run in plan.to_train()}
         self._total = sum(self._work.values())
         self._runs = {key: plan.runs[key] for key in self._work}
         self._began = time.monotonic()
         self._done_before = self._share(*self._open())
 
     def _open(self) -> tuple[list[Planned], dict[str, dict[str, Any] | None]]:
-        """Runs without a record, and what they last said."""
+        """Runs without a record, and their last progress."""
         runs = [run for key, run in self._runs.items() if not self._plan.layout.record(key).exists()]
         return runs, {run.key: _progress(self._plan, run) for run in runs}
 
     def _share(self, runs: list[Planned], seen: dict[str, dict[str, Any] | None]) -> float:
-        """How much of the work is done, 0 to 1."""
+        """The part of the work that is done, 0 to 1."""
         left = sum(self._work[run.key] * (1 - _fraction(seen[run.key])) for run in runs)
         return 1 - left / self._total if self._total else 1.0
 
@@ -171,7 +170,7 @@ class Watch:
             parts.append(f"about {duration(elapsed * (1 - share) / (share - self._done_before))} left")
         running = sorted((run for run in runs if _is_running(self._plan, run)), key=lambda run: seen[run.key] is None)
         now = [
-            f"{run.spec.label()}{'' if (said := seen[run.key]) is None else f': {progress_text(said)}'}"
+            f"{run.spec.label()}{'' if (progress := seen[run.key]) is None else f': {progress_text(progress)}'}"
             for run in running[:NAMED]
         ]
         if len(running) > NAMED:
@@ -179,15 +178,15 @@ class Watch:
         return ", ".join(parts) + (f"; now: {'; '.join(now)}" if now else "")
 
 
-def _fraction(said: dict[str, Any] | None) -> float:
-    if said is None or float(said["total"]) <= 0:
+def _fraction(progress: dict[str, Any] | None) -> float:
+    if progress is None or float(progress["total"]) <= 0:
         return 0.0
-    return min(1.0, float(said["done"]) / float(said["total"]))
+    return min(1.0, float(progress["done"]) / float(progress["total"]))
 
 
 @contextlib.contextmanager
 def watched(plan: Plan, *, seconds: float = TELL_SECONDS) -> Iterator[None]:
-    """Prints the `Watch` line to stderr now and then while the block runs; silent when nothing is to be trained."""
+    """Prints the `Watch` line to stderr every 30 s while the block runs; silent when nothing is to be trained."""
     watch = Watch(plan)
     ended = threading.Event()
 
@@ -201,12 +200,12 @@ def watched(plan: Plan, *, seconds: float = TELL_SECONDS) -> Iterator[None]:
                     print(f"runs: {line}", file=sys.stderr, flush=True)
                 last = line
 
-    teller = threading.Thread(target=tell, daemon=True)
+    thread = threading.Thread(target=tell, daemon=True)
     if plan.to_train():
-        teller.start()
+        thread.start()
     try:
         yield
     finally:
         ended.set()
-        if teller.is_alive():
-            teller.join(timeout=5)
+        if thread.is_alive():
+            thread.join(timeout=5)

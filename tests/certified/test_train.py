@@ -127,10 +127,9 @@ def test_clipping_and_adam_are_those_of_torch(make_context: MakeContext) -> None
     trainer = train.Trainer(spec, make_context(spec))
     twin = copy.deepcopy(trainer.model)
     plain = torch.optim.Adam(twin.parameters(), lr=spec.lr)
-    sums = step.Sums.zero(torch.device("cpu"))
     for start in (0, 32):
         images, labels = trainer.data.train.take(torch.arange(start, start + 32))
-        trainer.step(images, labels, torch.tensor(0.0), 0.0, 0.0, sums)
+        trainer.step(images, labels, torch.tensor(0.0), 0.0, 0.0)
         plain.zero_grad()
         F.cross_entropy(twin(images), labels).backward()
         norm = torch.nn.utils.clip_grad_norm_(twin.parameters(), 0.05)
@@ -301,9 +300,9 @@ def test_a_compiled_step_asks_for_no_other_network(monkeypatch: pytest.MonkeyPat
         return model.train()
 
     def take() -> float:
-        sums = step.Sums.zero(torch.device("cpu"))
-        ours(images, labels, torch.full((), spec.target / 2), 0.5, 0.1, sums)
-        return float(sums.loss)
+        ours.sums.reset()
+        ours(images, labels, torch.full((), spec.target / 2), 0.5, 0.1)
+        return float(ours.sums.loss)
 
     others = [network() for _ in range(2)]
     ours = step.Step(spec, network(), within, compile="always")

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bench import checkpoint, models, paths, record
 from bench.__main__ import main
 from bench.certified import evaluate, interval, lirpa, train, verify
 from bench.certified.spec import Certified, Network, Verification
-from bench.cli import verify as command
+from bench.cli.main import Radius
 from bench.errors import FailedRun, OutOfTime, UserError
 from bench.training.context import Context
 
@@ -199,7 +199,7 @@ def test_backward_bounds_in_parts_have_the_gradients_of_the_whole(name: str, mon
     )
     found = []
     for room in (1e12, 1e5):
-        monkeypatch.setitem(lirpa.ROOM, "cpu", room)
+        monkeypatch.setattr(lirpa, "ROOM", room)
         model = models.build_seeded(name, 3, num_classes=7, in_shape=(1, 8, 8), width=4).double().train()
         _, lower, relus = lirpa.Bounded(model, images).mixed_margins(images, images - 0.01, images + 0.01, labels, 0.5)
         neurons = sum(low[0].numel() for low, _ in relus)
@@ -246,8 +246,28 @@ def test_out_of_memory_says_which_method_fits(
     spec, parent = trained
     monkeypatch.setattr(lirpa.Bounded, "margins", fail)
     chosen = Verification(seed=7, parent=spec, methods=("crown",), pgd_steps=1)
-    with pytest.raises(UserError, match=r"out of memory in CROWN: use a smaller batch .* or method crown_ibp"):
+    with pytest.raises(UserError, match=r"out of memory in CROWN with one sample .*, or method crown_ibp"):
         verify.train(chosen, child(make_context, parent, chosen, "memory"))
+
+
+def test_memory_that_runs_out_leaves_all_numbers(
+    trained: tuple[Certified, Context], make_context: MakeContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bounds are computed for fewer samples at once, the attack draws the same random starts, and the record says so."""
+    margins = lirpa.Bounded.margins
+
+    def small_machine(self: Any, x: Tensor, *given: Any) -> list[Tensor]:
+        if len(x) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB")
+        return margins(self, x, *given)
+
+    spec, parent = trained
+    chosen = Verification(seed=7, parent=spec, methods=("ibp", "crown_ibp"), pgd_steps=3)
+    whole = verify.train(chosen, child(make_context, parent, chosen, "whole"))
+    monkeypatch.setattr(lirpa.Bounded, "margins", small_machine)
+    less = verify.train(chosen, child(make_context, parent, chosen, "less"))
+    assert less.metrics == whole.metrics
+    assert "at_once" not in whole.notes and all(1 <= size <= 5 for size in less.notes["at_once"].values())
 
 
 def test_optimised_slopes_take_memory_of_their_own() -> None:
@@ -303,10 +323,10 @@ def test_command_reads_plain_state_dicts_and_refuses_others(
     (tmp_path / "text.pt").write_text("no tensors")
     assert main(["verify", str(tmp_path / "text.pt"), *known]) == 2
     assert "not a state dict of tensors alone" in capsys.readouterr().err
-    for wrong, why in (("--eps=-0.1", "negative"), ("--eps=8", "8/255"), ("--pgd-steps=-1", "from 1 on")):
+    for wrong, why in (("--eps=-0.1", "outside"), ("--eps=8", "8/255"), ("--pgd-steps=-1", ">=1")):
         assert main(["verify", str(path), *known, wrong]) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith(f"error: argument {wrong.partition('=')[0]}: ") and why in line
+        assert line.startswith("error: ") and f"'{wrong.partition('=')[0]}'" in line and why in line
 
 
 def test_loading_the_package_warns_of_nothing() -> None:
@@ -316,5 +336,5 @@ def test_loading_the_package_warns_of_nothing() -> None:
 
 
 def test_radii_are_numbers_or_fractions() -> None:
-    assert command.radius("8/255") == pytest.approx(8 / 255)
-    assert command.radius("0.4") == 0.4
+    assert Radius().convert("8/255", None, None) == pytest.approx(8 / 255)
+    assert Radius().convert("0.4", None, None) == 0.4

@@ -1,4 +1,4 @@
-"""Numbers that take several runs are made when records are collected."""
+"""Numbers that take several runs are plan when records are collected."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pytest
 
 from bench import config, exhibit
 from bench.report import collect
-from bench.workflow import execute, plan
+from bench.workflow import execute
+from bench.workflow import plan as planning
 
 
 def doubled(frame: Any) -> Iterable[dict[str, Any]]:
@@ -24,47 +25,45 @@ def doubled(frame: Any) -> Iterable[dict[str, Any]]:
 
 def test_derived_numbers_stand_beside_those_of_single_runs(invented: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = "invented/distance"
-    made = plan.make(config.load(str(invented)))
-    execute.run_all(made, made.to_train(), tell=lambda text: None)
-    plain, _ = collect.frame_of(made, name)
-    chosen = exhibit.registry()[name]
-    monkeypatch.setitem(exhibit.registry(), name, replace(chosen, derive=doubled))
-    frame, _ = collect.frame_of(made, name)
+    plan = planning.make(config.load(str(invented)))
+    execute.run_all(plan, plan.to_train(), tell=lambda text: None)
+    plain, _ = collect.frame_of(plan, name)
+    monkeypatch.setitem(exhibit.registry(), name, replace(exhibit.registry()[name], derive=doubled))
+    frame, _ = collect.frame_of(plan, name)
     own, derived = frame[frame["metric"] == "distance"], frame[frame["metric"] == "further"]
     assert own["value"].tolist() == plain["value"].tolist()
     assert derived["seed"].tolist() == [0, 1, 2]
     first = {x: float(rows["value"].iloc[0]) for x, rows in own[own["seed"] == 0].groupby("x")}
     assert derived["value"].iloc[0] == pytest.approx(first[0.2] - first[0.1])
     # What is derived is written and read like the rest, and needs no x.
-    collect.collect(made, name)
-    again, _ = collect.read(made, name)
+    collect.collect(plan, name)
+    again, _ = collect.read(plan, name)
     assert again["value"].tolist() == frame["value"].tolist()
 
 
 def test_nothing_is_derived_from_nothing(invented: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = "invented/distance"
-    made = plan.make(config.load(str(invented)))
+    plan = planning.make(config.load(str(invented)))
 
     def never(frame: Any) -> Iterable[dict[str, Any]]:
         raise AssertionError("called without rows")
 
     monkeypatch.setitem(exhibit.registry(), name, replace(exhibit.registry()[name], derive=never))
-    frame, facts = collect.frame_of(made, name)
+    frame, facts = collect.frame_of(plan, name)
     assert frame.empty and len(facts.missing) == 6
 
 
 def test_a_table_of_other_records_is_noticed(
     invented: Path, results: Path, bench: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    made = plan.make(config.load(str(invented)))
-    execute.run_all(made, made.to_train(), tell=lambda text: None)
+    plan = planning.make(config.load(str(invented)))
+    execute.run_all(plan, plan.to_train(), tell=lambda text: None)
     name = "invented/distance"
     bench("collect", "--scale", str(invented))
     assert bench("draw", "--scale", str(invented)).stderr == ""
-    made.layout.record(made.keys_of(name)[0]).unlink()
-    assert collect.outdated(made) == [name]
+    plan.layout.record(plan.keys_of(name)[0]).unlink()
+    assert collect.outdated(plan) == [name]
     done = bench("judge", "--scale", str(invented), "--exhibits", name)
-    assert f"note: {name} collected from other records" in done.stderr
-    assert f"--scale {invented} --exhibits {name}` reads these" in done.stderr
-    collect.collect(made, name)
-    assert collect.outdated(made) == []
+    assert f"note: {name}" in done.stderr and f"collect --scale {invented} --exhibits {name}`" in done.stderr
+    collect.collect(plan, name)
+    assert collect.outdated(plan) == []

@@ -14,10 +14,8 @@ from bench.run import Result
 
 
 def sample(**metrics: float) -> Record:
-    outcome = Result(
-        metrics={"val_acc": 51.7, **metrics}, series={"epochs": {"epoch": [1, 2], "val_acc": [40.0, 51.7]}}
-    )
-    return Record("abc-def", {"seed": 3}, "sample", outcome, {}, {"threads": 1})
+    result = Result(metrics={"val_acc": 51.7, **metrics}, series={"epochs": {"epoch": [1, 2], "val_acc": [40.0, 51.7]}})
+    return Record("abc-def", {"seed": 3}, "sample", result, {}, {"threads": 1})
 
 
 def test_it_comes_back_as_written(tmp_path: Path) -> None:
@@ -39,7 +37,7 @@ def test_another_format_says_what_to_do(tmp_path: Path) -> None:
     record.write(path, sample())
     body = json.loads(path.read_text())
     path.write_text(json.dumps({**body, "format": 0}))
-    with pytest.raises(UserError, match="record of format 0, this version writes format 1; move the folder aside"):
+    with pytest.raises(UserError, match=r"another version .*move the folder aside"):
         record.read(path)
 
 
@@ -108,4 +106,31 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
         stream.write(b"half")
         raise RuntimeError
     assert path.read_text() == "before"
-    assert [found.name for found in tmp_path.iterdir()] == ["file"]
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+def test_records_of_an_older_version_are_named_by_every_command_that_plans(
+    invented: Path, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And stay where they are, also beside new ones."""
+    from bench.cli.main import main
+
+    runs = results / "toy" / "runs"
+    runs.mkdir(parents=True)
+    for number in range(3):
+        (runs / f"{number:016x}-abcdef01.json").write_text(
+            '{"format":1,"key":"k","label":"größer"}\n', encoding="utf-8"
+        )
+    (runs / "fedcba9876543210-abcdef01.json").write_text("{")  # no record at all is the business of who reads it
+    for words in (["plan"], ["status"], ["plan", "--freeze"], ["run", "--limit", "1"], ["plan"]):
+        assert main([*words, "--scale", str(invented)]) == 0
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("note: ") and f"{runs}: 3 records" in line and "older" in line
+    assert len(list(runs.glob("*-abcdef01.json"))) == 4
+
+
+def test_a_record_of_an_older_version_is_refused_where_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "key.json"
+    path.write_text('{"format":1,"key":"k","seal":"x"}\n')
+    with pytest.raises(UserError, match="format 1, this one writes 2"):
+        record.read(path)

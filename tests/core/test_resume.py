@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -14,7 +13,8 @@ import pytest
 from bench import config, record
 from bench.errors import UserError
 from bench.paths import Layout
-from bench.workflow import execute, pack, plan
+from bench.workflow import execute, pack
+from bench.workflow import plan as planning
 
 
 def records(layout: Layout) -> dict[str, dict]:
@@ -24,11 +24,11 @@ def records(layout: Layout) -> dict[str, dict]:
 @pytest.fixture
 def uninterrupted(invented: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict]:
     monkeypatch.setenv("BENCH_RESULTS", str(tmp_path / "whole"))
-    made = plan.make(config.load(str(invented)))
-    execute.run_all(made, made.to_train(), tell=lambda text: None)
-    found = records(made.layout)
+    plan = planning.make(config.load(str(invented)))
+    execute.run_all(plan, plan.to_train(), tell=lambda text: None)
+    expected = records(plan.layout)
     monkeypatch.setenv("BENCH_RESULTS", str(tmp_path / "results"))
-    return found
+    return expected
 
 
 def start(scale: Path, *arguments: str) -> subprocess.Popen[bytes]:
@@ -41,98 +41,79 @@ def start(scale: Path, *arguments: str) -> subprocess.Popen[bytes]:
     )
 
 
-@pytest.mark.slow
-def test_sigkill_at_any_moment(invented: Path, uninterrupted: dict[str, dict]) -> None:
-    layout = plan.make(config.load(str(invented))).layout
-    kills = 0
-    for attempt in range(30):
-        process = start(invented)
-        try:
-            process.wait(timeout=1.7 + 0.13 * attempt)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
-            records(layout)  # never half a record
-        if len(list(layout.runs.glob("*.json"))) == len(uninterrupted):
-            break
-    assert kills >= 2
-    assert records(layout) == uninterrupted
-
-
 def test_out_of_time_goes_on_where_it_stopped(
     invented: Path, uninterrupted: dict[str, dict], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WALK_SECONDS", "0.002")
     calls = 0
-    while (made := plan.make(config.load(str(invented)))).to_train():
+    while (plan := planning.make(config.load(str(invented)))).to_train():
         calls += 1  # each call has a little longer, so that one on the busiest machine gets on too
-        tally = execute.run_all(made, made.to_train(), minutes=0.03 * calls / 60, tell=lambda text: None)
+        tally = execute.run_all(plan, plan.to_train(), minutes=0.03 * calls / 60, tell=lambda text: None)
         assert not tally.failed
         assert calls < 100
     assert calls > 3
-    assert records(made.layout) == uninterrupted
-    assert any(record.read(path).provenance["resumed"] for path in made.layout.runs.glob("*.json"))
+    assert records(plan.layout) == uninterrupted
+    assert any(record.read(path).provenance["resumed"] for path in plan.layout.runs.glob("*.json"))
 
 
 def test_two_processes_never_train_the_same_run(invented: Path, results: Path) -> None:
     first = start(invented)
-    time.sleep(2.5)
+    until = time.monotonic() + 120
+    while not list(results.glob("toy/scratch/*/state.pt")):  # it trains
+        assert first.poll() is None and time.monotonic() < until
+        time.sleep(0.02)
     second = start(invented)
-    codes = {first.wait(), second.wait()}
-    assert 0 in codes
-    made = plan.make(config.load(str(invented)))
-    execute.run_all(made, made.to_train(), tell=lambda text: None)
-    assert plan.make(config.load(str(invented))).to_train() == []
+    assert (first.wait(timeout=120), second.wait(timeout=120)) == (0, 0)
+    assert planning.make(config.load(str(invented))).to_train() == []
 
 
 def test_state_travels_in_parts(
     invented: Path, uninterrupted: dict[str, dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WALK_SECONDS", "0.01")
-    made = plan.make(config.load(str(invented)))
-    execute.run_all(made, made.to_train()[:1], tell=lambda text: None)
+    plan = planning.make(config.load(str(invented)))
+    execute.run_all(plan, plan.to_train()[:1], tell=lambda text: None)
     for seconds in range(1, 20):  # a limit may fall between two walks, or before the first
-        made = plan.make(config.load(str(invented)))
-        tally = execute.run_all(made, made.to_train(), minutes=0.1 * seconds / 60, tell=lambda text: None)
-        if list(made.layout.scratch.glob("*/state.pt")):
+        plan = planning.make(config.load(str(invented)))
+        tally = execute.run_all(plan, plan.to_train(), minutes=0.1 * seconds / 60, tell=lambda text: None)
+        if list(plan.layout.scratch.glob("*/state.pt")):
             break
     assert tally.left and not tally.failed
-    parts = pack.pack(made.layout, tmp_path / "carried", part_bytes=5_000)
+    parts = pack.pack(plan.layout, tmp_path / "carried", part_bytes=5_000)
     assert len(parts) > 2
     assert all(part.stat().st_size <= 5_000 for part in parts)
     monkeypatch.setenv("BENCH_RESULTS", str(tmp_path / "elsewhere"))
     monkeypatch.setenv("WALK_SECONDS", "0")
     elsewhere = Layout.of("toy")
     assert pack.unpack(elsewhere, tmp_path / "carried") > 0
-    there = plan.make(config.load(str(invented)))
+    there = planning.make(config.load(str(invented)))
     assert {run.key for run in there.to_train()} == set(tally.left)
     execute.run_all(there, there.to_train(), tell=lambda text: None)
     assert records(elsewhere) == uninterrupted
 
 
 def test_an_altered_or_missing_part_is_refused(invented: Path, results: Path, tmp_path: Path) -> None:
-    made = plan.make(config.load(str(invented)))
+    plan = planning.make(config.load(str(invented)))
     with pytest.raises(UserError, match=r"nothing|no records"):
-        pack.pack(made.layout, tmp_path / "carried")
-    execute.run_all(made, made.to_train(), tell=lambda text: None)
-    parts = pack.pack(made.layout, tmp_path / "carried", part_bytes=20_000)
+        pack.pack(plan.layout, tmp_path / "carried")
+    execute.run_all(plan, plan.to_train(), tell=lambda text: None)
+    parts = pack.pack(plan.layout, tmp_path / "carried", part_bytes=20_000)
     content = parts[0].read_bytes()
     parts[0].write_bytes(content[:-1] + b"?")
     with pytest.raises(UserError, match="checksum differs"):
-        pack.unpack(made.layout, tmp_path / "carried")
+        pack.unpack(plan.layout, tmp_path / "carried")
     parts[0].unlink()
     with pytest.raises(UserError, match="part is missing"):
-        pack.unpack(made.layout, tmp_path / "carried")
-    with pytest.raises(UserError, match=r"toy\.parts\.json: no such file; name the folder that"):
-        pack.unpack(made.layout, tmp_path / "nowhere")
+        pack.unpack(plan.layout, tmp_path / "carried")
+    with pytest.raises(UserError, match=r"toy\.parts\.json: no such file"):
+        pack.unpack(plan.layout, tmp_path / "nowhere")
 
 
 def test_a_damaged_state_says_what_to_do(invented: Path, results: Path) -> None:
-    made = plan.make(config.load(str(invented)))
-    run = made.to_train()[0]
-    state = made.layout.scratch / run.key / "state.pt"
+    plan = planning.make(config.load(str(invented)))
+    run = plan.to_train()[0]
+    state = plan.layout.scratch / run.key / "state.pt"
     state.parent.mkdir(parents=True)
     state.write_bytes(b"nonsense")
-    tally = execute.run_all(made, [run], tell=lambda text: None)
+    tally = execute.run_all(plan, [run], tell=lambda text: None)
     assert "delete it to start this run again" in tally.failed[run.key]

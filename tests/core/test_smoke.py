@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bench import config
-from bench.workflow import plan, smoke
+from bench.workflow import plan as planning
+from bench.workflow import smoke
 
 SCALES = ("ci", "small", "paper")
 LEFT_OUT: dict[str, set[str]] = {scale: set() for scale in SCALES}
@@ -14,17 +15,17 @@ LEFT_OUT: dict[str, set[str]] = {scale: set() for scale in SCALES}
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_no_kind_of_run_is_left_out(scale: str) -> None:
-    kinds = smoke.kinds(plan.make(config.load(scale)))
+    kinds = smoke.kinds(planning.make(config.load(scale)))
     assert {spec.label() for spec in smoke.left_out(kinds)} == LEFT_OUT[scale]
 
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_numbers_alone_make_no_kind(scale: str) -> None:
     """Learning rates, shrink factors, radii and sizes would make thousands of them."""
-    made = plan.make(config.load(scale))
-    kinds = smoke.kinds(made)
-    assert len(kinds) < 300 and len(kinds) < len(made.runs)
-    for trainer in {run.spec.trainer for run in made.runs.values()}:
+    plan = planning.make(config.load(scale))
+    kinds = smoke.kinds(plan)
+    assert len(kinds) < 300 and len(kinds) < len(plan.runs)
+    for trainer in {run.spec.trainer for run in plan.runs.values()}:
         assert any(spec.trainer == trainer for spec in kinds)
 
 
@@ -40,4 +41,4 @@ def test_every_kind_of_run_works(scale: str, monkeypatch: pytest.MonkeyPatch) ->
     """A minute or two for the reduced scales; for scale paper more than an hour, nearly all of it CROWN-IBP with 200
     classes, and 15 GB for its 410M network."""
     monkeypatch.setenv("BENCH_SMOKE_QUIET", "1")
-    assert smoke.smoke(plan.make(config.load(scale))) == 0
+    assert smoke.smoke(planning.make(config.load(scale))) == 0

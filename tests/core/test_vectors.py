@@ -8,18 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from bench import config, record
+from bench import config, machine, record
 from bench.machine import cpu_flags
-from bench.workflow import execute, plan
+from bench.workflow import plan as planning
+from bench.workflow import process
 
 needs_avx2 = pytest.mark.skipif("avx2" not in cpu_flags(), reason="no AVX2")
 
 CAPABILITY = """
 import sys
-from bench.workflow import execute
+from bench.workflow import process
 if {loaded}:
     import torch
-execute.limit_vectors({units!r})
+process.limit_vectors({units!r})
 import torch
 print(torch.backends.cpu.get_cpu_capability())
 """
@@ -38,11 +39,11 @@ def test_a_limit_holds_from_before_torch_is_loaded() -> None:
 
 
 def test_processors_without_avx2_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execute, "cpu_flags", lambda: {"neon"})
+    monkeypatch.setattr(machine, "cpu_flags", lambda: {"neon"})
     monkeypatch.delitem(sys.modules, "torch", raising=False)
-    monkeypatch.setattr(execute.os, "environ", {})
-    execute.limit_vectors("AVX2")
-    assert execute.os.environ == {}
+    monkeypatch.setattr(process.os, "environ", {})
+    process.limit_vectors("AVX2")
+    assert process.os.environ == {}
 
 
 @needs_avx2
@@ -51,6 +52,6 @@ def test_scale_ci_trains_on_avx2_and_says_so(tmp_path: Path, monkeypatch: pytest
     chosen = ["--scale", "ci", "--exhibits", "certified/fig1"]
     done = subprocess.run([sys.executable, "-m", "bench", "run", *chosen], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    made = plan.make(config.load("ci"), ["certified/fig1"])
-    machines = [record.read(made.layout.record(key)).provenance["machine"] for key in made.runs]
+    plan = planning.make(config.load("ci"), ["certified/fig1"])
+    machines = [record.read(plan.layout.record(key)).provenance["machine"] for key in plan.runs]
     assert machines and {machine["vector_units"] for machine in machines} == {"AVX2"}

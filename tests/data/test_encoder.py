@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from bench.data import encoder, text, tokenize
+from bench.data import documents, encoder, text, tokenize
 from bench.data.encoder import Encoder
 from bench.errors import UserError
 from bench.paths import data_root
@@ -68,14 +68,28 @@ def test_ids_are_those_of_the_library(both: tuple[Encoder, Tokenizer], text: str
     assert fast(text).tolist() == exact.encode(text, add_special_tokens=False).ids
 
 
-@pytest.mark.parametrize("text", ["\n" * 100_000, "a" * 100_000, " " * 100_001 + "x", "\t\n" * 50_000, "é" * 50_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("\n" * 100_000, "a" * 100_000, " " * 100_001 + "x", "\t\n" * 50_000, "é" * 50_000),
+        # More white space than tiktoken's regular expressions have stack for.
+        *(
+            "\n" * 500_000,
+            "\t" * 500_000,
+            "\r\n" * 250_000,
+            "x" + " \n\u3000" * 200_000 + "é",
+            "<|endoftext|>" + "\n" * 500_000,
+        ),
+    ],
+    ids=lambda text: f"{len(text)} of {text[:4]!r}",
+)
 def test_text_without_words(both: tuple[Encoder, Tokenizer], text: str) -> None:
     fast, exact = both
     assert fast(text).tolist() == exact.encode(text, add_special_tokens=False).ids
 
 
 @pytest.mark.slow
-def test_every_character_in_every_company(both: tuple[Encoder, Tokenizer]) -> None:
+def test_every_character_in_every_context(both: tuple[Encoder, Tokenizer]) -> None:
     """Both libraries have tables of Unicode of their own."""
     fast, exact = both
     for one in map(chr, (*range(0xD800), *range(0xE000, 0x110000))):
@@ -148,7 +162,7 @@ def test_real_text_with_the_tokenizer_of_gpt_neox() -> None:
     assert fast._fast is not None
     compared = 0
     for name in ("text-upstream", "text-downstream"):
-        for part, _ in tokenize.inputs(text.corpus(name), "val", root):
+        for part, _ in documents.inputs(text.corpus(name), "val", root):
             for content, _ in part.documents():
                 assert fast(content).tolist() == exact.encode(content, add_special_tokens=False).ids
                 compared += len(content)

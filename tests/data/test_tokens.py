@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,7 @@ import numpy as np
 import pytest
 import zstandard
 
-from bench.cli import tokenize as command
-from bench.data import shards, text, tokenize
+from bench.data import documents, shards, text, tokenize
 from bench.data.text import Corpus, Files
 from bench.errors import UserError
 
@@ -46,9 +47,11 @@ WORDS = [
 
 FRAME = zstandard.ZstdCompressor().compress(b'{"text": "a"}\n{"text": "b"}\n')
 """Two documents."""
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+"""What git leaves in place of a file that git-lfs has not fetched."""
 
 
-def documents(name: str, count: int) -> list[dict[str, Any]]:
+def rows_of(name: str, count: int) -> list[dict[str, Any]]:
     """Documents of growing length that name their file; the first has characters of several bytes."""
     made = []
     for number in range(count):
@@ -82,14 +85,14 @@ def corpora(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         weights={"a": 75.0, "b": 25.0},
     )
     monkeypatch.setattr(text, "CORPORA", {"one": one, "two": two, "text-upstream": one})
-    write(tmp_path / "raw/up/train.jsonl.zst", documents("up", 40))
-    named = documents("val", 9)
+    write(tmp_path / "raw/up/train.jsonl.zst", rows_of("up", 40))
+    named = rows_of("val", 9)
     for number, row in enumerate(named):
         row["meta"] = {"pile_set_name": "ArXiv" if number % 3 else "Books"}
     write(tmp_path / "raw/up/val.jsonl", named)
     for source in "ab":
-        write(tmp_path / f"raw/down/{source}/train.jsonl.zst", documents(source, 30))
-        write(tmp_path / f"raw/down/{source}/val.jsonl.zst", documents(f"val {source}", 8))
+        write(tmp_path / f"raw/down/{source}/train.jsonl.zst", rows_of(source, 30))
+        write(tmp_path / f"raw/down/{source}/val.jsonl.zst", rows_of(f"val {source}", 8))
     return tmp_path
 
 
@@ -109,11 +112,11 @@ def test_shards_hold_the_documents_each_with_its_end(corpora: Path) -> None:
     plain = Tokenizer.from_file(str(vocabulary.path))
     (path,) = text.shard_paths(corpora, "bpe-300", "one", "train")["upstream"]
     shard = shards.open_shard(path, vocabulary=300)
-    expected = [[*plain.encode(row["text"]).ids, vocabulary.end] for row in documents("up", 40)]
+    expected = [[*plain.encode(row["text"]).ids, vocabulary.end] for row in rows_of("up", 40)]
     found = [part.tolist() for part in np.split(shard.tokens, shard.offsets[1:-1])]
     assert found == expected
     assert shard.tokens.dtype == np.uint16
-    assert plain.decode(found[0][:-1]) == documents("up", 1)[0]["text"]
+    assert plain.decode(found[0][:-1]) == rows_of("up", 1)[0]["text"]
     assert (shard.index.documents, shard.index.tokens) == (40, sum(map(len, expected)))
     assert plain.id_to_token(vocabulary.end) == "<|endoftext|>"
 
@@ -142,7 +145,7 @@ def test_equal_text_gives_equal_bytes_and_what_is_done_stays(corpora: Path, tmp_
     times = {path: path.stat().st_mtime_ns for path in (corpora / "tokens").rglob("*.bin")}
     tokenize.tokenize("one", "bpe-300", corpora)
     assert times == {path: path.stat().st_mtime_ns for path in (corpora / "tokens").rglob("*.bin")}
-    write(corpora / "raw/up/train.jsonl.zst", documents("changed", 40))
+    write(corpora / "raw/up/train.jsonl.zst", rows_of("changed", 40))
     tokenize.tokenize("one", "bpe-300", corpora)
     changed = files(corpora / "tokens")
     assert {name for name in first if first[name] != changed[name]} == {
@@ -153,38 +156,29 @@ def test_equal_text_gives_equal_bytes_and_what_is_done_stays(corpora: Path, tmp_
 
 @pytest.mark.slow
 def test_several_processes_write_the_same_bytes(tmp_path: Path) -> None:
-    """On the command line, with the real corpus's layout; two processes and one."""
+    """With the real corpus's layout; two processes and one."""
     for corpus, sources in (("upstream", [""]), ("downstream", text.REAL_TEXT_WEIGHTS)):
         for source in sources:
             for split in text.SPLITS:
-                rows = documents(source or "up", 30)
+                rows = rows_of(source or "up", 30)
                 if split == "val" and not source:
                     rows = [{**row, "meta": {"pile_set_name": "Books"}} for row in rows]
                 write(tmp_path / "text" / corpus / source / f"{split}.jsonl.zst", rows)
-    found = []
-    for workers in ("1", "2"):
-        root = tmp_path / workers
+    shards_by = {}
+    for workers in (1, 2):
+        root = tmp_path / str(workers)
         root.mkdir()
         (root / "text").symlink_to(tmp_path / "text")
-        command = ["tokenize", "text-upstream", "text-downstream", "--tokenizer", "bpe-300", "--workers", workers]
-        done = subprocess.run(
-            [sys.executable, "-m", "bench", *command],
-            env={**os.environ, "BENCH_DATA": str(root)},
-            capture_output=True,
-            text=True,
-            timeout=200,
-            cwd=Path(__file__).parents[2],
-        )
-        assert done.returncode == 0, done.stderr
-        assert "text-downstream wikipedia: train" in done.stdout
-        found.append(files(root / "tokens"))
-    assert found[0] and found[0] == found[1]
+        for corpus in ("text-upstream", "text-downstream"):
+            tokenize.ensure(corpus, "bpe-300", root, workers=workers)
+        shards_by[workers] = files(root / "tokens")
+    assert shards_by[1] and shards_by[1] == shards_by[2]
 
 
 KILLED = """
 import sys, time
 from pathlib import Path
-from bench.data import shards, text, tokenize
+from bench.data import documents, shards, text, tokenize
 from bench.data.text import Corpus, Files
 one = Corpus("one", "raw", train=(Files("up/*.jsonl", "upstream"),), val=(Files("up/val.jsonl", "upstream"),))
 text.CORPORA = {"one": one, "text-upstream": one}
@@ -203,7 +197,7 @@ def test_sigkill_while_writing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.setattr(text, "CORPORA", {"one": one, "text-upstream": one})
     for root in (tmp_path / "whole", tmp_path / "killed"):
         for name in ("0", "1", "2", "val"):
-            write(root / f"raw/up/{name}.jsonl", documents(name, 150))
+            write(root / f"raw/up/{name}.jsonl", rows_of(name, 150))
     tokenize.tokenize("one", "bpe-300", tmp_path / "whole")
     folder = tmp_path / "killed" / "tokens"
     for wanted in (1, 2):  # killed in the middle of the file after so many
@@ -264,6 +258,12 @@ def test_text_that_cannot_be_used(corpora: Path, rows: list[Any], said: str) -> 
         # Cut short within the second frame: what the first one holds reads like the whole file.
         ("train.jsonl.zst", FRAME + FRAME[:-1], r"train\.jsonl\.zst: .*cut short .*; fetch the file again"),
         ("train.jsonl.zst", FRAME[:5], r"train\.jsonl\.zst: .*cut short"),
+        ("train.jsonl.gz", gzip.compress(b'{"text": "a"}\n')[:-4], r"train\.jsonl\.gz: .*cut short"),
+        ("train.jsonl", POINTER, r"train\.jsonl: .*git lfs pull"),
+        ("train.jsonl.zst", POINTER, r"train\.jsonl\.zst: .*git lfs pull"),
+        ("train.jsonl.xz", b"\xfd7zXZ\0 and so on", r"train\.jsonl\.xz: .*unpack"),
+        ("train.jsonl", b"PAR1 and so on", r"train\.jsonl: Parquet; .*\.parquet"),
+        ("train.jsonl", b"<!DOCTYPE html><p>404", r"train\.jsonl: a web page"),
     ],
 )
 def test_damaged_files(corpora: Path, name: str, content: bytes, said: str) -> None:
@@ -274,33 +274,99 @@ def test_damaged_files(corpora: Path, name: str, content: bytes, said: str) -> N
         tokenize.tokenize("one", "bpe-300", corpora)
 
 
+def packed(name: str, window: int = 0) -> bytes:
+    """Two documents, packed in that way."""
+    content = b'{"text": "a"}\n{"text": "b"}\n'
+    if name == "gzip":
+        return gzip.compress(content[:14]) + gzip.compress(content[14:])
+    skipped = b"\x50\x2a\x4d\x18" + (4).to_bytes(4, "little") + b"skip"
+    parameters = zstandard.ZstdCompressionParameters(window_log=window, enable_ldm=True)
+    frame = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    return skipped + frame.compress(content) + frame.flush()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("train.jsonl.zst", packed("zstd", window=28)),
+        ("train.jsonl.zst", packed("zstd", window=31)),
+        ("train.jsonl.zst", packed("gzip")),
+        ("train.jsonl.gz", packed("gzip")),
+        ("train.jsonl", packed("gzip")),
+        ("train.jsonl.zstd", packed("zstd", window=17)),
+    ],
+)
+def test_files_are_read_whatever_they_are_packed_by(corpora: Path, name: str, content: bytes) -> None:
+    (corpora / "raw/up/train.jsonl.zst").unlink()
+    (corpora / "raw/up" / name).write_bytes(content)
+    ((part, _),) = documents.inputs(text.corpus("one"), "train", corpora)
+    assert [content for content, _ in part.documents()] == ["a", "b"]
+    assert part.stem == "up-train"
+
+
+def parquet(path: Path, rows: list[dict[str, Any]]) -> None:
+    import pyarrow
+    from pyarrow import parquet as file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file.write_table(pyarrow.Table.from_pylist(rows), path)
+
+
+@pytest.fixture
+def sample(monkeypatch: pytest.MonkeyPatch) -> Corpus:
+    corpus = Corpus("one", "raw", train=(Files("*.parquet", "a"),), val=(Files("*.parquet", "a"),))
+    monkeypatch.setattr(text, "CORPORA", {"one": corpus})
+    return corpus
+
+
+@pytest.mark.parametrize("folder", ["run [1]", "run *", "run ?", "{a,b}", "%20 #"])
+def test_parquet_below_a_folder_with_any_name(sample: Corpus, tmp_path: Path, folder: str) -> None:
+    for name in (folder, "run 1", "run a", "a"):
+        parquet(tmp_path / name / "raw" / "x.parquet", [{"text": f"of {name}", "meta": {"a": "b"}, "other": 1}])
+    ((part, _),) = documents.inputs(sample, "train", tmp_path / folder)
+    assert list(part.documents()) == [(f"of {folder}", {"a": "b"})]
+
+
+def test_parquet_that_cannot_be_used(sample: Corpus, tmp_path: Path) -> None:
+    path = tmp_path / "raw" / "x.parquet"
+    for content, said in (
+        (POINTER, "git lfs pull"),
+        (b"PAR1 cut short", "damaged or no Parquet"),
+        (b"no such thing", "damaged or no Parquet"),
+    ):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+        ((part, _),) = documents.inputs(sample, "train", tmp_path)
+        with pytest.raises(UserError, match=said) as error:
+            list(part.documents())
+        assert str(path) in str(error.value) and "\n" not in str(error.value)
+    parquet(path, [{"body": "x", "id": 1}])
+    with pytest.raises(UserError, match=r"no column 'text' \(found: body, id\)"):
+        list(part.documents())
+
+
 def test_frames_one_after_another_are_one_file(corpora: Path) -> None:
-    documents = []
+    counts = []
     for frames in (1, 3):
         (corpora / "raw/up/train.jsonl.zst").write_bytes(frames * FRAME)
         made = tokenize.tokenize("one", "bpe-300", corpora)
-        documents += [index.documents for name in made if "train" in name for index in made[name].values()]
-    assert documents == [2, 6]
-
-
-def test_no_workers() -> None:
-    with pytest.raises(UserError, match="--workers: 0: expected a whole number from 1 on"):
-        command.main(["text-upstream", "--workers", "0"])
+        counts += [index.documents for name in made if "train" in name for index in made[name].values()]
+    assert counts == [2, 6]
 
 
 def test_a_document_without_its_source(corpora: Path) -> None:
-    write(corpora / "raw/up/val.jsonl", documents("val", 2))
+    write(corpora / "raw/up/val.jsonl", rows_of("val", 2))
     with pytest.raises(UserError, match=r"no meta\.pile_set_name, which names its source"):
         tokenize.tokenize("one", "bpe-300", corpora)
 
 
 def test_absent_and_doubled_files(corpora: Path) -> None:
-    write(corpora / "raw/up/train.jsonl", documents("up", 3))
+    write(corpora / "raw/up/train.jsonl", rows_of("up", 3))
     with pytest.raises(UserError, match="the same text twice; remove one"):
-        tokenize.inputs(text.corpus("one"), "train", corpora)
+        documents.inputs(text.corpus("one"), "train", corpora)
     (corpora / "raw/down/b/val.jsonl.zst").unlink()
     with pytest.raises(UserError, match="no such file; two needs it for its val split"):
-        tokenize.inputs(text.corpus("two"), "val", corpora)
+        documents.inputs(text.corpus("two"), "val", corpora)
 
 
 def test_a_mixture_with_a_missing_source(corpora: Path) -> None:
@@ -352,7 +418,7 @@ def test_shards_that_are_not_as_they_were_written(
 
 
 def test_shards_without_a_file_or_a_token(shard: Path) -> None:
-    with pytest.raises(UserError, match="no such shard; make it with `python -m bench tokenize`"):
+    with pytest.raises(UserError, match="no such shard"):
         shards.open_shard(shard.with_name("other"))
     shard.with_suffix(".bin").unlink()
     with pytest.raises(UserError, match="absent, but its index is there"):
@@ -396,56 +462,128 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("offline")
-@pytest.mark.parametrize("name", ["pile", "slimpajama", "slimpajama-627b"])
+@pytest.mark.parametrize("name", ["pile-uncopyrighted", "slimpajama-6b", "slimpajama-627b"])
 def test_without_the_hub_the_local_folder_is_named(tmp_path: Path, name: str) -> None:
     corpus = text.corpus(name)
     with pytest.raises(UserError, match="cannot be read from the hub") as error:
-        tokenize.inputs(corpus, "val", tmp_path)
+        documents.inputs(corpus, "val", tmp_path)
     assert f"under {tmp_path / corpus.folder}" in str(error.value) and "\n" not in str(error.value)
-    assert corpus.hub is not None and f"{corpus.hub.repository}@{corpus.hub.revision}" in str(error.value)
+    assert f"{corpus.hubs[0].repository}@{corpus.hubs[0].revision}" in str(error.value)
+
+
+def test_the_whole_pile_is_read_from_a_copy(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"pile/val\.jsonl\*: no such file"):
+        documents.inputs(text.corpus("pile"), "val", tmp_path)
 
 
 @pytest.mark.usefixtures("offline")
-def test_local_copies_of_a_repository_are_preferred(tmp_path: Path) -> None:
-    write(tmp_path / "slimpajama-627b/validation/chunk1/example_0.jsonl.zst", documents("one", 2))
-    write(tmp_path / "slimpajama-627b/validation/chunk2/example_0.jsonl.zst", documents("two", 2))
-    found = tokenize.inputs(text.corpus("slimpajama-627b"), "val", tmp_path)
-    assert [part.stem for part, _ in found] == ["validation-chunk1-example_0", "validation-chunk2-example_0"]
+@pytest.mark.parametrize("name", ["validation/chunk{}/example_0.jsonl.zst", "data/validation-{}.parquet"])
+def test_local_copies_of_a_repository_or_of_its_re_upload_are_preferred(tmp_path: Path, name: str) -> None:
+    for number in (1, 2):
+        write(tmp_path / "slimpajama-627b" / name.format(number), rows_of("one", 2))
+    parts = documents.inputs(text.corpus("slimpajama-627b"), "val", tmp_path)
+    stem = name.split(".")[0].replace("/", "-")
+    assert [part.stem for part, _ in parts] == [stem.format(number) for number in (1, 2)]
 
 
-def test_hub_files_are_streamed_at_the_pinned_commit(
-    corpora: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """What the hub would serve is read through `datasets`, here from a parquet file in its place."""
-    import datasets
-    from huggingface_hub import HfApi
+class Served:
+    """Two repositories of the hub, of which some can be reached."""
 
-    rows = [{**row, "meta": {"redpajama_set_name": "RedPajamaC4"}} for row in documents("hub", 5)]
-    served = tmp_path / "served.parquet"
-    datasets.Dataset.from_list(rows).to_parquet(served)
-    load = datasets.load_dataset
-    asked = []
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, files: dict[str, dict[str, bytes]], commits: dict[str, str]):
+        from huggingface_hub import HfApi, HfFileSystem
 
-    def from_hub(kind: str, data_files: str, **named: Any) -> Any:
-        asked.append(data_files)
-        return load(kind, data_files=str(served), cache_dir=str(tmp_path / "cache"), **named)
+        self.files, self.commits = files, commits
+        self.opened: list[str] = []
+        documents._listed.cache_clear()
+        monkeypatch.setattr(HfApi, "list_repo_files", lambda api, name, **named: list(self.repository(name)))
+        monkeypatch.setattr(HfApi, "repo_info", lambda api, name, **named: Info(sha=self.commits[name]))
+        monkeypatch.setattr(HfFileSystem, "open", lambda system, address, mode: self.open(address))
 
-    names = ["data/train-00000-of-00002-ab.parquet", "data/validation-00000-of-00001-cd.parquet", "README.md"]
-    monkeypatch.setattr(HfApi, "list_repo_files", lambda self, *arguments, **named: names)
-    monkeypatch.setattr(datasets, "load_dataset", from_hub)
-    slimpajama = Corpus(
-        "slimpajama",
-        "slimpajama",
-        train=(Files("data/train-*.parquet"),),
-        val=(Files("data/validation-*.parquet"),),
-        meta="redpajama_set_name",
-        sources=text.SLIMPAJAMA_SETS,
+    def repository(self, name: str) -> dict[str, bytes]:
+        if name not in self.files:
+            raise ConnectionError("404")
+        return self.files[name]
+
+    def open(self, address: str) -> io.BytesIO:
+        self.opened.append(address)
+        repository, _, path = address.removeprefix("hf://datasets/").partition("@")
+        return io.BytesIO(self.files[repository][path.partition("/")[2]])
+
+
+@dataclass(frozen=True)
+class Info:
+    sha: str
+
+
+ORIGINAL, MIRROR = "cerebras/SlimPajama-627B", "gmongaras/SlimPajama-627B_Reupload"
+
+
+def test_hub_files_are_read_at_the_pinned_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    names = ("train/chunk1/a.jsonl.zst", "validation/chunk1/b.jsonl.zst", "README.md")
+    served = Served(monkeypatch, {ORIGINAL: dict.fromkeys(names, FRAME)}, {})
+    ((part, _),) = documents.inputs(text.corpus("slimpajama-627b"), "train", tmp_path)
+    address = f"hf://datasets/{ORIGINAL}@2d0accdd58c5d5511943ca1f5ff0e3eb5e293543/{names[0]}"
+    assert [content for content, _ in part.documents()] == ["a", "b"]
+    assert served.opened == [address] and part.origin() == address
+
+
+def test_a_mirror_is_read_at_the_commit_that_was_found_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    corpus = text.corpus("slimpajama-627b")
+    parquet(tmp_path / "served.parquet", [{"text": "a", "meta": {"redpajama_set_name": "RedPajamaC4"}}])
+    content = (tmp_path / "served.parquet").read_bytes()
+    served = Served(monkeypatch, {MIRROR: {"data/train-0.parquet": content}}, {MIRROR: "a" * 40})
+    for commit in ("b" * 40, "c" * 40):
+        ((part, _),) = documents.inputs(corpus, "train", tmp_path)
+        assert part.address == f"hf://datasets/{MIRROR}@{'a' * 40}/data/train-0.parquet"
+        served.commits[MIRROR] = commit
+    assert list(part.documents()) == [("a", {"redpajama_set_name": "RedPajamaC4"})]
+    with pytest.raises(UserError, match="no file matches validation"):
+        documents.inputs(corpus, "val", tmp_path)
+
+
+# Corpora that are what their names say.
+@pytest.fixture
+def whole(monkeypatch: pytest.MonkeyPatch, corpora: Path) -> Path:
+    """A corpus of which 60 and 25 tokens of two sources are used, and whose validation text must have both."""
+    corpus = replace(
+        text.corpus("two"),
+        subset={"train": {"a": 60, "b": 25}, "val": {"a": 20}},
+        distinct=("a",),
+        meta="x",
+        instead="one",
     )
-    monkeypatch.setitem(text.CORPORA, "slimpajama", slimpajama)
-    tokenize.tokenize("slimpajama", "bpe-300", corpora)
-    revision = "b5f90f419b7489cdba26fdbc8c022fcb5562f968"
-    assert asked[0] == f"hf://datasets/DKYoon/SlimPajama-6B@{revision}/{names[0]}"
-    (path,) = text.shard_paths(corpora, "bpe-300", "slimpajama", "val")["C4"]
-    assert path.name == "data-validation-00000-of-00001-cd"
-    assert shards.read_index(path).origin == f"hf://datasets/DKYoon/SlimPajama-6B@{revision}/{names[1]}"
-    assert shards.open_shard(path).index.documents == 5
+    monkeypatch.setitem(text.CORPORA, "two", corpus)
+    for source in "ab":
+        write(corpora / f"raw/down/{source}/val.jsonl.zst", [{**row, "meta": {"x": source}} for row in rows_of("v", 8)])
+    return corpora
+
+
+def test_a_subset_ends_with_the_document_that_fills_it(whole: Path) -> None:
+    tokenize.tokenize("two", "bpe-300", whole)
+    opened = text.open_sources(whole, "bpe-300", "two", "train", vocabulary=300)
+    for source, tokens in (("a", 60), ("b", 25)):
+        (shard,) = opened[source]
+        all_of_it = shards.open_shard(text.shard_paths(whole, "bpe-300", "two", "train")[source][0])
+        assert shard.index.tokens == len(shard.tokens) == shard.offsets[-1] >= tokens > shard.offsets[-2]
+        assert np.array_equal(shard.tokens, all_of_it.tokens[: len(shard.tokens)])
+        assert shard.index.documents == len(shard.offsets) - 1 < all_of_it.index.documents
+    counts = text.token_counts(whole, "bpe-300", "two")
+    assert (counts["a"], counts["b"]["train"]) == ({"train": 60, "val": 20}, 25)
+    assert text.training_windows(whole, "bpe-300", "two", length=9, vocabulary=300, seed=0).windows(0, 4).shape == (
+        4,
+        9,
+    )
+
+
+def test_a_subset_that_is_not_there_is_named(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenize.tokenize("two", "bpe-300", whole)
+    monkeypatch.setitem(text.CORPORA, "two", replace(text.corpus("two"), subset={"train": {"b": 10**9}}))
+    with pytest.raises(UserError, match=r"train/b: .* two has 1 B of this source; add"):
+        text.token_counts(whole, "bpe-300", "two")
+
+
+def test_a_reduced_copy_is_not_taken_for_the_whole(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(text.CORPORA, "two", replace(text.corpus("two"), distinct=("a", "Books3")))
+    with pytest.raises(UserError, match=r"lacks Books3; .* the corpus 'one'"):
+        tokenize.tokenize("two", "bpe-300", whole)
+    assert not list((whole / "tokens" / "bpe-300").glob("two/*"))

@@ -1,6 +1,6 @@
-"""Counts the faults that tests inject, and writes the table of the README from a run in which all of them passed.
+"""Counts the faults that tests inject, and writes a table of them from a run in which all tests passed.
 
-``python -m pytest tests/faults --reliability README.md`` runs more examples of each, keeps what each test counted in
+``python -m pytest tests/faults --reliability tests/README.md`` runs more examples of each, keeps what each test counted in
 ``recorded.json`` and replaces what stands between ``<!-- reliability -->`` and ``<!-- /reliability -->``. It takes about
 ten minutes; a part of the tests replaces its own part of the record.
 """
@@ -51,7 +51,7 @@ class Tally:
         when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
         lines += [
             "",
-            f"{total:,} faults, injected by `python -m pytest tests/faults --reliability README.md` on {when} "
+            f"{total:,} faults, injected by `python -m pytest tests/faults --reliability tests/README.md` on {when} "
             f"({platform.system()}, Python {platform.python_version()}); the table is the tests' own output. "
             "Lost counts records that differ from an uninterrupted run, and files that are damaged or half-written.",
         ]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -11,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from bench import checkpoint, record
+from bench.data import fetch
 from bench.errors import UserError
 
 
@@ -21,7 +25,7 @@ class Disk:
         self.root = root
 
     def fill(self, leave: int) -> None:
-        """Leaves about so many bytes free."""
+        """Leaves about `leave` bytes free."""
         self.empty()
         ballast = self.root / "ballast"
         free = shutil.disk_usage(self.root).free
@@ -55,8 +59,8 @@ def disk(tmp_path: Path) -> Iterator[Callable[[int], Disk]]:
 
 def names(root: Path) -> list[str]:
     """Files that are not hidden, without locks and ballast."""
-    found = (path for path in root.rglob("*") if path.is_file() and path.suffix != ".lock" and path.name != "ballast")
-    return sorted(str(path.relative_to(root)) for path in found)
+    files = (path for path in root.rglob("*") if path.is_file() and path.suffix != ".lock" and path.name != "ballast")
+    return sorted(str(path.relative_to(root)) for path in files)
 
 
 THEN = "one clear line, nothing half-written, goes on after space is freed"
@@ -67,16 +71,16 @@ def test_a_record(disk, injected) -> None:
 
     small = disk(100_000)
     path = small.root / "runs" / "key.json"
-    outcome = Result({"val_acc": 50.0}, {"epochs": {"epoch": list(range(10_000))}})
-    made = record.Record("key", {"seed": 0}, "a run", outcome, {}, {})
+    result = Result({"val_acc": 50.0}, {"epochs": {"epoch": list(range(10_000))}})
+    plan = record.Record("key", {"seed": 0}, "a run", result, {}, {})
     small.fill(leave=8_192)
-    with pytest.raises(UserError, match=r"key\.json: no space left while writing; free some and call again") as caught:
-        record.write(path, made)
+    with pytest.raises(UserError, match=r"key\.json: no space left") as caught:
+        record.write(path, plan)
     assert len(str(caught.value).splitlines()) == 1
     assert names(small.root) == [] and not list(small.root.rglob(".*"))
     small.empty()
-    record.write(path, made)
-    assert record.read(path) == made
+    record.write(path, plan)
+    assert record.read(path) == plan
     injected("disk full", "a record", THEN)
 
 
@@ -135,21 +139,21 @@ def test_a_shard(disk, injected) -> None:
     injected("disk full", "a shard of tokens", THEN)
 
 
-def test_a_download(disk, injected, tmp_path: Path) -> None:
-    from bench.data import archives
-
-    small = disk(200_000)
-    import gzip
-
-    packed = tmp_path / "file.gz"
-    packed.write_bytes(gzip.compress(os.urandom(150_000)))
+def test_a_data_file(disk, injected, tmp_path: Path) -> None:
+    """An archive that was put into the data folder, which has no room for its content."""
+    packed = gzip.compress(os.urandom(150_000))
+    catalogue = tmp_path / "catalogue.yaml"
+    download = {"name": "file.gz", "bytes": len(packed), "checksum": f"sha256:{hashlib.sha256(packed).hexdigest()}"}
+    source = {"files": {"file": "any"}, "downloads": [download | {"unpack": "gzip", "urls": ["http://127.0.0.1:9/"]}]}
+    catalogue.write_text(json.dumps({"one": {"title": "One file", "home": "http://127.0.0.1:9/"} | source}))
+    small = disk(400_000)
+    (small.root / "file.gz").write_bytes(packed)
     small.fill(leave=50_000)
     with pytest.raises(UserError, match="no space left"):
-        archives.gunzip(packed, small.root / "file")
-    assert names(small.root) == []
+        fetch.ensure("one", small.root, catalogue=catalogue)
+    assert not (small.root / "file").exists() and not (small.root / ".fetch").exists()
     small.empty()
-    archives.gunzip(packed, small.root / "file")
-    assert (small.root / "file").stat().st_size == 150_000
+    assert fetch.ensure("one", small.root, catalogue=catalogue)[0].stat().st_size == 150_000
     injected("disk full", "an unpacked data file", THEN)
 
 
@@ -163,19 +167,19 @@ def test_runs(leave: int, disk, bench, invented: Path, tmp_path: Path, injected)
     answer = bench("run", "--scale", str(invented), **where)
     assert answer.returncode in (1, 2), answer.stderr
     assert "no space left" in answer.stderr and "Traceback" not in answer.stderr
-    finished = {name: path.read_bytes() for name, path in found(small.root).items()}
-    for path in found(small.root).values():
+    finished = {name: path.read_bytes() for name, path in records(small.root).items()}
+    for path in records(small.root).values():
         record.read(path)
     small.empty()
     answer = bench("run", "--scale", str(invented), **where)
     assert answer.returncode == 0, answer.stderr
-    assert len(found(small.root)) == 15
-    lost = sum(found(small.root)[name].read_bytes() != content for name, content in finished.items())
+    assert len(records(small.root)) == 15
+    lost = sum(records(small.root)[name].read_bytes() != content for name, content in finished.items())
     assert lost == 0
     injected("disk full", "invented runs", THEN, lost=lost)
 
 
-def found(root: Path) -> dict[str, Path]:
+def records(root: Path) -> dict[str, Path]:
     return {path.name: path for path in (root / "results" / "toy" / "runs").glob("*.json")}
 
 

@@ -15,7 +15,8 @@ import pytest
 from bench import checkpoint, config
 from bench.errors import UserError
 from bench.paths import Layout
-from bench.workflow import execute, pack, plan
+from bench.workflow import execute, pack
+from bench.workflow import plan as planning
 
 
 class Hostile:
@@ -38,30 +39,28 @@ def test_a_state_that_holds_code(invented: Path, owned: Path, injected) -> None:
     """A resume state, pickled whole or inside torch's own format: refused by name, and the run is not a result."""
     import torch
 
-    made = plan.make(config.load(str(invented)))
-    run = made.to_train()[0]
-    state = made.layout.scratch / run.key / "state.pt"
+    plan = planning.make(config.load(str(invented)))
+    run = plan.to_train()[0]
+    state = plan.layout.scratch / run.key / "state.pt"
     state.parent.mkdir(parents=True)
     packed = io.BytesIO()
     torch.save({"step": Hostile(owned)}, packed)
     for content in (pickle.dumps(Hostile(owned)), packed.getvalue()):
         state.write_bytes(content)
-        tally = execute.run_all(made, [run], tell=lambda text: None)
+        tally = execute.run_all(plan, [run], tell=lambda text: None)
         assert "not a readable checkpoint" in tally.failed[run.key]
-        assert not owned.exists() and not made.layout.record(run.key).exists()
+        assert not owned.exists() and not plan.layout.record(run.key).exists()
     injected("malicious pickle", "resume states", "refused by name, its code does not run", times=2)
 
 
 def test_weights_that_hold_code(invented: Path, owned: Path, injected) -> None:
-    path = invented.parent / "never"
-    del path
-    made = plan.make(config.load(str(invented)))
-    runs = made.to_train()
+    plan = planning.make(config.load(str(invented)))
+    runs = plan.to_train()
     first = [run for run in runs if run.spec.parent_spec is None]
-    execute.run_all(made, first, tell=lambda text: None)
-    weights = made.layout.artefact(first[0].key, "weights")
+    execute.run_all(plan, first, tell=lambda text: None)
+    weights = plan.layout.artefact(first[0].key, "weights")
     weights.write_bytes(pickle.dumps(Hostile(owned)))
-    tally = execute.run_all(made, runs, tell=lambda text: None)
+    tally = execute.run_all(plan, runs, tell=lambda text: None)
     assert any("its record says" in why for why in tally.failed.values())
     assert not owned.exists()
     injected("malicious pickle", "weights of a parent", "refused by its checksum, then by its format")
@@ -128,7 +127,7 @@ def test_an_absolute_path_in_carried_state_is_ignored(tmp_path: Path, results: P
 
 def test_carried_records_are_read_before_they_count(tmp_path: Path, results: Path) -> None:
     layout = Layout.of("toy")
-    carried(tmp_path / "carried", ("runs/made-up.json", b'{"metrics": {}}', ""))
+    carried(tmp_path / "carried", ("runs/plan-up.json", b'{"metrics": {}}', ""))
     with pytest.raises(UserError, match="not a record"):
         pack.unpack(layout, tmp_path / "carried")
     assert not list(layout.root.rglob("*.json"))

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from bench import record
 
 HERE = Path(__file__).resolve().parent
-INVENTED = HERE.parent / "invented"
-KINDS = ("invented", *sorted(path.stem for path in (HERE / "kinds").glob("*.py") if path.stem != "family"))
+PAPERS = HERE.parent / "papers"
+KINDS = ("invented/distance", *(f"kinds/{path.stem}" for path in sorted((PAPERS / "kinds/exhibits").glob("*.py"))))
 MOMENTS = ("at a step", "in the middle of a file", "before a file has its name", "after a file has its name")
 Train = Callable[..., int]
 pytestmark = pytest.mark.timeout(1800)  # a property with many examples; on a busy machine each takes seconds
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(1800)  # a property with many examples; on a bu
 
 @pytest.fixture(scope="module")
 def train() -> Iterator[Train]:
-    """``train(scale, results, moment, at)``: the exit code of a child that trains, and dies if it is told to."""
+    """``train(scale, results, moment, at)``: the exit code of a child that trains, and dies at that moment."""
     victim = subprocess.Popen(
         [sys.executable, str(HERE / "victim.py")],
         cwd=HERE.parent.parent,
@@ -38,8 +38,7 @@ def train() -> Iterator[Train]:
     assert victim.stdin is not None and victim.stdout is not None
 
     def call(scale: Path, results: Path, moment: str | None = None, at: int = 0) -> int:
-        extra = INVENTED if scale.stem == "invented" else HERE / "kinds"
-        task = {"scale": str(scale), "extra": str(extra), "results": str(results), "moment": moment, "at": at}
+        task = {"scale": str(scale), "extra": str(PAPERS), "results": str(results), "moment": moment, "at": at}
         victim.stdin.write(json.dumps(task) + "\n")
         victim.stdin.flush()
         return int(victim.stdout.readline())
@@ -53,22 +52,23 @@ def train() -> Iterator[Train]:
 @pytest.fixture(scope="module", params=KINDS)
 def kind(request: pytest.FixtureRequest, train: Train, tmp_path_factory: pytest.TempPathFactory):
     """A kind of run: its name, its scale file, the records of an uninterrupted training, and occasions to kill it."""
-    folder = tmp_path_factory.mktemp(request.param)
-    scale = folder / f"{request.param}.yaml"
-    exhibit = "invented/distance" if request.param == "invented" else f"kinds/{request.param}"
+    exhibit = request.param
+    name = exhibit.partition("/")[0 if exhibit.startswith("invented") else 2]
+    folder = tmp_path_factory.mktemp(name)
+    scale = folder / "toy.yaml"
     scale.write_text(
         "scale: toy\ndevice: cpu\ncompile: never\nkeep: everything\n"
         f"only: [{exhibit}]\nexhibits: {{{exhibit}: {{seeds: 1}}}}\n"
     )
     assert train(scale, folder / "whole") == 0
     occasions = json.loads((folder / "whole" / "occasions.json").read_text())
-    return request.param, scale, results_of(folder / "whole"), occasions
+    return name, scale, results_of(folder / "whole"), occasions
 
 
 def results_of(results: Path) -> dict[str, tuple]:
     """Key -> metrics, series and checksums of the weights."""
-    found = {path.stem: record.read(path) for path in (results / "toy" / "runs").glob("*.json")}
-    return {key: (one.results(), one.artefacts) for key, one in found.items()}
+    records = {path.stem: record.read(path) for path in (results / "toy" / "runs").glob("*.json")}
+    return {key: (one.results(), one.artefacts) for key, one in records.items()}
 
 
 def test_killed_and_gone_on_equals_never_killed(kind, train: Train, examples: int, injected) -> None:
@@ -90,9 +90,9 @@ def test_killed_and_gone_on_equals_never_killed(kind, train: Train, examples: in
                 # What stands under a final name is whole at any time: reading it would raise.
                 results_of(results)
             assert train(scale, results) == 0
-            found = results_of(results)
-            lost += sum(found.get(key) != value for key, value in expected.items())
-            assert found == expected
+            now = results_of(results)
+            lost += sum(now.get(key) != value for key, value in expected.items())
+            assert now == expected
 
     property_holds()
     assert sum(killed.values()) >= examples  # the first of each example meets its occasion
@@ -110,7 +110,6 @@ def test_killed_again_and_again(kind, train: Train, injected) -> None:
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder)
         calls = 0
-        # Runs in company first save what they have: from the fourth boundary on one of them is a step further.
         while train(scale, results, "at a step", 4) == -9:
             calls += 1
             assert calls <= occasions["at a step"], "no progress"

@@ -1,4 +1,4 @@
-"""A process that forks children which train a plan and die at a moment that the test has chosen.
+"""A process that forks children, which train a plan and die at a moment that the test chooses.
 
 One line of JSON a task on standard input, the child's exit code (negative for a signal) a line on standard output.
 Forking saves the seconds that importing takes, also of what torch imports at its first step; nothing is computed before.
@@ -20,7 +20,8 @@ import torch
 
 from bench import checkpoint, config
 from bench.training import context
-from bench.workflow import execute, plan
+from bench.workflow import execute
+from bench.workflow import plan as planning
 
 torch.set_num_threads(1)
 for name in (
@@ -91,8 +92,8 @@ def arm(moment: str, at: int) -> Callable[[], int]:
 def train(task: dict[str, Any]) -> int:
     os.environ |= {"BENCH_EXTRA": task["extra"], "BENCH_RESULTS": task["results"], "BENCH_CHECKPOINT_SECONDS": "0"}
     seen = {moment: arm(moment, task["at"] if moment == task["moment"] else 0) for moment in MOMENTS}
-    made = plan.make(config.load(task["scale"]))
-    tally = execute.run_all(made, made.to_train(), tell=lambda text: None)
+    plan = planning.make(config.load(task["scale"]))
+    tally = execute.run_all(plan, plan.to_train(), tell=lambda text: None)
     if task["moment"] is None:
         counts = {moment: occasions() for moment, occasions in seen.items()}
         (Path(task["results"]) / "occasions.json").write_text(json.dumps(counts))

@@ -20,10 +20,19 @@ Made = Callable[..., Plan]
 
 @pytest.fixture
 def made(invented: Path, tmp_path: Path) -> Iterator[Made]:
-    """``made(seeds=3, failing_drift=None, ...)``: a plan of the invented paper whose runs are trained and collected."""
+    """``made(failing_drift=None, ...)``: a plan of the invented paper whose runs are trained and collected.
 
-    def make(*, train: bool = True, common: dict[str, Any] | None = None, **settings: Any) -> Plan:
-        content = yaml.safe_load(invented.read_text())
+    `common` is what its exhibits share, as the number of seeds, and `scale` what stands at the top of the scale file.
+    """
+
+    def make(
+        *,
+        train: bool = True,
+        common: dict[str, Any] | None = None,
+        scale: dict[str, Any] | None = None,
+        **settings: Any,
+    ) -> Plan:
+        content = yaml.safe_load(invented.read_text()) | (scale or {})
         content["common"]["invented"].update(common or {})
         content["exhibits"] = {"invented/distance": settings}
         path = tmp_path / "toy.yaml"

@@ -29,9 +29,9 @@ def test_the_archive_opens_offline_and_finds_every_exhibit(
     for expected in ("Distance by drift", "Mean distance from the start.", "Position by step.", "drifts = [0.1, 0.2]"):
         assert expected in text
     # Snakemake shows a rule's code highlighted, word by word.
-    assert "tests/invented/distance.py" in text and "-m bench draw" in re.sub(r"<[^<>]*>", "", text)
+    assert "tests/papers/invented/exhibits/distance.py" in text and "-m bench draw" in re.sub(r"<[^<>]*>", "", text)
     files = {path.name for path in (tmp_path / "report" / "data").rglob("*") if path.is_file()}
-    assert {"distance.md", "curve.png", "verdicts.html", "paper.pdf"} <= files
+    assert {"distance.md", "curve.png", "index.html", "paper.pdf"} <= files
     if BROWSER is None:
         pytest.skip("the archive is complete; no Chromium here to open it")
     options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom")

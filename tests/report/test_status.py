@@ -14,8 +14,7 @@ from bench import record
 from bench.run import Result
 from bench.training.context import Context, progress_text
 from bench.words import duration
-from bench.workflow import plan as planning
-from bench.workflow import status
+from bench.workflow import planfile, status
 from bench.workflow.plan import Plan
 
 Made = Callable[..., Plan]
@@ -25,7 +24,7 @@ Made = Callable[..., Plan]
 def plan(made: Made) -> Plan:
     """A plan of which nothing is trained, frozen."""
     plan = made(train=False)
-    planning.freeze(plan)
+    planfile.freeze(plan)
     return plan
 
 
@@ -61,13 +60,13 @@ def test_a_failed_run_has_its_reason_and_the_last_line_of_its_log(plan: Plan) ->
     failure = plan.layout.failure(run.key)
     failure.parent.mkdir(parents=True, exist_ok=True)
     failure.write_text(json.dumps({"label": run.spec.label(), "why": "position is nan"}))
-    batch = planning.frozen(plan.layout.plan)["batches"][0]["name"]
-    log = plan.layout.logs / "run" / f"{batch}.log"
+    job = planfile.frozen(plan.layout.plan)["jobs"][0]["name"]
+    log = plan.layout.logs / "run" / f"{job}.log"
     log.parent.mkdir(parents=True)
     log.write_text(f"a start\n{run.spec.label()}: 12 of 20 steps\n\nanother run: done\n")
     text = status.as_text(plan)
     assert "1 failed" in text and f"FAILED   {run.spec.label()}: position is nan" in text
-    assert f"{batch}.log: {run.spec.label()}: 12 of 20 steps" in text
+    assert f"{job}.log: {run.spec.label()}: 12 of 20 steps" in text
 
 
 def test_a_stopped_run_waits_and_says_where_it_stopped(plan: Plan, running: str) -> None:

@@ -5,11 +5,8 @@ from __future__ import annotations
 import csv
 import io
 
-import pandas as pd
-import pytest
-
 from bench import stats
-from bench.report import html_tables, table, verdicts
+from bench.report import verdicts
 from bench.report.verdicts import Entry
 
 
@@ -25,7 +22,7 @@ def entry(**changes: object) -> Entry:
         "unit": "",
         "provenance": "text",
         "margin": None,
-        "outcome": stats.greater({0: 3.0, 1: 4.0, 2: 3.5}, {0: 1.0, 1: 1.5, 2: 1.2}),
+        "finding": stats.greater({0: 3.0, 1: 4.0, 2: 3.5}, {0: 1.0, 1: 1.5, 2: 1.2}),
         "test": "difference > 0",
         "scale": "ci",
         "machine": "a machine",
@@ -39,7 +36,7 @@ def entry(**changes: object) -> Entry:
 def number(**changes: object) -> Entry:
     found = stats.equivalent_to({0: 51.0, 1: 52.0, 2: 51.5}, 51.7, margin=2.0)
     fields = {"kind": "target", "name": "cifar10, val_acc", "statement": "", "published": 51.7, "margin": 2.0}
-    return entry(**{**fields, "outcome": found, **changes})
+    return entry(**{**fields, "finding": found, **changes})
 
 
 def test_csv_has_every_entry_with_its_interval() -> None:
@@ -50,26 +47,7 @@ def test_csv_has_every_entry_with_its_interval() -> None:
 
 
 def test_pages_escape_what_they_show() -> None:
-    text = html_tables.table([entry()], "claim")
-    assert "&lt;generalise&gt;" in text and "<generalise>" not in text
     assert "worse \\| always" in verdicts.as_markdown([entry()])
-
-
-def test_a_cell_sets_the_published_number_beside_ours() -> None:
-    ours = pd.DataFrame({"metric": "val_acc", "dataset": "cifar10", "seed": [0, 1, 2], "value": [51.0, 52.0, 53.0]})
-    theirs = pd.DataFrame({"metric": ["val_acc"], "dataset": ["cifar10"], "value": [51.7]})
-    assert table.compare(ours, theirs, metric="val_acc", dataset="cifar10") == "52.0 ± 1.0 [51.7]"
-    assert table.compare(ours, theirs, metric="val_acc", dataset="svhn") == "–"
-    finer = table.compare(ours, theirs, metric="val_acc", digits=2, printed=1, dataset="cifar10")
-    assert finer == "52.00 ± 1.00 [51.7]"
-
-
-@pytest.mark.parametrize("text", ["a & b_c % d", "51.7 ± 0.9", "λ = 0.6"])
-def test_latex_is_escaped(text: str) -> None:
-    latex = table.as_latex(pd.DataFrame({"x_1": [text]}), title="T")
-    assert "\\toprule" in latex and "\\bottomrule" in latex and "x\\_1" in latex
-    assert "±" not in latex and "λ" not in latex
-    assert " & b" not in latex
 
 
 def test_false_alarms_are_stated() -> None:
@@ -82,18 +60,17 @@ def test_context_is_shown_and_never_counted() -> None:
     entries = [entry(), number(), context]
     assert verdicts.headline(entries) == verdicts.headline(entries[:2])
     assert "## Context, not judged" in verdicts.as_markdown(entries)
-    assert "replication:rescience2021" in html_tables.numbers(entries)
+    assert "replication:rescience2021" in verdicts.as_markdown(entries)
 
 
 def test_what_a_scale_cannot_show_stands_with_its_reason() -> None:
     beyond = entry(not_expected_at="generated images have no such shift")
     assert "cannot be expected to show 1 of the claims" in " ".join(verdicts.headline([beyond]))
-    for text in (verdicts.as_markdown([beyond]), html_tables.claims([beyond]), verdicts.as_csv([beyond])):
+    for text in (verdicts.as_markdown([beyond]), verdicts.as_csv([beyond])):
         assert "generated images have no such shift" in text
     assert "not to be expected" in verdicts.as_text([beyond])
 
 
 def test_an_entry_that_was_not_run_says_what_it_would_cost() -> None:
-    absent = number(outcome=stats.not_run("no record"), cost="about 3.0 h on 2 cores")
+    absent = number(finding=stats.not_run("no record"), cost="about 3.0 h on 2 cores")
     assert "would take about 3.0 h on 2 cores" in verdicts.as_markdown([absent])
-    assert "about 3.0 h on 2 cores" in html_tables.table([absent], "target")

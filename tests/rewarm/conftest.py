@@ -13,7 +13,7 @@ from bench.config import Suite
 from bench.paths import Layout
 from bench.rewarm.spec import Evaluation, Generated, PretrainSpec, Schedule
 from bench.training.context import Context
-from bench.workflow import plan
+from bench.workflow import keys
 from bench.workflow.plan import Plan, Planned
 
 
@@ -66,13 +66,13 @@ def plan_of() -> Callable[[Sequence[PretrainSpec], Path], Plan]:
 
 def make_plan(specs: Sequence[PretrainSpec], root: Path) -> Plan:
     """A plan of these runs and their parents, without exhibits."""
-    made = Plan(Suite(scale="toy", device="cpu", compile="never"), Layout("toy", root), {}, {}, {}, {})
+    whole = Plan(Suite(scale="toy", device="cpu", compile="never"), Layout("toy", root), {}, {}, {}, {})
     for spec in specs:
         for part in reversed(list(spec.chain())):
-            key = plan.key_of(part)
-            made.key_by_identity[part.identity] = key
-            made.runs.setdefault(key, Planned(key, part, used=key))
-    return made
+            key = keys.key_of(part)
+            whole.key_by_identity[part.identity] = key
+            whole.runs.setdefault(key, Planned(key, part, used=key))
+    return whole
 
 
 @pytest.fixture

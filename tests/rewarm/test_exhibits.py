@@ -16,9 +16,10 @@ from bench import config, exhibit, published
 from bench.exhibit import ArmRun, Exhibit
 from bench.record import Record
 from bench.report import collect
-from bench.rewarm import design as grids
-from bench.rewarm.corpora import CountSpec
-from bench.rewarm.design import ARMS, LONG, SHORT, RewarmSettings
+from bench.rewarm import design
+from bench.rewarm.counts import CountSpec
+from bench.rewarm.design import CONTINUATIONS, LONG, PILE, SHORT, SLIMPAJAMA, RewarmSettings
+from bench.rewarm.exhibits._rows import Curves
 from bench.rewarm.spec import Generated, PretrainSpec
 from bench.run import Result
 from bench.workflow import plan
@@ -79,7 +80,7 @@ TRAINED = {
 def test_sixteen_runs_at_the_papers_scale_with_the_figures_of_the_protocol(results: Path) -> None:
     made = paper_plan(*FIGURES)
     assert len(made.runs) == 16
-    for name, arm in ARMS.items():
+    for name, arm in CONTINUATIONS.items():
         run = made.runs[made.key(arm.spec(RewarmSettings(), 0))]
         assert set(run.exhibits) == {f"rewarm/fig{number}" for number in USED[name]}, name
         assert run.spec.parent_spec is None
@@ -119,9 +120,9 @@ def test_the_plan_states_the_price_of_the_paper(results: Path) -> None:
 
 def test_stops_and_schedules_are_the_papers() -> None:
     settings = RewarmSettings()
-    specs = {name: arm.spec(settings, 0) for name, arm in ARMS.items()}
+    specs = {name: arm.spec(settings, 0) for name, arm in CONTINUATIONS.items()}
     assert {name for name, spec in specs.items() if spec.steps == 105_837} == {"L1", "L2", "L3", "L4", "L5"}
-    assert all(spec.steps == 22_114 for name, spec in specs.items() if ARMS[name].stop == SHORT)
+    assert all(spec.steps == 22_114 for name, spec in specs.items() if CONTINUATIONS[name].stop == SHORT)
     assert all(spec.schedule.steps == 131_296 for spec in specs.values())
     assert all(spec.tokens_per_step == 2_260_992 for spec in specs.values())
     assert specs["L1"].schedule.rate(0) == specs["L1"].schedule.rate(90_000) == pytest.approx(3e-5)
@@ -133,15 +134,15 @@ def test_stops_and_schedules_are_the_papers() -> None:
 
 def test_continued_upstream_text_is_new() -> None:
     settings = RewarmSettings.model_validate(TRAINED)
-    again = ARMS["P3"].spec(settings, 0)
+    again = CONTINUATIONS["P3"].spec(settings, 0)
     assert again.parent is not None
     assert again.first_step * again.batch == again.parent.steps * again.parent.batch
 
 
 def test_a_mixture_replaces_the_weights_of_the_downstream_runs_alone() -> None:
     settings = RewarmSettings(mixture={"ArXiv": 40.0, "C4": 60.0})
-    assert ARMS["L3"].spec(settings, 0).sources == (("ArXiv", 40.0), ("C4", 60.0))
-    assert ARMS["P3"].spec(settings, 0).sources == ()
+    assert CONTINUATIONS["L3"].spec(settings, 0).sources == (("ArXiv", 40.0), ("C4", 60.0))
+    assert CONTINUATIONS["P3"].spec(settings, 0).sources == ()
 
 
 def test_what_goes_beyond_shares_the_papers_runs(results: Path) -> None:
@@ -252,16 +253,16 @@ class World:
         return record_of(spec, Result({}, {"evaluations": series}, {}, notes))
 
 
-def record_of(spec: Any, outcome: Result) -> Record:
-    return Record(spec.identity, spec.description(), spec.label(), outcome, {}, {})
+def record_of(spec: Any, result: Result) -> Record:
+    return Record(spec.identity, spec.description(), spec.label(), result, {}, {})
 
 
 def frame_of(name: str, world: World, **changes: Any) -> pd.DataFrame:
     chosen = exhibits()[name]
     settings = chosen.settings.model_validate({**TRAINED, "seeds": 3, **changes})
     rows: list[dict[str, Any]] = []
-    for member in chosen.members(settings):
-        rows += chosen.rows(member, world.record(member.spec))
+    for run in chosen.runs(settings):
+        rows += chosen.rows(run, world.record(run.spec))
     frame = pd.DataFrame(rows, columns=list(collect.COLUMNS))
     for column in exhibit.LABELS:
         if column != "x":
@@ -325,7 +326,7 @@ def test_a_run_that_is_missing_is_said_so() -> None:
     claim = exhibits()["rewarm/fig3"].claims[0]
     frame = frame_of("rewarm/fig3", World())
     with pytest.raises(KeyError, match="Constant"):
-        claim.test(frame[frame["method"] != grids.CONST_NAME])
+        claim.test(frame[frame["method"] != design.CONST_NAME])
 
 
 def test_replay_moments_and_stages_are_judged() -> None:
@@ -344,7 +345,9 @@ def test_overtaking_is_found_where_it_is() -> None:
 
     frame = frame_of("rewarm/fig2", World(noise=0.0))
     x = np.linspace(0.02, LONG, 20_000)
-    spec = {name: ARMS[name].spec(RewarmSettings.model_validate(TRAINED), 0) for name in ("L1", "L2", "L3", "L4")}
+    spec = {
+        name: CONTINUATIONS[name].spec(RewarmSettings.model_validate(TRAINED), 0) for name in ("L1", "L2", "L3", "L4")
+    }
     curves = {name: World().losses(spec[name], x)[0] for name in spec}
     best = np.min([curves[name] for name in ("L2", "L3", "L4")], axis=0)
     crossing = x[np.argmax(best < curves["L1"])]
@@ -354,22 +357,22 @@ def test_overtaking_is_found_where_it_is() -> None:
 
 
 def test_levels_are_means_over_the_last_percent() -> None:
-    curves = grids.Curves(
+    curves = Curves(
         share=[0.0, 0.5, 0.991, 0.995, 1.0],
         tokens=[0, 50, 99, 99.5, 100],
-        loss={grids.PILE: [9.0, 5.0, 1.0, 2.0, 3.0], grids.SLIMPAJAMA: [0.0] * 5},
+        loss={PILE: [9.0, 5.0, 1.0, 2.0, 3.0], SLIMPAJAMA: [0.0] * 5},
         warmup=0.01,
         schedule_tokens=100,
     )
-    assert curves.level(1.0, grids.PILE) == pytest.approx(2.0)
-    assert curves.level(0.6, grids.PILE) == 5.0  # none within 1 %: the last before
+    assert curves.level(1.0, PILE) == pytest.approx(2.0)
+    assert curves.level(0.6, PILE) == 5.0  # none within 1 %: the last before
     assert curves.until(0.6).share == [0.0, 0.5]
 
 
 # Names that join.
 
 
-def _table1_record(member: ArmRun) -> Record:
+def _table1_record(run: ArmRun) -> Record:
     from bench.data.text import SLIMPAJAMA_WEIGHTS
 
     names = list(SLIMPAJAMA_WEIGHTS)
@@ -382,7 +385,7 @@ def _table1_record(member: ArmRun) -> Record:
         "val": [1e6, *[1e6] * 7],
     }
     notes = {"sequences": 100, "context": 2048}
-    return record_of(member.spec, Result({"divergence": 0.1}, {"sources": columns}, {}, notes))
+    return record_of(run.spec, Result({"divergence": 0.1}, {"sources": columns}, {}, notes))
 
 
 class PaperWorld(World):
@@ -400,9 +403,9 @@ def test_every_target_joins_a_number_of_ours_at_the_papers_scale() -> None:
         if targets.empty:
             continue
         rows: list[dict[str, Any]] = []
-        for member in chosen.members(chosen.settings()):
-            record = _table1_record(member) if isinstance(member.spec, CountSpec) else PaperWorld().record(member.spec)
-            rows += chosen.rows(member, record)
+        for run in chosen.runs(chosen.settings()):
+            record = _table1_record(run) if isinstance(run.spec, CountSpec) else PaperWorld().record(run.spec)
+            rows += chosen.rows(run, record)
         ours = {published.name_of(row) for row in rows}
         for target in targets.to_dict("records"):
             assert published.name_of(target) in ours, f"{name}: {published.name_of(target)}"
@@ -426,11 +429,14 @@ def test_the_settings_hold_the_printed_and_derived_set_up() -> None:
     assert value["schedule_steps"] == [settings.schedule_steps]
     assert value["upstream_steps"] == [settings.upstream_steps]
     assert value["upstream_tokens_per_step"] == [settings.upstream_batch * 2048]
-    assert sorted(value["warmup_fraction"]) == list(grids.WARMUPS)
+    assert sorted(value["warmup_fraction"]) == list(design.WARMUPS)
     assert sorted(value["max_lr"]) == pytest.approx([m * settings.max_lr for m in (0.5, 1.0, 2.0)])
-    assert value["constant_lr"] == pytest.approx([grids.CONSTANT * settings.max_lr])
-    assert value["last_plotted_step_long_runs"] == [ARMS["L3"].spec(settings, 0).steps]
+    assert value["constant_lr"] == pytest.approx([design.CONSTANT * settings.max_lr])
+    assert value["last_plotted_step_long_runs"] == [CONTINUATIONS["L3"].spec(settings, 0).steps]
     assert value["eval_interval"] == [settings.evaluation.every]
+    optimizer = settings.optimizer
+    assert (value["adam_beta1"] + value["adam_beta2"], value["adam_eps"]) == (list(optimizer.betas), [optimizer.eps])
+    assert (value["weight_decay"], value["grad_clip_norm"]) == ([optimizer.weight_decay], [optimizer.clip_norm])
     assert value["eval_interval_during_warmup"] == [settings.evaluation.dense_every]
 
 
@@ -445,8 +451,8 @@ def _drawn(name: str, **changes: Any) -> Any:
 
 LEGENDS = {
     "rewarm/fig1": ["WU 0.0", "WU 0.005", "WU 0.01", "WU 0.02"],
-    "rewarm/fig2": list(grids.LONG_RUNS.values()),
-    "rewarm/fig3": list(grids.LONG_RUNS.values()),
+    "rewarm/fig2": list(design.LONG_RUNS.values()),
+    "rewarm/fig3": list(design.LONG_RUNS.values()),
     "rewarm/fig5": ["Constant 3e-05", "MaxLR 1.5e-04", "MaxLR 3e-04", "MaxLR 6e-04"],
     "rewarm/fig7": [f"{w} Iter. {i}" for i in (10000, 27000, 143000) for w in ("WU 0", "WU 0.01")],
     "rewarm/fig8": [f"{w} Iter. {i}" for i in (10000, 27000, 143000) for w in ("WU 0", "WU 0.01")],
@@ -524,15 +530,14 @@ def _table1(root: Path, **changes: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
     import torch
 
     from bench.paths import Layout
-    from bench.rewarm import count
+    from bench.rewarm import counts
     from bench.training.context import Context
 
     chosen = exhibits()["rewarm/table1"]
     settings = chosen.settings.model_validate({**TRAINED, "seeds": 1, **changes})
-    (member,) = chosen.members(settings)
+    (run,) = chosen.runs(settings)
     context = Context("k", "count", Layout("x", root / "results"), torch.device("cpu"), data_root=root)
-    outcome = count.train(member.spec, context)
-    rows = list(chosen.rows(member, record_of(member.spec, outcome)))
+    rows = list(chosen.rows(run, record_of(run.spec, counts.train(run.spec, context))))
     frame = pd.DataFrame(rows, columns=list(collect.COLUMNS))
     frame["dataset"] = frame["dataset"].fillna("")
     return frame, chosen.draw(frame, published.of_exhibit(chosen), settings)
@@ -555,7 +560,7 @@ def _write_text(folder: Path, sizes: dict[str, int]) -> None:
 
 
 def test_divergence_is_zero_for_equal_and_ln_2_for_disjoint_tokens() -> None:
-    from bench.rewarm.count import divergence
+    from bench.rewarm.counts import divergence
 
     assert divergence(np.array([0.5, 0.5, 0.0]), np.array([0.5, 0.5, 0.0])) == 0
     assert divergence(np.array([1.0, 0.0]), np.array([0.0, 1.0])) == pytest.approx(math.log(2))
@@ -567,9 +572,9 @@ def test_scale_files_plan_all_exhibits_with_generated_or_real_text(results: Path
         for name in FIGURES:
             assert len({run.spec.seed for run in made.runs.values() if name in run.exhibits}) == seeds
         for name in BEYOND:
-            assert len({member.spec.seed for member in made.exhibits[name]}) == 1
+            assert len({run.spec.seed for run in made.exhibits[name]}) == 1
         figures = {run.spec.identity for run in made.runs.values() if set(run.exhibits) & set(FIGURES)}
         assert len(figures) == 17 * seeds
-        assert all(run.spec.company() is not None for run in made.runs.values() if isinstance(run.spec, PretrainSpec))
+        assert all(run.spec.small for run in made.runs.values() if isinstance(run.spec, PretrainSpec))
     generated = plan.make(config.load("ci"), ["rewarm/fig2"]).runs
     assert all(isinstance(run.spec.corpora, Generated) for run in generated.values())

@@ -11,7 +11,7 @@ import pytest
 
 import bench.rewarm
 from bench.errors import UserError
-from bench.rewarm.schedule import SHAPES, learning_rate
+from bench.rewarm.schedule import CURVES, learning_rate
 
 PUBLISHED = Path(bench.rewarm.__file__).parent / "published.csv"
 LONG = {"total_steps": 131_296, "min_lr": 3e-5, "max_lr": 3e-4}
@@ -57,7 +57,7 @@ def test_floor_is_reached_at_the_step_that_the_paper_remarks_on() -> None:
     assert pytest.approx(239.02, abs=0.005) == 105_716 * 2_260_992 / 1e9
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", CURVES)
 @pytest.mark.parametrize("warmup", [0.0, 12.5, 100.0])
 def test_every_shape_stays_in_range_and_decays(shape: str, warmup: float) -> None:
     rates = [

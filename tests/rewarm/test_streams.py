@@ -20,7 +20,10 @@ from bench.rewarm.spec import PretrainSpec
 
 
 def blended_by_the_protocol(weights: list[float], length: int) -> list[int]:
-    """For sample i the source with the largest w_j max(i, 1) - taken_j; the first wins ties (protocol, section c)."""
+    """For sample i the source with the largest w_j max(i, 1) - taken_j; the first wins ties.
+
+    Source: bench/rewarm/protocol.md, section c.
+    """
     total = sum(weights)
     taken = [0] * len(weights)
     order = []
@@ -55,8 +58,39 @@ def test_blend_of_the_papers_weights_keeps_its_shares() -> None:
 
 
 @pytest.mark.parametrize(
+    ("weights", "counts"),
+    [
+        ((1 / 3, 1 / 3, 1 / 3), (1, 1, 1)),
+        ((100 / 3, 100 / 3, 100 / 3), (1, 1, 1)),
+        ((33.33, 33.33, 33.33), (1, 1, 1)),
+        ((0.333, 0.333, 0.333), (1, 1, 1)),
+        ((2 / 3, 1 / 6, 1 / 6), (4, 1, 1)),
+        ((1 / 7, 2 / 7, 4 / 7), (1, 2, 4)),
+        ((1 / 11, 10 / 11), (1, 10)),
+        (
+            tuple(weight / 91 for weight in (2, 2.5, 4.5, 15, 67)),
+            (4, 5, 9, 30, 134),
+        ),  # five of the paper's seven sources
+        ((0.1,) * 10, (1,) * 10),
+        ((0.3333, 0.6667), (3333, 6667)),  # these sum to 1 as they are
+    ],
+)
+def test_weights_that_miss_their_sum_by_rounding(weights: tuple[float, ...], counts: tuple[int, ...]) -> None:
+    assert blend.parts(weights, [f"source {number}" for number in range(len(weights))]) == counts
+
+
+@pytest.mark.parametrize(
     ("weights", "said"),
-    [((0.5, 0.4), "sum to 0.9"), ((-0.5, 1.5), "negative"), ((0.123456789, 0.876543211), "fewer digits")],
+    [
+        ((0.5, 0.4), "sum to 0.9"),
+        ((0.34, 0.34), "sum to 0.68"),
+        ((40.0, 59.0), "sum to 99"),
+        ((-0.5, 1.5), "negative"),
+        ((math.nan, 1.0), "finite"),
+        ((math.inf, 1.0), "finite"),
+        ((0.123456789, 0.876543211), "fewer digits"),
+        ((1 / 1001, 1000 / 1001 - 1e-9), "fewer digits"),
+    ],
 )
 def test_mixtures_that_cannot_be(weights: tuple[float, ...], said: str) -> None:
     with pytest.raises(UserError, match=said):

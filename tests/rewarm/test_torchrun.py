@@ -21,7 +21,7 @@ SCRIPT = """
 import importlib.util, sys
 from pathlib import Path
 from bench.workflow import execute
-from bench.training import peers
+from bench.training import distributed
 spec = importlib.util.spec_from_file_location("toys", sys.argv[1])
 toys = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(toys)
@@ -29,15 +29,15 @@ steps = int(sys.argv[3])
 runs = [toys.ranked()[0].parent] if len(sys.argv) > 4 else toys.ranked()
 plan = toys.make_plan(runs, Path(sys.argv[2]))
 if steps:
-    from bench.rewarm.course import Course
-    save = Course.save
-    def timed(self, state):
+    from bench.rewarm.progress import Progress
+    pause = Progress.pause
+    def timed(self, losses, engine):
         if self.step >= steps:
             self.context.deadline = 0.0
-        save(self, state)
-    Course.save = timed
+        pause(self, losses, engine)
+    Progress.pause = timed
 tally = execute.run_all(plan, list(plan.runs.values()))
-if peers.leads():
+if distributed.leads():
     print("trained", len(tally.trained), "left", len(tally.left), "failed", len(tally.failed))
 sys.exit(len(tally.failed))
 """
@@ -71,7 +71,7 @@ def call(tmp_path: Path) -> Callable[..., str]:
 def losses(folder: Path) -> Losses:
     found = [record.read(path) for path in folder.glob("runs/*.json")]
     return {
-        one.label: {**one.outcome.series["evaluations"], "training": one.outcome.series["training"]["loss"]}
+        one.label: {**one.result.series["evaluations"], "training": one.result.series["training"]["loss"]}
         for one in found
     }
 
@@ -91,7 +91,7 @@ def alone(ranked: list[PretrainSpec], plan_of: Callable[..., Plan], tmp_path: Pa
 
 
 def test_two_ranks_give_the_losses_of_one(call: Callable[..., str], alone: Losses, tmp_path: Path) -> None:
-    """Company's engine in one process, then DDP, DDP with gradient accumulation, FSDP2, kept moments."""
+    """One process; two with DDP, DDP with gradient accumulation, FSDP2, kept moments."""
     said = call(tmp_path / "two", ranks=2)
     assert said.count("trained 6 left 0 failed 0") == 1
     same(losses(tmp_path / "two"), alone)

@@ -13,7 +13,7 @@ import torch
 from bench.paths import Layout
 from bench.run import Result
 from bench.training.context import Context
-from bench.warmstart import train as rounds
+from bench.warmstart import train as training
 from bench.warmstart.spec import FRESH, Network, Optimizer, Round, Stop, Training
 
 
@@ -62,7 +62,7 @@ def trained(surroundings: Callable[..., Surroundings]) -> Callable[[Training], R
     def train(spec: Training) -> Result:
         if spec.parent is not None:
             train(spec.parent)
-        return rounds.train(spec, surroundings(spec))
+        return training.train(spec, surroundings(spec))
 
     return train
 

@@ -96,8 +96,27 @@ def test_shrinking_hides_the_gradient_behind_stale_running_statistics() -> None:
 
 
 def test_a_log_line_is_a_mean_over_batches_that_have_such_samples() -> None:
-    columns = {"old": [1.0, 3.0, -1.0, 5.0, 9.0], "new": [2.0, 2.0, 4.0, -1.0, 9.0]}
-    assert probes.averaged(columns, 2) == {"line": [0, 1], "old": [2.0, 5.0], "new": [2.0, 4.0]}
+    assert probes.lines_of([1.0, 3.0, -1.0, 5.0, 9.0], 2) == [2.0, 5.0]
+    assert probes.lines_of([-1.0, -1.0, 4.0, 6.0], 2) == [-1.0, 5.0]
+    assert len(probes.lines_of([1.0] * 391, 10)) == 39  # an epoch of 50,000 samples in batches of 128
+    assert probes.lines_of([1.0, 3.0], 10) == [2.0]  # an epoch of fewer batches
+
+
+def test_a_log_leaves_out_lines_without_either_age() -> None:
+    columns = {"old": [2.0, -1.0, 5.0], "new": [2.0, 4.0, 1.0 / 3]}
+    assert probes.gradient_log(columns) == {"line": [0, 2], "old": [2.0, 5.0], "new": [2.0, 0.333333]}
+    assert probes.gradient_log({}) == {"line": [], "old": [], "new": []}
+
+
+def test_shrinking_reports_on_all_samples() -> None:
+    """The first 2,000 are labelled as the network says, the last 100 otherwise."""
+    model = models.build_seeded("mlp", 0, num_classes=10, in_shape=SHAPE, activation="relu")
+    whole = pool(2100, 0)
+    with torch.no_grad():
+        whole.labels = model(whole.images).argmax(1)
+    whole.labels[2000:] = (whole.labels[2000:] + 1) % 10
+    columns = probes.shrinking(model, whole, whole, (1.0,))
+    assert columns["train_acc"] == columns["report_acc"] == [pytest.approx(100 * 2000 / 2100)]
 
 
 def test_correlation_is_pearsons_of_all_weights() -> None:

@@ -56,3 +56,11 @@ def test_fixed_epochs_go_before_everything_and_the_cap_always_ends() -> None:
     assert fired(Stop(cap=2), [1.0]) is None
     assert fired(Stop(cap=2), [1.0, 2.0]) == "cap"
     assert fired(Stop(threshold=None, cap=2), [100.0]) is None
+
+
+def test_nothing_ends_a_round_before_its_least_epochs() -> None:
+    assert fired(Stop(), [99.9] * 349, least_epochs=350) is None
+    assert fired(Stop(), [99.9] * 350, least_epochs=350) == "threshold"
+    assert fired(Stop(), [50.0] * 350, least_epochs=350) == "plateau"
+    assert fired(Stop(cap=2), [1.0, 2.0], least_epochs=3) is None
+    assert fired(Stop(cap=2), [1.0, 2.0, 3.0], least_epochs=3) == "cap"

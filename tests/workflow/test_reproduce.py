@@ -1,4 +1,4 @@
-"""The whole way through Snakemake, on the invented paper: what is made, and what an edit makes again."""
+"""The whole way through Snakemake, on the invented paper: what is plan, and what an edit makes again."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
-from bench import record
-from bench.workflow import planfile as workflow
+from bench import config, record
+from bench.workflow import execute, planfile, reproduce
+from bench.workflow import plan as planning
+from bench.workflow.plan import Plan
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 Call = Callable[..., subprocess.CompletedProcess[str]]
@@ -37,7 +38,7 @@ def edit(scale: Path, **exhibits: dict) -> None:
     scale.write_text(yaml.safe_dump(content))
 
 
-def reproduce(bench: Call, scale: Path, *more: str) -> subprocess.CompletedProcess[str]:
+def call_reproduce(bench: Call, scale: Path, *more: str) -> subprocess.CompletedProcess[str]:
     return bench("reproduce", "--scale", str(scale), *more)
 
 
@@ -63,22 +64,22 @@ def stamps(root: Path) -> dict[str, int]:
 
 @pytest.mark.slow
 def test_everything_is_made_and_edits_make_only_what_they_touch(bench: Call, scale: Path, results: Path) -> None:
-    first = reproduce(bench, scale)
+    first = call_reproduce(bench, scale)
     assert first.returncode == 0, first.stdout + first.stderr
     root = results / "toy"
-    for name in ("paper.pdf", "index.html", "verdicts.csv", "verdicts.md", "verdicts.html", "report.zip"):
+    for name in ("paper.pdf", "index.html", "verdicts.csv", "verdicts.md", "report.zip"):
         assert (root / name).stat().st_size > 100, name
     for name in ("distance.csv", "distance.tex", "distance.md", "curve.csv", "curve.pdf", "curve.png"):
         assert (root / "exhibits" / "invented" / name).stat().st_size > 50, name
     assert "paper.pdf" in first.stdout
 
-    again = reproduce(bench, scale)
+    again = call_reproduce(bench, scale)
     assert again.returncode == 0 and rules(again) == [], "nothing changed"
 
     records = stamps(root / "runs")
     figure = (root / "exhibits" / "invented" / "curve.pdf").stat().st_mtime_ns
     edit(scale, distance={"drifts": [0.1, 0.3]})
-    changed = reproduce(bench, scale)
+    changed = call_reproduce(bench, scale)
     assert changed.returncode == 0, changed.stderr
     ran = rules(changed)
     assert ran.count("collect") == 1 and "draw_table" in ran and "draw_figure" not in ran
@@ -89,7 +90,7 @@ def test_everything_is_made_and_edits_make_only_what_they_touch(bench: Call, sca
 
     # A lost figure is drawn again from the records alone.
     (root / "exhibits" / "invented" / "curve.png").unlink()
-    redrawn = reproduce(bench, scale)
+    redrawn = call_reproduce(bench, scale)
     assert "draw_figure" in rules(redrawn) and "run" not in rules(redrawn)
     assert stamps(root / "runs") == after
 
@@ -110,7 +111,7 @@ def test_carried_records_train_nothing(bench: Call, scale: Path, results: Path, 
 def test_carried_records_fill_the_gaps_of_what_was_drawn_without_them(
     bench: Call, scale: Path, results: Path, tmp_path: Path
 ) -> None:
-    """Though they were made before it was drawn."""
+    """Though they were plan before it was drawn."""
     elsewhere = str(tmp_path / "elsewhere")
     carried = str(tmp_path / "carried")
     assert bench("run", "--scale", str(scale), BENCH_RESULTS=elsewhere).returncode == 0
@@ -121,7 +122,7 @@ def test_carried_records_fill_the_gaps_of_what_was_drawn_without_them(
     drawn = results / "toy" / "exhibits" / "invented" / "distance.md"
     assert "missing" in drawn.read_text()
     assert bench("unpack", "--scale", str(scale), "--from", carried).returncode == 0
-    answer = reproduce(bench, scale)
+    answer = call_reproduce(bench, scale)
     assert answer.returncode == 0, answer.stderr
     assert "run" not in rules(answer)
     assert "missing" not in drawn.read_text()
@@ -129,81 +130,41 @@ def test_carried_records_fill_the_gaps_of_what_was_drawn_without_them(
 
 @pytest.mark.slow
 def test_deleted_records_are_trained_again(bench: Call, scale: Path, results: Path) -> None:
-    """Also where they are all that a job had made, so that the next job is the same one."""
-    assert reproduce(bench, scale).returncode == 0
+    """Also where they are all that a job had plan, so that the next job is the same one."""
+    assert call_reproduce(bench, scale).returncode == 0
     runs = results / "toy" / "runs"
     before = {path.name: record.read(path).results() for path in runs.glob("*.json")}
     shutil.rmtree(runs)
-    answer = reproduce(bench, scale)
+    answer = call_reproduce(bench, scale)
     assert answer.returncode == 0, answer.stderr
     assert "run" in rules(answer)
     assert {path.name: record.read(path).results() for path in runs.glob("*.json")} == before
 
 
-@pytest.mark.slow
-def test_a_killed_workflow_goes_on(bench: Call, scale: Path, results: Path, tmp_path: Path) -> None:
-    whole = bench("run", "--scale", str(scale), BENCH_RESULTS=str(tmp_path / "whole"))
-    assert whole.returncode == 0
-    environment = {**os.environ, "WALK_SECONDS": "0.05", "BENCH_CHECKPOINT_SECONDS": "0"}
-    call = [sys.executable, "-m", "bench", "reproduce", "--scale", str(scale)]
-    for seconds in (4.0, 6.0):
-        job = subprocess.Popen(
-            call,
-            cwd=ROOT,
-            env=environment,
-            start_new_session=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        time.sleep(seconds)
-        os.killpg(job.pid, signal.SIGKILL)
-        job.wait()
-    answer = reproduce(bench, scale)
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    names = sorted(path.name for path in (results / "toy" / "runs").glob("*.json"))
-    assert names == sorted(path.name for path in (tmp_path / "whole" / "toy" / "runs").glob("*.json"))
-    for name in names:
-        ours, theirs = record.read(results / "toy" / "runs" / name), record.read(tmp_path / "whole/toy/runs" / name)
-        untimed = [{k: v for k, v in one.metrics.items() if "seconds" not in k} for one in (ours, theirs)]
-        assert untimed[0] == untimed[1] and ours.series == theirs.series
+@pytest.mark.parametrize(("jobs", "seconds"), [(0, 1), (15, 1), (105, 10), (500, 50)])
+def test_finished_jobs_cost_snakemake_little(jobs: int, seconds: int, invented: Path) -> None:
+    """For each of them it looks at all waiting jobs once in this time; at most ten times a second, that is."""
+    assert reproduce.job_rate(jobs) == f"100000/{seconds}s"
+    plan = planning.make(config.load(str(invented)))
+    assert "--max-jobs-per-timespan" in reproduce.command_line(plan, "local", jobs)
 
 
 @pytest.mark.slow
-def test_a_job_that_has_finished_costs_snakemake_nothing_more(
-    bench: Call, scale: Path, results: Path, tmp_path: Path
-) -> None:
-    # Timers that outlive their jobs add up until Snakemake takes cores from the runs; no timing has the machine alone.
-    snakefile, seen = tmp_path / "Snakefile", tmp_path / "timers"
-    snakefile.write_text(
-        f"include: {str(ROOT / 'Snakefile')!r}\n\n"
-        "onsuccess:\n"
-        "    import threading\n"
-        f"    with open({str(seen)!r}, 'w') as file:\n"
-        "        print(sum(isinstance(one, threading.Timer) for one in threading.enumerate()), file=file)\n"
-    )
-    assert bench("plan", "--scale", str(scale), "--freeze").returncode == 0
-    plan = results / "toy" / "plan.json"
-    answer = snakemake("all", "--snakefile", str(snakefile), "--config", f"plan={plan}")
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert len(rules(answer)) >= 5
-    assert int(seen.read_text()) == 0
-
-
 def test_the_longest_chain_of_jobs_starts_first(bench: Call, scale: Path, results: Path) -> None:
     scale.write_text(scale.read_text().replace("job_minutes: 60", "job_minutes: 1.0e-9"))
     assert bench("plan", "--scale", str(scale), "--freeze").returncode == 0
     path = results / "toy" / "plan.json"
     plan = json.loads(path.read_text())
-    roots = [batch for batch in plan["batches"] if not batch["after"]]
-    for batch in plan["batches"]:
-        batch["minutes"] = 1.0
+    roots = [job for job in plan["jobs"] if not job["after"]]
+    for job in plan["jobs"]:
+        job["minutes"] = 1.0
     # One is short, but what waits for it takes the longest of all.
-    for batch, minutes in zip(roots, (1, 3, 0.5), strict=True):
-        batch["minutes"] = minutes
-    next(batch for batch in plan["batches"] if batch["after"] == [roots[2]["name"]])["minutes"] = 9.0
+    for job, minutes in zip(roots, (1, 3, 0.5), strict=True):
+        job["minutes"] = minutes
+    next(job for job in plan["jobs"] if job["after"] == [roots[2]["name"]])["minutes"] = 9.0
     path.write_text(json.dumps(plan))
     expected = [roots[index]["name"] for index in (2, 1, 0)]
-    markers = [workflow.PlanFile.read(str(path)).marker(name) for name in sorted(expected)]
+    markers = [planfile.PlanFile.read(str(path)).marker(name) for name in sorted(expected)]
     answer = snakemake(*markers, "--config", f"plan={path}", "--cores", "1")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert [Path(name).stem for name in sorted(markers, key=os.path.getmtime)] == expected
@@ -215,34 +176,42 @@ def test_a_second_call_in_the_same_folder_is_refused(bench: Call, scale: Path, r
 
     (results / "toy").mkdir(parents=True)
     with FileLock(results / "toy" / ".lock"):
-        answer = reproduce(bench, scale)
+        answer = call_reproduce(bench, scale)
     assert answer.returncode == 2
-    assert "another call is at work here" in answer.stderr
+    assert "another `reproduce`" in answer.stderr
+
+
+@pytest.mark.parametrize("name", ["with {b}", "with }"])
+def test_a_folder_that_snakemake_would_misread_is_refused(bench: Call, scale: Path, tmp_path: Path, name: str) -> None:
+    where = {"BENCH_RESULTS": str(tmp_path / name)}
+    answer = bench("reproduce", "--scale", str(scale), **where)
+    assert answer.returncode == 2
+    (line,) = answer.stderr.splitlines()
+    assert str(tmp_path / name) in line and "braces" in line
+    assert bench("plan", "--scale", str(scale), **where).returncode == 0
 
 
 def test_the_budget_stops_before_anything_runs(bench: Call, results: Path) -> None:
     answer = bench("plan", "--scale", "paper", "--freeze")
     assert answer.returncode == 2
-    assert "hours on this machine" in answer.stderr and "BUDGET=" in answer.stderr
+    assert " hours " in answer.stderr and "BUDGET=" in answer.stderr
     assert not (results / "paper" / "plan.json").exists()
 
 
-def test_runs_done_are_told_while_snakemake_works(invented: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bench.workflow import reproduce
-
+def test_progress_is_printed_while_snakemake_works(invented: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Ended(Exception):
         pass
 
-    told: list[bool] = []
+    watching: list[bool] = []
 
     @contextlib.contextmanager
-    def watched(made: object) -> Iterator[None]:
-        told.append(True)
+    def watched(plan: object) -> Iterator[None]:
+        watching.append(True)
         yield
-        told.clear()
+        watching.clear()
 
     def work(call: object, lock: int) -> int:
-        assert told, "nobody tells what runs"
+        assert watching, "no progress is printed"
         raise Ended
 
     monkeypatch.setattr(reproduce, "_snakemake", work)
@@ -254,28 +223,26 @@ def test_runs_done_are_told_while_snakemake_works(invented: Path, monkeypatch: p
 def test_a_rerun_repeats_disturbed_measurements_and_nothing_else(
     invented: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bench import config
-    from bench.workflow import execute, plan, reproduce
+    def planned() -> Plan:
+        return planning.make(config.load(str(invented)))
 
-    def planned() -> plan.Plan:
-        return plan.make(config.load(str(invented)))
-
-    execute.run_all(planned(), planned().to_train(), tell=lambda text: None)
-    made = planned()
-    timed = [run for run in made.runs.values() if run.spec.trainer == "bench_extra.measure"]
+    plan = planned()
+    execute.run_all(plan, plan.to_train(), tell=lambda text: None)
+    plan = planned()
+    timed = [run for run in plan.runs.values() if run.spec.kind == "invented/measure"]
     monkeypatch.setattr(type(timed[0].spec), "whole_machine", True)
-    for run in made.runs.values():
-        path = made.layout.record(run.key)
-        found = record.read(path)
-        alone = run is timed[0]
-        record.write(path, dataclasses.replace(found, provenance={**found.provenance, "alone": alone}))
+    for run in plan.runs.values():
+        path = plan.layout.record(run.key)
+        written = record.read(path)
+        provenance = {**written.provenance, "alone": run is timed[0]}
+        record.write(path, dataclasses.replace(written, provenance=provenance))
 
     def to_repeat(**how: bool) -> set[str]:
         monkeypatch.setattr(reproduce, "_snakemake", lambda call, lock: -signal.SIGKILL)
         assert reproduce.reproduce(str(invented), [], **how) != 0
-        frozen = json.loads(made.layout.plan.read_text())
-        return {key for batch in frozen["batches"] for key in batch["keys"]}
+        frozen = json.loads(plan.layout.plan.read_text())
+        return {key for job in frozen["jobs"] for key in job["keys"]}
 
     assert to_repeat() == to_repeat(rerun=True, dry_run=True) == set()
     assert to_repeat(rerun=True) == {run.key for run in timed[1:]}
-    assert {path.stem for path in made.layout.runs.glob("*.json")} == set(made.runs) - {run.key for run in timed[1:]}
+    assert {path.stem for path in plan.layout.runs.glob("*.json")} == set(plan.runs) - {run.key for run in timed[1:]}

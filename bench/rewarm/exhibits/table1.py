@@ -1,10 +1,9 @@
-"""Table 1: sources of SlimPajama, their sampling weights, and how many tokens there are of each.
+"""Table 1: sources of the downstream corpus, sampling weights and tokens.
 
 The authors drew a random part of SlimPajama of 296.86 B training tokens, which is also the length of the schedule; their
 draw is unpublished, so any part of each source's documents stands for it. Tokens are counted in the tokenised shards, ends
 of documents included; nothing is trained.
 
-Command: ``make reproduce SCALE=paper EXHIBITS=rewarm/table1``
 Expected (printed): CommonCrawl 67 % and 153.25 B tokens, C4 15 % and 78.49 B, five more of 2 to 4.5 %. A sampling weight is
 not a share of tokens: over the schedule CommonCrawl is passed through 1.3 times, the others less than 1.13 times.
 Cost: reading the text and tokenising it once.
@@ -12,22 +11,30 @@ Cost: reading the text and tokenising it once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from bench.exhibit import ArmRun, Exhibit, Row, row
+from bench.exhibit import Arm, ArmRun, Row, row
 from bench.record import Record
-from bench.rewarm.corpora import CountSpec
+from bench.rewarm.counts import CountSpec
 from bench.rewarm.design import SAME, SHORT, RewarmSettings
-from bench.rewarm.spec import Generated
+from bench.rewarm.spec import PAPERS_TEXT, Generated, Text
 
 if TYPE_CHECKING:
     import pandas as pd
 
+CAPTION = (
+    "Percent of the training sequences that are drawn from each source, tokens of the training and validation text, and "
+    "how often the schedule passes through them; the paper's beside ours. The paper's own part of SlimPajama is "
+    "unpublished."
+)
+MARGINS = {"sampling_percent": 0.1, "train_tokens": 0.5, "val_tokens": 1.0}
+
 TOTAL = "Total"
-PUBLISHED = ("sampling_percent", "train_tokens", "val_tokens")
+PUBLISHED = {"sampling_percent": "sampling %", "train_tokens": "train tokens (B)", "val_tokens": "val. tokens (M)"}
 SEVEN = "7-source mixture"
 """The mixture that the table lists; the authors' configuration may have had five sources."""
 
@@ -35,23 +42,26 @@ SEVEN = "7-source mixture"
 class Settings(RewarmSettings):
     seeds: int = Field(2, ge=1, le=1000, description="training streams in which the sources are counted")
 
+    def at_protocol(self) -> bool:
+        """Of the corpora the table shows the downstream one alone."""
+        same = isinstance(self.corpora, Text) and self.corpora.downstream == PAPERS_TEXT.downstream
+        return not set(self.departures()) - self.selects - ({"corpora"} if same else set())
 
-def members(settings: Settings) -> list[ArmRun]:
+
+def counted(settings: Settings, seed: int) -> CountSpec:
     shape = settings.downstream(0, SAME, 0.01, SHORT, start="random").shape
-    return [
-        ArmRun(
-            {},
-            CountSpec(
-                seed=seed,
-                corpora=settings.corpora,
-                mixture=tuple(settings.mixture.items()),
-                vocabulary=shape.vocabulary,
-                context=shape.context,
-                sequences=settings.schedule_steps * settings.batch,
-            ),
-        )
-        for seed in settings.seed_range()
-    ]
+    return CountSpec(
+        seed=seed,
+        corpora=settings.corpora,
+        mixture=tuple(settings.mixture.items()),
+        vocabulary=shape.vocabulary,
+        context=shape.context,
+        sequences=settings.schedule_steps * settings.batch,
+    )
+
+
+def arms(settings: Settings) -> Iterator[Arm]:
+    yield Arm({}, partial(counted, settings))
 
 
 def _downstream(record: Record) -> list[dict[str, Any]]:
@@ -61,19 +71,19 @@ def _downstream(record: Record) -> list[dict[str, Any]]:
     return [line for line in lines if line["corpus"] == lines[-1]["corpus"]]
 
 
-def rows(member: ArmRun, record: Record) -> Iterable[Row]:
+def rows(run: ArmRun, record: Record) -> Iterator[Row]:
     lines = _downstream(record)
     drawn = float(record.result.notes["sequences"]) * float(record.result.notes["context"])
     total = {name: sum(line[name] for line in lines) for name in ("drawn", "train", "val")}
     for line in (*lines, {**total, "source": TOTAL}):
         source = {"dataset": line["source"]}
-        yield row(member, "sampling_percent", line["drawn"], **source)
-        yield row(member, "train_tokens", line["train"] / 1e9, **source)
-        yield row(member, "val_tokens", line["val"] / 1e6, **source)
+        yield row(run, "sampling_percent", line["drawn"], **source)
+        yield row(run, "train_tokens", line["train"] / 1e9, **source)
+        yield row(run, "val_tokens", line["val"] / 1e6, **source)
         if line["train"]:
-            yield row(member, "epochs_drawn", line["drawn"] / 100 * drawn / line["train"], **source)
+            yield row(run, "epochs_drawn", line["drawn"] / 100 * drawn / line["train"], **source)
     for metric, value in record.metrics.items():
-        yield row(member, metric, value)
+        yield row(run, metric, value)
 
 
 def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> pd.DataFrame:
@@ -83,14 +93,13 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> pd
     theirs = published[published["provenance"] == "printed"].set_index(["dataset", "metric"])["value"]
     derived = published[(published["metric"] == "epochs_drawn") & (published["method"] == SEVEN)]
     epochs = derived.sort_values("x").groupby("dataset")["value"].last()  # over the whole schedule
-    here = [name for name, _ in ours.index if name != TOTAL]
-    papers = [name for name, _ in theirs.index if name != TOTAL]
+    sources = [name for name, _ in (*theirs.index, *ours.index) if name != TOTAL]
     # Sizes at a reduced scale are in millions.
     unit, sign = settings.unit()
-    cells = []
-    for source in (*dict.fromkeys([*papers, *here]), TOTAL):
+    lines = []
+    for source in (*dict.fromkeys(sources), TOTAL):
         line = {"source": source}
-        for metric, name in zip(PUBLISHED, ("sampling %", "train tokens (B)", "val. tokens (M)"), strict=True):
+        for metric, name in PUBLISHED.items():
             line[f"paper: {name}"] = _number(theirs.get((source, metric)), 2)
         line["paper: epochs (derived)"] = _number(epochs.get(source), 2)
         line["ours: sampling %"] = _number(ours.get((source, "sampling_percent")), 2)
@@ -98,34 +107,16 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> pd
         line[f"ours: train tokens ({sign})"] = _number(None if train is None else train * 1e9 / unit, 2)
         line["ours: val. tokens (M)"] = _number(val, 3)
         line["ours: epochs"] = _number(ours.get((source, "epochs_drawn")), 2)
-        cells.append(line)
-    apart = frame[frame["metric"] == "divergence"]["value"]
-    if len(apart):
+        lines.append(line)
+    divergence = frame[frame["metric"] == "divergence"]["value"]
+    if len(divergence):
         name = "languages" if isinstance(settings.corpora, Generated) else "corpora"
-        remark = f"Jensen-Shannon divergence of the tokens of both {name}: {apart.iloc[0]:.3g} nats"
-        cells.append({**dict.fromkeys(cells[0], ""), "source": remark})
-    return pd.DataFrame(cells)
+        remark = f"Jensen-Shannon divergence of the tokens of both {name}: {divergence.iloc[0]:.3g} nats"
+        lines.append({**dict.fromkeys(lines[0], ""), "source": remark})
+    return pd.DataFrame(lines)
 
 
 def _number(value: Any, digits: int) -> str:
     from bench.report.table import NOTHING
 
     return NOTHING if value is None else f"{value:,.{digits}f}"
-
-
-EXHIBIT = Exhibit(
-    name="rewarm/table1",
-    title="Table 1: sources of the downstream corpus, sampling weights and tokens",
-    caption=(
-        "Percent of the training sequences that are drawn from each source, tokens of the training and validation text, and "
-        "how often the schedule passes through them; the paper's beside ours. The paper's own part of SlimPajama is "
-        "unpublished."
-    ),
-    kind="table",
-    settings=Settings,
-    runs=members,
-    module=__name__,
-    rows=rows,
-    draw=draw,
-    margins={"sampling_percent": 0.1, "train_tokens": 0.5, "val_tokens": 1.0},
-)

@@ -1,9 +1,8 @@
-"""Figure 10: how much of the data the first phase holds, and the gap that the warm start leaves.
+"""Figure 10: the gap by the share of the first phase.
 
 The two-phase protocol of Table 1 (ResNet-18, CIFAR-10, SGD, learning rate 1e-3, batch 128) with 10 to 90 % of the samples
 in the first phase. The paper's appendix shows the gap against that fraction; its numbers are not available.
 
-Command: ``make reproduce SCALE=paper EXHIBITS=warmstart/fig10``
 Expected: a gap at every fraction. Which way it goes with the fraction is described both ways in secondary sources, so the
 sign of the rank correlation is reported and not judged.
 Cost: 9 first phases and 9 warm starts a seed, and one random initialisation that Table 1 has too: about 90 M samples.
@@ -11,18 +10,26 @@ Cost: 9 first phases and 9 warm starts a seed, and one random initialisation tha
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 from pydantic import Field, field_validator
 
 from bench import stats
-from bench.exhibit import ArmRun, Claim, Exhibit, by_seed
-from bench.warmstart.appendix import distinct, second_from, two_phase_rows
-from bench.warmstart.design import NAMES, RI, WS, WarmstartSettings, random_init, samples_of, second_phase, substitution
+from bench.exhibit import Arm, by_seed, claim
+from bench.report import figure
+from bench.stats import Values
+from bench.warmstart.design import NAMES, RI, WS, Setup, WarmstartSettings, arm
+from bench.warmstart.exhibits._figures import title
+from bench.warmstart.exhibits._rows import distinct, untimed_rows, where
+from bench.warmstart.runs import first_phase, random_init, samples_of, second_phase
+from bench.warmstart.spec import Training
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
+CAPTION = (
+    "Validation accuracy of a ResNet-18 that was fitted to a part of the data first (left) and how far it lies behind "
+    "one that starts from random weights (right). Bands are 95 % intervals over seeds; the paper's numbers are not "
+    "available."
+)
 
 
 class Settings(WarmstartSettings):
@@ -38,68 +45,27 @@ class Settings(WarmstartSettings):
         return values
 
 
-def members(settings: Settings) -> list[ArmRun]:
-    cell: dict[str, Any] = {"dataset": "cifar10", "model": "thin_resnet18", "optimizer": "sgd"}
-    made = [
-        ArmRun({**cell, "method": RI}, random_init(settings, "cifar10", "thin_resnet18", "sgd", seed))
-        for seed in settings.seed_range()
-    ]
-    fit = settings.fit_samples("cifar10")
+def after_fraction(settings: Settings, setup: Setup, seed: int, *, fraction: float) -> Training:
+    """A warm start whose first phase held a fraction of the data; half is Table 1's own, rounded as there."""
+    samples = None if fraction == 0.5 else samples_of(settings.fit_samples(setup.dataset), fraction)
+    return second_phase(settings, setup, seed, parent=first_phase(settings, setup, seed, samples=samples))
+
+
+def arms(settings: Settings) -> Iterator[Arm]:
+    yield arm(random_init, settings, Setup(), {"method": RI})
     for fraction in settings.fractions:
-        labels = {**cell, "method": WS, "x_name": "fraction", "x": fraction}
-        for seed in settings.seed_range():
-            # Half is Table 1's own cell.
-            run = (
-                second_phase(settings, "cifar10", "thin_resnet18", "sgd", seed)
-                if fraction == 0.5
-                else second_from(settings, "cifar10", "thin_resnet18", "sgd", seed, first=samples_of(fit, fraction))
-            )
-            made.append(ArmRun(labels, run))
-    return made
+        labels = {"method": WS, "x_name": "fraction", "x": fraction}
+        yield arm(after_fraction, settings, Setup(), labels, fraction=fraction)
 
 
-def gap_at(frame: Any, fraction: float) -> dict[int, float]:
-    """Seed -> accuracy of RI minus that of the warm start whose first phase held `fraction` of the data."""
-    fresh = by_seed(frame, "val_acc", method=RI)
-    warm = by_seed(frame, "val_acc", method=WS, x=fraction)
-    return {seed: fresh[seed] - warm[seed] for seed in fresh if seed in warm}
+rows = untimed_rows
 
 
-def trend(frame: Any) -> stats.Finding:
-    """Spearman's rank correlation of the gap with the fraction, by seed: reported."""
-    from scipy.stats import spearmanr
-
-    fractions = sorted(distinct(frame, "x"))
-    at = {fraction: gap_at(frame, fraction) for fraction in fractions}
-    seeds = set.intersection(*(set(values) for values in at.values()))
-    signs = {
-        seed: float(spearmanr(fractions, [at[fraction][seed] for fraction in fractions]).statistic) for seed in seeds
-    }
-    if len(fractions) < 3:
-        raise KeyError("fewer than three fractions")
-    finite = {seed: value for seed, value in signs.items() if value == value}
-    return stats.report(finite, "rank correlation of the gap with the fraction in the first phase")
-
-
-def always_a_gap(frame: Any) -> stats.Finding:
-    """F10: the warm start is behind at every fraction."""
-    return stats.all_of(
-        [
-            stats.above(gap_at(frame, fraction), 0.0, name=f"gap at {fraction:g}")
-            for fraction in sorted(distinct(frame, "x"))
-        ]
-    )
-
-
-def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Figure:
+def draw(frame: Any, published: Any, settings: Settings) -> figure.Figure:
     import pandas as pd
 
-    from bench.report import figure
-
-    drawn, axes = figure.panels(1, 2)
-    own = frame[frame["metric"] == "val_acc"]
-    warm = own[own["method"] == WS]
-    fresh = own[own["method"] == RI]
+    fig, axes = figure.panels(1, 2)
+    fresh, warm = (where(frame, metric="val_acc", method=method) for method in (RI, WS))
     flat = pd.concat([fresh.assign(x=x) for x in settings.fractions]) if len(fresh) else fresh
     figure.band(axes[0], flat, series=RI, label=NAMES[RI])
     figure.band(axes[0], warm, series=WS, label=NAMES[WS])
@@ -110,26 +76,31 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Fi
     axes[1].axhline(0, color="0.5", linewidth=0.8)
     axes[1].set(xlabel="fraction of the data in the first phase", ylabel="gap (points)")
     figure.legend(axes[0], published=False)
-    drawn.suptitle(substitution(settings, "cifar10"))
-    return drawn
+    fig.suptitle(title(settings))
+    return fig
 
 
-EXHIBIT = Exhibit(
-    name="warmstart/fig10",
-    title="Figure 10: the gap by the share of the first phase",
-    caption=(
-        "Validation accuracy of a ResNet-18 that was fitted to a part of the data first (left) and how far it lies behind "
-        "one that starts from random weights (right). Bands are 95 % intervals over seeds; the paper's numbers are not "
-        "available."
-    ),
-    kind="figure",
-    settings=Settings,
-    runs=members,
-    module=__name__,
-    rows=two_phase_rows,
-    draw=draw,
-    claims=(
-        Claim("F10a", "The warm start is behind whatever part of the data came first.", "Appendix", always_a_gap),
-        Claim("F10b", "How the gap goes with the part of the data in the first phase.", "Appendix", trend),
-    ),
-)
+def gaps_by_fraction(frame: Any) -> dict[float, Values]:
+    """Fraction -> seed -> accuracy of RI minus that of the warm start."""
+    fresh = by_seed(frame, "val_acc", method=RI)
+    return {x: fresh - by_seed(frame, "val_acc", method=WS, x=x) for x in sorted(distinct(frame, "x"))}
+
+
+@claim("F10a", "The warm start is behind whatever part of the data came first.", "Appendix")
+def always_a_gap(frame: Any) -> Iterator[stats.Finding]:
+    for fraction, gap in gaps_by_fraction(frame).items():
+        yield stats.above(gap, 0.0, name=f"gap at {fraction:g}")
+
+
+@claim("F10b", "How the gap goes with the part of the data in the first phase.", "Appendix", kind="estimate")
+def trend(frame: Any) -> stats.Finding:
+    """Spearman's rank correlation of the gap with the fraction, by seed."""
+    from scipy.stats import spearmanr
+
+    gaps = gaps_by_fraction(frame)
+    if len(gaps) < 3:
+        raise KeyError("fewer than three fractions")
+    seeds = set.intersection(*(set(values) for values in gaps.values()))
+    signs = {seed: float(spearmanr(list(gaps), [values[seed] for values in gaps.values()]).statistic) for seed in seeds}
+    finite = {seed: value for seed, value in signs.items() if value == value}
+    return stats.estimate(finite, "rank correlation of the gap with the fraction in the first phase")

@@ -1,29 +1,33 @@
-"""Figure 12: shrink and perturb again and again on data that do not change.
+"""Figure 12: repeated shrink-perturb on static data.
 
 A ResNet-18 is fitted to all of CIFAR-10, then shrunk, perturbed and fitted again, ten times; accuracy after each cycle.
 The protocol is not published: ours is lambda 0.6, s 0.01, Adam with learning rate 1e-3, 99 % train accuracy each time.
 
-Command: ``make reproduce SCALE=paper EXHIBITS=warmstart/fig12``
 Expected: a slight gain of accuracy.
 Cost: 11 fits of the whole set a seed, about 6 M samples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import ArmRun, Claim, Exhibit, Row, by_seed, row
+from bench.exhibit import Arm, ArmRun, Row, by_seed, claim, row
 from bench.record import Record
-from bench.warmstart.design import NAMES, SP, WarmstartSettings, shrink_start, substitution
-from bench.warmstart.spec import FRESH, Round
+from bench.report import figure
+from bench.warmstart.design import ONLINE, SP, Setup, WarmstartSettings, arm
+from bench.warmstart.exhibits._figures import accuracy_and_cost, method_series, title
+from bench.warmstart.exhibits._rows import where
+from bench.warmstart.runs import shrink_start
+from bench.warmstart.spec import FRESH, Round, Training
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
+CAPTION = (
+    "Validation accuracy (left) and cost (right) when a network that fits all data is shrunk, perturbed and fitted to "
+    "the same data again. Bands are 95 % intervals over seeds; the paper's numbers are not available."
+)
 
 
 class Settings(WarmstartSettings):
@@ -32,63 +36,37 @@ class Settings(WarmstartSettings):
     perturb: float = Field(0.01, ge=0, description="s [O]")
 
 
-def members(settings: Settings) -> list[ArmRun]:
-    fit = settings.fit_samples("cifar10")
+def repeated(settings: Settings, setup: Setup, seed: int) -> Training:
+    fit = settings.fit_samples(setup.dataset)
     again = shrink_start(settings.shrink, settings.perturb)
     rounds = (Round(samples=fit, start=FRESH), Round(samples=fit, start=again, repeats=settings.cycles))
-    labels = {"dataset": "cifar10", "model": "thin_resnet18", "method": SP, "optimizer": "adam"}
-    return [
-        ArmRun(labels, settings.training("cifar10", "thin_resnet18", "adam", seed, rounds=rounds, online=True))
-        for seed in settings.seed_range()
-    ]
+    return settings.training(setup, seed, rounds=rounds, online=True)
 
 
-def rows(member: ArmRun, record: Record) -> Iterable[Row]:
+def arms(settings: Settings) -> Iterator[Arm]:
+    yield arm(repeated, settings, ONLINE, {"method": SP})
+
+
+def rows(run: ArmRun, record: Record) -> Iterator[Row]:
     rounds = record.series["rounds"]
     for cycle, (accuracy, samples) in enumerate(zip(rounds["report_acc"], rounds["samples"], strict=True)):
-        yield row(member, "val_acc", accuracy, panel="left", x_name="cycle", x=cycle)
-        yield row(member, "samples_round", samples, panel="right", x_name="cycle", x=cycle)
+        yield row(run, "val_acc", accuracy, panel="left", x_name="cycle", x=cycle)
+        yield row(run, "samples_round", samples, panel="right", x_name="cycle", x=cycle)
 
 
-def gains(frame: Any) -> stats.Finding:
-    """F12: the last cycle ends above the first fit."""
-    last = frame[frame["x_name"] == "cycle"]["x"].max()
-    return stats.greater(by_seed(frame, "val_acc", x=last), by_seed(frame, "val_acc", x=0))
-
-
-def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Figure:
+def draw(frame: Any, published: Any, settings: Settings) -> figure.Figure:
     from matplotlib.ticker import MaxNLocator
 
-    from bench.report import figure
-
-    drawn, axes = figure.panels(1, 2)
-    for metric, place in (("val_acc", axes[0]), ("samples_round", axes[1])):
-        figure.band(place, frame[frame["metric"] == metric], series=SP, label=NAMES[SP])
-        place.set(xlabel="cycle (0 is the first fit)")
-        place.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes[0].set_ylabel("validation accuracy (%)")
-    axes[1].set_ylabel("samples until 99 % train accuracy")
-    axes[1].set_ylim(bottom=0)
-    figure.legend(axes[0], published=False)
-    name = substitution(settings, "cifar10")
-    drawn.suptitle(f"{name}, λ = {settings.shrink:g}, s = {settings.perturb:g}")
-    return drawn
+    cost = ("samples_round", "samples until 99 % train accuracy")
+    fig = accuracy_and_cost(frame, settings, method_series(SP), cost=cost, x="cycle (0 is the first fit)")
+    for ax in fig.axes:
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    fig.suptitle(f"{title(settings)}, λ = {settings.shrink:g}, s = {settings.perturb:g}")
+    return fig
 
 
-EXHIBIT = Exhibit(
-    name="warmstart/fig12",
-    title="Figure 12: repeated shrink-perturb on static data",
-    caption=(
-        "Validation accuracy (left) and cost (right) when a network that fits all data is shrunk, perturbed and fitted to "
-        "the same data again. Bands are 95 % intervals over seeds; the paper's numbers are not available."
-    ),
-    kind="figure",
-    settings=Settings,
-    runs=members,
-    module=__name__,
-    rows=rows,
-    draw=draw,
-    claims=(
-        Claim("F12", "Shrinking, perturbing and fitting again gains accuracy without new data.", "Appendix", gains),
-    ),
-)
+@claim("F12", "Shrinking, perturbing and fitting again gains accuracy without new data.", "Appendix")
+def gains(frame: Any) -> stats.Finding:
+    """The last cycle ends above the first fit."""
+    last = where(frame, x_name="cycle")["x"].max()
+    return stats.greater(by_seed(frame, "val_acc", x=last), by_seed(frame, "val_acc", x=0))

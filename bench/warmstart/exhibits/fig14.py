@@ -1,40 +1,31 @@
-"""Figure 14: shrinking and perturbing the last layer alone does not close the gap.
+"""Figure 14: shrinking the last layer alone.
 
 The online protocol of Figure 2 (ResNet-18, CIFAR-10, Adam, 1,000 samples a round); before each round only the classifier is
 shrunk by lambda and perturbed. The protocol's details are not published: ours is s 0.01 and three values of lambda.
 
-Command: ``make reproduce SCALE=paper EXHIBITS=warmstart/fig14``
 Expected: every lambda ends well behind random initialisation; no numbers are available.
 Cost: three arms of 34 rounds a seed; random initialisation and warm start are Figure 2's own.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import ArmRun, Claim, Exhibit
-from bench.warmstart.appendix import Shrink, distinct, gaps
-from bench.warmstart.design import (
-    FRESH,
-    KEPT,
-    NAMES,
-    RI,
-    WS,
-    WarmstartSettings,
-    last_round,
-    online,
-    round_rows,
-    shrink_start,
-    substitution,
+from bench.exhibit import Arm, claim
+from bench.report import figure
+from bench.warmstart.design import ONLINE, Shrink, WarmstartSettings, arm
+from bench.warmstart.exhibits._figures import accuracy_and_cost, method_series
+from bench.warmstart.exhibits._rows import distinct, gaps, last_round, round_rows
+from bench.warmstart.runs import STARTS, online, shrink_start
+
+CAPTION = (
+    "Validation accuracy (left) and training samples (right) by round when only the classifier is shrunk and perturbed "
+    "before each round. Bands are 95 % intervals over seeds; the paper's numbers are not available."
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
-
 LAST = "last_layer"
 
 
@@ -48,58 +39,25 @@ def name_of(shrink: float) -> str:
     return f"{LAST} λ={shrink:g}"
 
 
-def members(settings: Settings) -> list[ArmRun]:
-    arms = {RI: FRESH, WS: KEPT}
-    for shrink in settings.shrinks:
-        arms[name_of(shrink)] = shrink_start(shrink, settings.perturb if shrink else 1.0, layers="last")
-    made = []
-    for method, start in arms.items():
-        labels = {"dataset": "cifar10", "model": "thin_resnet18", "method": method, "optimizer": "adam"}
-        made += [
-            ArmRun(
-                labels,
-                online(settings, "cifar10", "thin_resnet18", "adam", seed, increment=settings.increment, start=start),
-            )
-            for seed in settings.seed_range()
-        ]
-    return made
+def arms(settings: Settings) -> Iterator[Arm]:
+    starts = {
+        name_of(shrink): shrink_start(shrink, settings.perturb if shrink else 1.0, layers="last")
+        for shrink in settings.shrinks
+    }
+    for method, start in {**STARTS, **starts}.items():
+        yield arm(online, settings, ONLINE, {"method": method}, increment=settings.increment, start=start)
 
 
-def gap_remains(frame: Any) -> stats.Finding:
-    """F14: random initialisation ends above each arm that shrinks the last layer alone."""
-    at = last_round(frame)
-    arms = [method for method in distinct(frame, "method") if method.startswith(LAST)]
-    return stats.all_of([stats.above(gaps(frame, second=method, x=at), 0.0, name=f"gap, {method}") for method in arms])
+rows = round_rows
 
 
-def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Figure:
-    from bench.report import figure
-
-    drawn, axes = figure.panels(1, 2)
-    for method in (RI, WS, *(name_of(shrink) for shrink in settings.shrinks)):
-        for metric, place in (("val_acc", axes[0]), ("samples_round", axes[1])):
-            chosen = frame[(frame["metric"] == metric) & (frame["method"] == method)]
-            figure.band(place, chosen, series=method, label=NAMES.get(method, method.replace("_", " ")))
-    axes[0].set(xlabel="samples", ylabel="validation accuracy (%)")
-    axes[1].set(xlabel="samples", ylabel="samples of a round")
-    axes[1].set_ylim(bottom=0)
-    figure.legend(axes[0], published=False)
-    drawn.suptitle(substitution(settings, "cifar10"))
-    return drawn
+def draw(frame: Any, published: Any, settings: Settings) -> figure.Figure:
+    series = method_series(*STARTS, *map(name_of, settings.shrinks))
+    return accuracy_and_cost(frame, settings, series, cost=("samples_round", "samples of a round"))
 
 
-EXHIBIT = Exhibit(
-    name="warmstart/fig14",
-    title="Figure 14: shrinking the last layer alone",
-    caption=(
-        "Validation accuracy (left) and training samples (right) by round when only the classifier is shrunk and perturbed "
-        "before each round. Bands are 95 % intervals over seeds; the paper's numbers are not available."
-    ),
-    kind="figure",
-    settings=Settings,
-    runs=members,
-    module=__name__,
-    rows=round_rows,
-    draw=draw,
-    claims=(Claim("F14", "Shrinking the last layer alone leaves the gap.", "Appendix", gap_remains),),
-)
+@claim("F14", "Shrinking the last layer alone leaves the gap.", "Appendix")
+def gap_remains(frame: Any) -> Iterator[stats.Finding]:
+    for method in distinct(frame, "method"):
+        if method.startswith(LAST):
+            yield stats.above(gaps(frame, second=method, x=last_round(frame)), 0.0, name=f"gap, {method}")

@@ -1,10 +1,9 @@
-"""Figure 3: accuracy and time of the second training over batch sizes and learning rates of both phases.
+"""Figure 3: accuracy and cost over batch sizes and learning rates of both phases.
 
 Table 1's two phases on CIFAR-10 with a ResNet-18 and SGD, where each phase has one of four batch sizes and three learning
 rates of its own: 144 warm starts a seed, beside as many trainings from random weights (the paper shows about one for each
 warm start, so the 36 settings are repeated with further seeds). The cost is that of the second phase alone.
 
-Command: ``make reproduce SCALE=paper EXHIBITS=warmstart/fig3``
 Expected (digitised): best 79.4 % (warm start) and 79.7 %; on average 1,060 s against 2,270 s. The paper says that a warm
 start is as good only when it takes as long; its dots do not show that clearly, so the comparison is reported, not judged.
 Cost: 12 first phases, 144 warm starts and 144 fresh trainings a seed, 3 seeds; batch 16 dominates.
@@ -12,27 +11,34 @@ Cost: 12 first phases, 144 warm starts and 144 fresh trainings a seed, 3 seeds; 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any
+import contextlib
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import ArmRun, Claim, Exhibit, Row, row
+from bench.exhibit import Arm, ArmRun, Row, claim, row
 from bench.record import Record
-from bench.warmstart.design import NAMES, RI, WS, WarmstartSettings, accuracy_row, random_init, substitution, two_phases
+from bench.report import figure
+from bench.warmstart.design import NAMES, RI, WS, Setup, WarmstartSettings, arm
+from bench.warmstart.exhibits._figures import digitised, title
+from bench.warmstart.exhibits._rows import accuracy_row, where, wide
+from bench.warmstart.runs import random_init, sgd_grid, two_phases
+from bench.warmstart.spec import Training
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
+CAPTION = (
+    "Every dot is one second phase or one training from random weights that reached 99 % train accuracy; lines are the "
+    "Pareto fronts. Cost is that of the second phase, in samples, and in seconds where all runs had the machine to "
+    "themselves. Hollow markers are the centres of the published clusters of random initialisation, in seconds of a "
+    "P100 (context)."
+)
 REPEAT = 1000
 """Repeated fresh trainings of seed n have the seeds n + 1000, n + 2000, ..."""
 
 SECONDS, SAMPLES = "time_to_99_train_s", "samples_to_99_train"
 COSTS = {SECONDS: ("seconds", 1.0), SAMPLES: ("thousand samples", 1e-3)}
-"""Metric -> what the axis shows, and the factor to it."""
+"""Metric -> unit of the axis, and the factor to it."""
 
 
 class Settings(WarmstartSettings):
@@ -45,55 +51,68 @@ class Settings(WarmstartSettings):
     )
     repeat_fresh: bool = Field(True, description="as many fresh trainings as warm starts [D]")
 
-    def cells(self) -> list[tuple[int, float]]:
-        return [(batch, lr) for batch in self.batch_sizes for lr in self.learning_rates]
+
+def repeated(settings: Settings, setup: Setup, seed: int, *, repeat: int) -> Training:
+    return random_init(settings, setup, seed + REPEAT * repeat)
 
 
-def _name(batch: int, lr: float) -> str:
-    return f"batch {batch} lr {lr:g}"
+def arms(settings: Settings) -> Iterator[Arm]:
+    phases = sgd_grid(settings, settings.batch_sizes, settings.learning_rates)
+    for name, optimizer in phases.items():
+        setup = Setup(optimizer=optimizer)
+        for repeat in range(len(phases) if settings.repeat_fresh else 1):
+            labels = {"method": RI, "panel": f"{name} repeat {repeat}"}
+            yield arm(repeated, settings, setup, labels, repeat=repeat)
+        for first_name, first in phases.items():
+            yield arm(two_phases, settings, setup, {"method": WS, "panel": f"{first_name} then {name}"}, first=first)
 
 
-def members(settings: Settings) -> list[ArmRun]:
-    where = {"dataset": "cifar10", "model": "thin_resnet18", "optimizer": "sgd"}
-    made = []
-    cells = settings.cells()
-    for place, (batch, lr) in enumerate(cells):
-        own = settings.optimizer("sgd", batch_size=batch, lr=lr)
-        repeats = range(len(cells) if settings.repeat_fresh else 1)
-        for repeat in repeats:
-            for seed in settings.seed_range():
-                labels = where | {"method": RI, "panel": f"{_name(batch, lr)} repeat {repeat}"}
-                run = random_init(settings, "cifar10", "thin_resnet18", own, seed + REPEAT * repeat)
-                made.append(ArmRun(labels, run))
-        for first_batch, first_lr in cells[place:] + cells[:place]:
-            first = settings.optimizer("sgd", batch_size=first_batch, lr=first_lr)
-            labels = where | {"method": WS, "panel": f"{_name(first_batch, first_lr)} then {_name(batch, lr)}"}
-            made += [
-                ArmRun(labels, two_phases(settings, "cifar10", "thin_resnet18", first, own, seed))
-                for seed in settings.seed_range()
-            ]
-    return made
-
-
-def rows(member: ArmRun, record: Record) -> Iterable[Row]:
-    yield accuracy_row(member, record)
+def rows(run: ArmRun, record: Record) -> Iterator[Row]:
+    yield accuracy_row(run, record)
     # A training that ended on a plateau or at the cap never reached the threshold, and has no such cost.
     if record.series["rounds"]["stop_rule"][-1] == "threshold":
-        yield row(member, "samples_to_99_train", record.costs["samples"])
+        yield row(run, SAMPLES, record.costs["samples"])
         if record.alone:
-            yield row(member, "time_to_99_train_s", record.costs["seconds"])
+            yield row(run, SECONDS, record.costs["seconds"])
+
+
+def draw(frame: Any, published: Any, settings: Settings) -> figure.Figure:
+    at_scale = not {"batch_sizes", "learning_rates", "stand_in", "population"} & set(settings.departures())
+    clusters = where(digitised(published), panel="cluster")
+    # Seconds of a P100 on the whole set mean nothing beside a reduced grid.
+    has_published = at_scale and bool(len(clusters))
+    costs = [cost for cost in COSTS if (frame["metric"] == cost).any() or (cost == SECONDS and has_published)]
+    costs = costs or [SAMPLES]
+    fig, axes = figure.panels(1, len(costs), sharey=True, width="double" if len(costs) > 1 else "single")
+    for ax, cost in zip(axes, costs, strict=True):
+        unit, factor = COSTS[cost]
+        for method in (RI, WS):
+            with contextlib.suppress(KeyError):
+                points = dots(frame, method, cost)
+                x, y = points[cost] * factor, points["val_acc"]
+                figure.scatter(ax, x, y, series=method, label=NAMES[method], markersize=2.5, alpha=0.6)
+                best_x, best = front(x.tolist(), y.tolist())
+                ax.step([*best_x, x.max()], [*best, best[-1]], where="post", color=figure.look(ax, method)["color"])
+        ax.set_xlabel(f"{unit} to 99 % train accuracy")
+    if has_published:
+        figure.published_points(axes[0], clusters, series=RI)
+    axes[0].set_ylabel("validation accuracy (%)")
+    figure.legend(axes[-1], published=has_published, below=3)
+    fig.suptitle(title(settings))
+    return fig
 
 
 def dots(frame: Any, method: str, cost: str) -> Any:
-    """One row for each run that reached the threshold: panel, seed (of the repetition), the cost and val_acc."""
-    own = frame[(frame["method"] == method) & frame["metric"].isin([cost, "val_acc"])]
-    if own.empty:
-        raise KeyError(f"{method} {cost}")
-    wide = own.pivot_table(index=["panel", "seed"], columns="metric", values="value", aggfunc="first").reset_index()
-    if cost not in wide:
-        raise KeyError(f"no {method} run reached the threshold")
-    wide["seed"] %= REPEAT
-    return wide.dropna()
+    """One row for each run that reached the threshold: panel, seed (of the repetition), the cost and val_acc.
+
+    Raises:
+        KeyError: there is none.
+    """
+    try:
+        points = wide(where(frame, method=method), cost, "val_acc")
+    except KeyError as error:
+        raise KeyError(f"{method}: {error.args[0]}") from error
+    return points.assign(seed=points["seed"] % REPEAT)
 
 
 def front(costs: list[float], accuracies: list[float]) -> tuple[list[float], list[float]]:
@@ -113,83 +132,24 @@ def best_within(costs: list[float], accuracies: list[float], budget: float) -> f
     return max(within, default=None)
 
 
+@claim(
+    "F3",
+    "A warm start is as good as random initialisation only when it takes as long (reported, not judged).",
+    "Figure 3, section 3.1",
+    kind="estimate",
+)
 def equal_budgets(frame: Any) -> stats.Finding:
-    """F3: best warm start minus best fresh training within equal samples, averaged over the fresh trainings' costs.
+    """Best warm start minus best fresh training within equal samples, averaged over the fresh trainings' costs.
 
     The average over budgets is the area between the two fronts divided by the number of budgets.
     """
-    cost = "samples_to_99_train"
-    fresh, warm = dots(frame, RI, cost), dots(frame, WS, cost)
+    all_fresh, all_warm = dots(frame, RI, SAMPLES), dots(frame, WS, SAMPLES)
     means = {}
-    for seed in sorted(set(fresh["seed"]) & set(warm["seed"])):
-        mine, theirs = (one[one["seed"] == seed] for one in (warm, fresh))
-        gaps = []
-        for budget in sorted(set(theirs[cost])):
-            ahead = best_within(mine[cost].tolist(), mine["val_acc"].tolist(), budget)
-            base = best_within(theirs[cost].tolist(), theirs["val_acc"].tolist(), budget)
-            if ahead is not None and base is not None:
-                gaps.append(ahead - base)
-        if gaps:
-            means[int(seed)] = sum(gaps) / len(gaps)
-    return stats.report(means, "best warm start minus best fresh training at equal samples, mean over budgets")
-
-
-def _scatter(place: Axes, frame: pd.DataFrame, cost: str) -> None:
-    from bench.report import figure
-
-    for method in (RI, WS):
-        try:
-            own = dots(frame, method, cost)
-        except KeyError:
-            continue
-        shown = own[cost] * COSTS[cost][1]
-        figure.scatter(place, shown, own["val_acc"], series=method, label=NAMES[method], markersize=2.5, alpha=0.6)
-        x, y = front(shown.tolist(), own["val_acc"].tolist())
-        place.step([*x, shown.max()], [*y, y[-1]], where="post", color=figure.look(place, method)["color"])
-
-
-def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Figure:
-    from bench.report import figure
-
-    at_scale = not {"batch_sizes", "learning_rates", "stand_in", "population"} & set(settings.departures())
-    clusters = published[(published["panel"] == "cluster") & (published["provenance"] == "digitised")]
-    # Seconds of a P100 on the whole set mean nothing beside a reduced grid.
-    has_published = at_scale and bool(len(clusters))
-    costs = [cost for cost in COSTS if (frame["metric"] == cost).any() or (cost == SECONDS and has_published)]
-    costs = costs or [SAMPLES]
-    drawn, axes = figure.panels(1, len(costs), sharey=True, width="double" if len(costs) > 1 else "single")
-    for place, cost in zip(axes, costs, strict=True):
-        _scatter(place, frame, cost)
-        place.set_xlabel(f"{COSTS[cost][0]} to 99 % train accuracy")
-    if has_published:
-        figure.published_points(axes[0], clusters, series=RI)
-    axes[0].set_ylabel("validation accuracy (%)")
-    figure.legend(axes[-1], published=has_published, below=3)
-    drawn.suptitle(substitution(settings, "cifar10"))
-    return drawn
-
-
-EXHIBIT = Exhibit(
-    name="warmstart/fig3",
-    title="Figure 3: accuracy and cost over batch sizes and learning rates of both phases",
-    caption=(
-        "Every dot is one second phase or one training from random weights that reached 99 % train accuracy; lines are the "
-        "Pareto fronts. Cost is that of the second phase, in samples, and in seconds where all runs had the machine to "
-        "themselves. Hollow markers are the centres of the published clusters of random initialisation, in seconds of a "
-        "P100 (context)."
-    ),
-    kind="figure",
-    settings=Settings,
-    runs=members,
-    module=__name__,
-    rows=rows,
-    draw=draw,
-    claims=(
-        Claim(
-            "F3",
-            "A warm start is as good as random initialisation only when it takes as long (reported, not judged).",
-            "Figure 3, section 3.1",
-            equal_budgets,
-        ),
-    ),
-)
+    for seed in sorted(set(all_fresh["seed"]) & set(all_warm["seed"])):
+        of_seed = (where(points, seed=seed) for points in (all_fresh, all_warm))
+        fresh, warm = ((points[SAMPLES].tolist(), points["val_acc"].tolist()) for points in of_seed)
+        pairs = [(best_within(*warm, budget), best_within(*fresh, budget)) for budget in sorted(set(fresh[0]))]
+        differences = [ahead - base for ahead, base in pairs if ahead is not None and base is not None]
+        if differences:
+            means[int(seed)] = sum(differences) / len(differences)
+    return stats.estimate(means, "best warm start minus best fresh training at equal samples, mean over budgets")

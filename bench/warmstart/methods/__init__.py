@@ -2,14 +2,14 @@
 
 A file ``<name>.py`` defines ``restart(at: Point) -> None``, which changes ``at.model`` in place, and may define
 ``penalty(model, initial, strength) -> Tensor``, which is added to the loss. ``Restart(method="<name>")`` then uses it.
-Files in the folder ``$BENCH_EXTRA/methods`` count too.
+Files in the folder ``$BENCH_EXTRA/warmstart/methods`` count too.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -26,28 +26,32 @@ if TYPE_CHECKING:
 
 @dataclass
 class Point:
-    """What a method is given at the beginning of a round.
+    """The beginning of a round, where a method changes the weights.
 
     Attributes:
         model: weights at hand, on the device.
         fresh: the same network newly drawn for this round.
         setting: the round's `Restart`.
         generator: CPU generator of this run and round.
-        gradient: mean gradient of the loss over the round's samples, by parameter name, when called.
+        trained: whether a round has trained the weights at hand, of this run or of its parent.
+        chunks: the round's samples by the round that added them, oldest first.
+        gradient: chunk -> gradient of its mean loss in eval mode, by parameter name.
     """
 
     model: nn.Module
     fresh: nn.Module
     setting: Restart
     generator: torch.Generator
-    gradient: Callable[[], dict[str, Tensor]]
+    trained: bool
+    chunks: Sequence[range]
+    gradient: Callable[[range], dict[str, Tensor]]
 
 
 def known() -> list[str]:
-    """Names of the methods that are there."""
+    """Names of all methods, the user's own included."""
     folders = [Path(__file__).parent]
     if extra := os.environ.get("BENCH_EXTRA"):
-        folders.append(Path(extra) / "methods")
+        folders.append(Path(extra) / "warmstart" / "methods")
     return sorted({path.stem for folder in folders for path in folder.glob("[a-z]*.py")})
 
 
@@ -59,8 +63,8 @@ def module_of(name: str) -> str:
     """
     if name not in known():
         raise UserError(f"method '{name}' does not exist{closest(name, ['fresh', 'kept', *known()])}")
-    own = Path(__file__).parent / f"{name}.py"
-    return f"{__name__}.{name}" if own.exists() else f"bench_extra.methods.{name}"
+    in_suite = (Path(__file__).parent / f"{name}.py").exists()
+    return f"{__name__}.{name}" if in_suite else f"bench_extra.warmstart.methods.{name}"
 
 
 def load(name: str) -> ModuleType:

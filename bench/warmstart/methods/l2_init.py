@@ -1,4 +1,8 @@
-"""L2-init (Kumar et al., 2023, arXiv 2308.11958): the weights are kept and pulled towards where they began."""
+"""L2-init (Kumar et al., 2023, arXiv 2308.11958): the weights are kept and pulled towards where they began.
+
+The baseline of this name in the repository of DASH is another penalty: the squared sum of the distances of all weight
+tensors, biases left out.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def restart(at: Point) -> None:
-    """Nothing is changed at the beginning of a round; the pull comes with the loss."""
+    """Nothing changes at the beginning of a round: the penalty acts in training."""
 
 
-def penalty(model: nn.Module, initial: dict[str, Tensor], strength: float) -> Tensor:
-    """strength * squared distance of all parameters from the run's initial network."""
+def penalty(model: nn.Module, initial: dict[str, Tensor], strength: float | None) -> Tensor:
+    """strength * squared distance of all parameters from the run's initial network; without a strength there is none."""
     terms = [(tensor - initial[name]).square().sum() for name, tensor in model.named_parameters()]
-    return strength * sum(terms[1:], terms[0])
+    return (strength or 0.0) * sum(terms[1:], terms[0])

@@ -7,23 +7,23 @@ from bench.warmstart.methods import Point
 
 
 def restart(at: Point) -> None:
-    chosen = at.setting
-    if chosen.noise == "fresh":
+    setting = at.setting
+    if setting.noise == "fresh":
         shrink.shrink_perturb(
             at.model,
             at.fresh,
-            shrink=chosen.shrink,
-            perturb=chosen.perturb,
-            norms=chosen.norms,
-            layers=chosen.layers,
+            shrink=setting.shrink,
+            perturb=setting.perturb,
+            norms=setting.norms,
+            layers=setting.layers,
         )
     else:
         shrink.add_noise(
             at.model,
-            size=chosen.perturb,
-            size_is=chosen.noise_is,
+            size=setting.perturb,
+            size_is=setting.noise_is,
             generator=at.generator,
-            shrink=chosen.shrink,
-            norms=chosen.norms,
-            layers=chosen.layers,
+            shrink=setting.shrink,
+            norms=setting.norms,
+            layers=setting.layers,
         )

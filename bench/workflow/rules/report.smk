@@ -70,12 +70,10 @@ rule draw_figure:
         "python -m bench draw --scale {params.scale:q} --exhibits {wildcards.exhibit} > {log:q} 2>&1"
 
 
-rule draw_table:
-    input:
-        PLAN.path("tables", "{exhibit}.parquet"),
-        PLAN.path("tables", "{exhibit}.json"),
+use rule draw_figure as draw_table with:
     output:
         PLAN.path("exhibits", "{exhibit}.csv"),
+        PLAN.path("exhibits", "{exhibit}.json"),
         PLAN.path("exhibits", "{exhibit}.tex"),
         report(
             PLAN.path("exhibits", "{exhibit}.md"),
@@ -84,29 +82,11 @@ rule draw_table:
             labels=PLAN.labels,
             caption="caption.rst",
         ),
-    log:
-        PLAN.path("logs", "draw", "{exhibit}.log"),
-    benchmark:
-        PLAN.path("benchmarks", "draw", "{exhibit}.tsv")
     wildcard_constraints:
         exhibit=PLAN.constraint("table"),
-    priority: planfile.AT_ONCE
     localrule: True
-    threads: 1
-    resources:
-        runtime=30,
-        mem_mb=2000,
-    params:
-        scale=PLAN.scale,
-        version=PLAN.version,
-        title=PLAN.title,
-        caption=PLAN.caption,
-        declared=PLAN.declared,
-        settings=PLAN.settings,
     message:
         "table {wildcards.exhibit}"
-    shell:
-        "python -m bench draw --scale {params.scale:q} --exhibits {wildcards.exhibit} > {log:q} 2>&1"
 
 
 rule judge:
@@ -117,11 +97,10 @@ rule judge:
         PLAN.path("verdicts.csv"),
         PLAN.path("verdicts.md"),
         report(
-            PLAN.path("verdicts.html"),
+            PLAN.path("index.html"),
             category="Verdicts",
             labels={"exhibit": "all", "kind": "verdicts"},
         ),
-        PLAN.path("index.html"),
     log:
         PLAN.path("logs", "judge.log"),
     benchmark:
@@ -146,7 +125,7 @@ rule paper:
         PLAN.path("verdicts.csv"),
         PLAN.path("index.html"),
         PLAN.exhibit_files(),
-        local("paper/main.typ"),
+        PLAN.project_file("paper/main.typ"),
     output:
         report(
             PLAN.path("paper.pdf"),

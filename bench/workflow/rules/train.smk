@@ -38,8 +38,7 @@ rule run:
     threads: PLAN.content["threads"]
     resources:
         runtime=lambda wildcards, attempt: PLAN.runtime(wildcards.job, attempt),
-        mem_mb=lambda wildcards, attempt: PLAN.job(wildcards.job)["memory_mb"]
-        * attempt,
+        mem_mb=lambda wildcards, attempt: PLAN.job(wildcards.job)["memory_mb"] * attempt,
         gpu=lambda wildcards: PLAN.job(wildcards.job)["gpus"],
         machine=lambda wildcards: PLAN.share(wildcards.job),
     params:

@@ -11,188 +11,120 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
-from bench.data.transfer import Patience
+from bench.data import fetch
 
 CONTENT = random.Random(0).randbytes(60_000)
-
-Behaviour = Callable[["Handler"], None]
 
 
 class Handler(BaseHTTPRequestHandler):
     """Answers by the behaviour that the first part of the path names."""
 
-    protocol_version = "HTTP/1.1"
+    server: Server
 
     def log_message(self, *arguments: object) -> None:
         pass
 
     def do_GET(self) -> None:
-        self.server.requests.append((self.path, self.headers.get("Range")))  # type: ignore[attr-defined]
+        self.server.requests.append(self.path)
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self.server.behaviours[self.path.split("/")[1]](self)  # type: ignore[attr-defined]
+            BEHAVIOURS[self.path.split("/")[1]](self, self.server.content)
 
-    @property
-    def content(self) -> bytes:
-        return self.server.content  # type: ignore[attr-defined]
-
-    def seen(self) -> int:
-        """Requests for this path so far, this one included."""
-        return sum(path == self.path for path, _ in self.server.requests)  # type: ignore[attr-defined]
-
-    def start(self) -> int:
-        asked = self.headers.get("Range")
-        return int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
-
-    def send(self, content: bytes, *, length: int | None = None, ranged: bool = True) -> None:
-        """The file from the asked place on; `length` lies about how much will come."""
-        start = self.start() if ranged else 0
-        body = content[start:]
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(body) if length is None else length))
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+    def send(self, content: bytes, *, length: int | None = None) -> None:
+        """An answer; `length` is what the header promises."""
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content) if length is None else length))
         self.end_headers()
-        self.wfile.write(body)
-
-    def drop_after(self, count: int) -> None:
-        """Promises the rest of the file, sends `count` bytes of it and cuts the connection."""
-        start = self.start()
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(self.content) - start))
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
-        self.end_headers()
-        self.wfile.write(self.content[start : start + count])
+        self.wfile.write(content)
         self.wfile.flush()
-        self.connection.shutdown(socket.SHUT_RDWR)
-        self.close_connection = True
 
     def status(self, code: int) -> None:
         self.send_response(code)
         self.send_header("Content-Length", "0")
+        if code == 302:
+            self.send_header("Location", self.path)
         self.end_headers()
 
 
-def altered(content: bytes) -> bytes:
-    return content[:100] + bytes([content[100] ^ 1]) + content[101:]
+def _drops(handler: Handler, content: bytes) -> None:
+    handler.send(content[:7_000], length=len(content))
+    handler.connection.shutdown(socket.SHUT_RDWR)
 
 
-def _redirect(handler: Handler) -> None:
-    handler.send_response(302)
-    handler.send_header("Location", handler.path)
-    handler.send_header("Content-Length", "0")
-    handler.end_headers()
-
-
-def _slow(handler: Handler) -> None:
-    handler.send_response(200)
-    handler.send_header("Content-Length", str(len(handler.content)))
-    handler.end_headers()
-    for byte in range(200):
-        handler.wfile.write(handler.content[byte : byte + 1])
-        handler.wfile.flush()
-        time.sleep(0.05)
-
-
-def _silent(handler: Handler) -> None:
-    handler.send_response(200)
-    handler.send_header("Content-Length", str(len(handler.content)))
-    handler.end_headers()
-    handler.wfile.write(handler.content[:10])
-    handler.wfile.flush()
+def _silent(handler: Handler, content: bytes) -> None:
+    handler.send(content[:10], length=len(content))
     time.sleep(1.5)
 
 
-def _other_place(handler: Handler) -> None:
-    """Answers a range request from another place than was asked for."""
-    if not handler.start():
-        return handler.drop_after(5_000)
-    handler.send_response(206)
-    handler.send_header("Content-Length", str(len(handler.content)))
-    handler.send_header("Content-Range", f"bytes 0-{len(handler.content) - 1}/{len(handler.content)}")
-    handler.end_headers()
-    handler.wfile.write(handler.content)
+def _once(handler: Handler, content: bytes) -> None:
+    if handler.server.requests.count(handler.path) == 1:
+        handler.status(500)
+    else:
+        handler.send(content)
 
 
-BEHAVIOURS: dict[str, Behaviour] = {
-    "good": lambda handler: handler.send(handler.content),
-    "ignores-range": lambda handler: (
-        handler.drop_after(5_000) if handler.seen() == 1 else handler.send(handler.content, ranged=False)
-    ),
-    "drops": lambda handler: handler.drop_after(7_000),
-    "drops-at-once": lambda handler: handler.drop_after(0),
-    "truncated": lambda handler: handler.send(handler.content[:-1000]),
-    "too-long": lambda handler: handler.send(handler.content + b"more"),
-    "altered": lambda handler: handler.send(altered(handler.content)),
-    "404": lambda handler: handler.status(404),
-    "500": lambda handler: handler.status(500),
-    "500-once": lambda handler: handler.status(500) if handler.seen() == 1 else handler.send(handler.content),
-    "loop": _redirect,
-    "slow": _slow,
+BEHAVIOURS: dict[str, Callable[[Handler, bytes], None]] = {
+    "good": Handler.send,
+    "500-once": _once,
+    "drops": _drops,
+    "truncated": lambda handler, content: handler.send(content[:-1000]),
+    "altered": lambda handler, content: handler.send(content[:100] + bytes([content[100] ^ 1]) + content[101:]),
+    "404": lambda handler, content: handler.status(404),
+    "500": lambda handler, content: handler.status(500),
+    "loop": lambda handler, content: handler.status(302),
     "silent": _silent,
-    "other-place": _other_place,
 }
 
 
 class Server(ThreadingHTTPServer):
+    """Serves `content` on a free port and keeps the paths that were asked for."""
+
     daemon_threads = True
+
+    def __init__(self, content: bytes):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.content = content
+        self.requests: list[str] = []
+
+    def url(self, behaviour: str) -> str:
+        return f"http://127.0.0.1:{self.server_port}/{behaviour}/file.bin"
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Clients that leave are part of the tests."""
 
 
-@contextlib.contextmanager
-def serving(content: bytes) -> Iterator[ThreadingHTTPServer]:
-    """A server on a free port; it has ``url(behaviour)`` and ``requests``, pairs of path and asked range."""
-    server = Server(("127.0.0.1", 0), Handler)
-    server.content, server.behaviours, server.requests = content, BEHAVIOURS, []  # type: ignore[attr-defined]
-    server.url = lambda name: f"http://127.0.0.1:{server.server_port}/{name}/file.bin"  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A running server. Clients wait for it for less than a second, and not at all between two attempts."""
+    monkeypatch.setattr(fetch, "TIMEOUT", 0.5)
+    monkeypatch.setattr("pooch.core.time", SimpleNamespace(sleep=lambda seconds: None))
+    running = Server(CONTENT)
+    thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    yield running
+    running.shutdown()
+    running.server_close()
+    thread.join()
 
 
 @pytest.fixture
-def patience() -> Patience:
-    """Little: a test that waits for a server is over within two seconds."""
-    return Patience(connect=1.0, stall=0.4, least_rate=2_000.0, window=0.4, attempts=3, pause=0.01)
-
-
-@pytest.fixture
-def server():
-    with serving(CONTENT) as running:
-        yield running
-
-
-@pytest.fixture
-def catalogue(tmp_path: Path, server) -> Callable[..., Path]:
+def catalogue(tmp_path: Path, server: Server) -> Callable[..., Path]:
     """``catalogue("drops", "good")``: a catalogue whose data set ``one`` has these addresses, in this order."""
 
     def write(*behaviours: str, content: bytes = CONTENT, unpack: str | None = None, files: dict | None = None) -> Path:
         server.content = content
         checksum = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        name = "file.bin.gz" if unpack == "gzip" else "file.bin"
+        download = {"name": name, "bytes": len(content), "checksum": checksum, "urls": [*map(server.url, behaviours)]}
         entry = {
             "title": "One file",
             "home": "http://example.invalid/",
             "files": files or {"file.bin": checksum},
-            "downloads": [
-                {
-                    "name": "file.bin",
-                    "bytes": len(content),
-                    "checksum": checksum,
-                    "urls": [server.url(name) for name in behaviours],
-                    **({"unpack": unpack} if unpack else {}),
-                }
-            ],
+            "downloads": [download | ({"unpack": unpack} if unpack else {})],
         }
         path = tmp_path / f"catalogue-{len(list(tmp_path.iterdir()))}.yaml"
         path.write_text(yaml.safe_dump({"one": entry}))
