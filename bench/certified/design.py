@@ -227,7 +227,7 @@ class CertifiedSettings(DataSettings):
     l_relu: Literal["skip", "code"] = Field(
         "skip", description="L_relu of a layer without active neurons in training: left out [P], or 2 [C]"
     )
-    loss_fusion: bool = Field(True, description="CROWN-IBP: bound the loss itself [C]; no is each margin of a matrix")
+    loss_fusion: bool = Field(True, description="CROWN-IBP: bound the loss itself [C]; false is each margin of a matrix")
     report: Literal["last", "best_on_test", "best_on_val"] = Field(
         "last", description="epoch that is reported; the paper does not say [U]"
     )

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from bench.certified.dataset import Range
 from bench.certified.eps_schedule import Schedule, eps_share, regularizer_weight
-from bench.certified.step import Step, Sums
+from bench.certified.step import Step
 from bench.certified.train import draw_network
 
 from .conftest import tiny
@@ -84,6 +84,7 @@ def test_the_first_steps_of_the_ramp_are_the_authors() -> None:
     assert isinstance(model, nn.Sequential)
     twin = copy.deepcopy(model)
     step = Step(spec, model, Range.of(spec.dataset, torch.device("cpu"), torch.float64))
+    step.sums.loss = step.sums.loss.double()
     draw = torch.Generator().manual_seed(0)
     radii = []
     for number in range(STEPS_PER_EPOCH - 2, STEPS_PER_EPOCH + 21):
@@ -99,9 +100,9 @@ def test_the_first_steps_of_the_ramp_are_the_authors() -> None:
         norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
         assert norm < spec.clip  # nothing is clipped
 
-        sums = Sums(*(torch.zeros((), dtype=torch.float64) for _ in range(3)), *(torch.zeros(()) for _ in range(2)))
-        step(images, labels, torch.tensor(radii[-1], dtype=torch.float64), share, weight, sums)
-        assert float(sums.loss) / 16 == pytest.approx(expected.item(), rel=1e-9), number
+        step.sums.reset()
+        step(images, labels, torch.tensor(radii[-1], dtype=torch.float64), share, weight)
+        assert float(step.sums.loss) / 16 == pytest.approx(expected.item(), rel=1e-9), number
         for (name, ours), theirs in zip(model.named_parameters(), gradients, strict=True):
             assert ours.grad is not None and (ours.grad - theirs).norm() < 1e-9 * norm, (number, name)
     assert radii[:3] == [0, 0, 0] and sum(0 < eps < 1e-6 for eps in radii) == 6 and len(radii) == 23

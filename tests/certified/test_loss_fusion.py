@@ -15,7 +15,7 @@ from bench import config, exhibit, models
 from bench.certified import lirpa, train
 from bench.certified.interval import propagate
 from bench.certified.lirpa import Bounded
-from bench.certified.step import Sums, robust_loss
+from bench.certified.step import robust_loss
 from bench.report import plan_text
 from bench.workflow import plan
 
@@ -143,9 +143,8 @@ def test_a_step_minimises_the_bound(make_context: MakeContext) -> None:
     low, high = torch.maximum(images - radius, within.low), torch.minimum(images + radius, within.high)
     assert trainer.step.bounded is not None
     _, losses, _, _ = trainer.step.bounded.mixed_losses(images, low, high, labels, 0.6)
-    sums = Sums.zero(torch.device("cpu"))
-    trainer.step(images, labels, torch.tensor(0.4 * spec.target), 0.4, 0.0, sums)
-    assert float(sums.loss) / 32 == pytest.approx(losses.mean().item(), rel=1e-4)
+    trainer.step(images, labels, torch.tensor(0.4 * spec.target), 0.4, 0.0)
+    assert float(trainer.step.sums.loss) / 32 == pytest.approx(losses.mean().item(), rel=1e-4)
 
 
 def test_a_step_leaves_no_bounds_alive(make_context: MakeContext) -> None:
@@ -160,7 +159,7 @@ def test_a_step_leaves_no_bounds_alive(make_context: MakeContext) -> None:
         gc.collect()
         return sum(item.numel() for item in gc.get_objects() if issubclass(type(item), Tensor))
 
-    trainer.step(images, labels, torch.tensor(0.01), 0.4, 0.0, Sums.zero(torch.device("cpu")))
+    trainer.step(images, labels, torch.tensor(0.01), 0.4, 0.0)
     after_step = alive()
     bounded.mixed_losses(images.contiguous(), images - 0.01, images + 0.01, labels, 0.6)[1].mean().backward()
     kept = alive()
@@ -170,7 +169,7 @@ def test_a_step_leaves_no_bounds_alive(make_context: MakeContext) -> None:
     assert kept - released > 20 * images.numel() and released - after_step < 4 * images.numel()
 
 
-SCALE = "scale: unfused\nexhibits:\n  certified/table2: {loss_fusion: no, courses: [tin_20], models: [cnn7]}\n"
+SCALE = "scale: unfused\nexhibits:\n  certified/table2: {loss_fusion: false, courses: [tin_20], models: [cnn7]}\n"
 
 
 def test_the_margin_matrix_is_a_departure_that_plan_names(tmp_path: Path) -> None:

@@ -234,7 +234,7 @@ def test_images_are_cropped_where_they_are_not_mirrored(make_context: MakeContex
     order, plain = torch.arange(32), trainer.data.train.images[:32]
     padded = F.pad(plain, (1, 1, 1, 1), mode="replicate")
     shifts = torch.stack([padded[:, :, y : y + 12, x : x + 12] for y in range(3) for x in range(3)])
-    batch, _ = trainer._batch(order, 0, trainer._augmenter(0))
+    batch, _ = trainer._batch(order, 0, trainer._shifts(0, [0])[0])
     assert (batch == shifts).flatten(2).all(2).any(0).all() and not torch.equal(batch, plain)
 
 
