@@ -211,6 +211,10 @@ class CertifiedSettings(DataSettings):
     test_images: dict[PaperDataset, int] = Field(
         default_factory=dict, description="test images at most; the whole set where none is given"
     )
+    final_images: dict[PaperDataset, int] = Field(
+        default_factory=dict,
+        description="test images at most of the final interval bounds and standard error; `test_images` where none is given",
+    )
     classes: dict[PaperDataset, int] = Field(
         default_factory=dict, description="number of classes, the first ones; all where none is given"
     )
@@ -227,7 +231,9 @@ class CertifiedSettings(DataSettings):
     l_relu: Literal["skip", "code"] = Field(
         "skip", description="L_relu of a layer without active neurons in training: left out [P], or 2 [C]"
     )
-    loss_fusion: bool = Field(True, description="CROWN-IBP: bound the loss itself [C]; false is each margin of a matrix")
+    loss_fusion: bool = Field(
+        True, description="CROWN-IBP: bound the loss itself [C]; false is each margin of a matrix"
+    )
     report: Literal["last", "best_on_test", "best_on_val"] = Field(
         "last", description="epoch that is reported; the paper does not say [U]"
     )
@@ -238,6 +244,16 @@ class CertifiedSettings(DataSettings):
     verify_with: tuple[Bound, ...] = Field(
         ("ibp", "crown_ibp"), min_length=1, description="bounds of the verification, through auto_LiRPA"
     )
+
+    def number_of_classes(self, role: PaperDataset) -> int:
+        return self.classes.get(role, DATA_SETS[self.dataset(role)].classes)
+
+    def tested(self, role: PaperDataset, final: bool) -> int:
+        """Number of test images of the final standard error and interval bounds, or of everything else that is tested."""
+        data = DATA_SETS[self.dataset(role)]
+        whole = data.test * self.number_of_classes(role) // data.classes
+        most = self.test_images.get(role, whole)
+        return min(whole, max(most, self.final_images.get(role, 0)) if final else most)
 
     def schedule(self, setup: SetupName) -> Schedule:
         return self.schedules.get(setup, SETUPS[setup].schedule)
@@ -283,13 +299,14 @@ class CertifiedSettings(DataSettings):
         }
         return Certified(**{**protocol, **fields})
 
-    def verification(self, training: Certified, **fields: Any) -> Verification:
-        """The verification of a network on its scale's whole test set."""
+    def verification(self, role: PaperDataset, training: Certified, **fields: Any) -> Verification:
+        """The verification of a network on its scale's test images."""
         protocol = {
             "seed": training.seed,
             "parent": training,
             "methods": self.verify_with,
             "pgd_steps": self.pgd_steps,
+            "ibp_samples": self.final_images.get(role),
         }
         return Verification(**{**protocol, **fields})
 
@@ -340,7 +357,7 @@ def trained_and_verified(
         return settings.training(setup, model, method, seed, **fields)
 
     def verification(seed: int) -> Verification:
-        return settings.verification(training(seed))
+        return settings.verification(SETUPS[setup].role, training(seed))
 
     labels = labels_of(setup, model, method) if labels is None else labels
     yield Arm(labels, training, seeds)

@@ -116,7 +116,7 @@ DATA_SETS = data_sets(
             "shape": (3, 12, 12),
             "classes": 5,
             "train": 800,
-            "test": 1_000,
+            "test": 5_000,
             "eps": 0.025,
             "eps_code": 0.025,
             "batch": 32,
@@ -464,8 +464,9 @@ class Verification(RunSpec):
     A record has (errors in percent):
 
     metrics
-        ``standard_error``, ``pgd_error``, ``verified_error_<method>`` for each of `methods`, ``samples`` (n), ``eps``.
-        Each sample is checked: misclassified implies attacked, attacked implies not verified.
+        ``standard_error`` and ``verified_error_ibp`` on ``samples`` test samples; ``pgd_error`` and
+        ``verified_error_<method>`` for each other of `methods` on the first ``samples_attacked`` of them; ``eps``. Each
+        sample is checked: misclassified implies attacked, attacked implies not verified.
     costs
         ``seconds_pgd``, ``seconds_<method>``.
     notes
@@ -486,6 +487,11 @@ class Verification(RunSpec):
     samples: int | None = Field(
         None, ge=1, description="number of test samples to verify; None: those the parent reports on"
     )
+    ibp_samples: int | None = Field(
+        None,
+        ge=1,
+        description="number of test samples of the interval bounds and the standard error, where it is more; None: `samples`",
+    )
     batch: int | None = Field(None, ge=1, le=10_000, description="samples at once; None is chosen by memory")
     dtype: Literal["float32", "float64"] = Field("float32", description="arithmetic; never TF32")
     alpha_iterations: int = Field(20, ge=1, le=1000, description="optimisation steps of alpha-CROWN")
@@ -494,11 +500,23 @@ class Verification(RunSpec):
     def radius(self) -> float:
         return self.parent.target if self.eps is None else self.eps
 
-    def test_samples(self) -> int:
+    @model_validator(mode="after")
+    def _of_interval_bounds(self) -> Self:
+        if self.ibp_samples is not None and "ibp" not in self.methods:
+            raise ValueError("ibp_samples goes with method ibp only")
+        return self
+
+    def attacked_samples(self) -> int:
+        """Number of test samples that are attacked and bounded by every method."""
         return min(self.samples or self.parent.test_samples(), self.parent.test_samples())
 
+    def test_samples(self) -> int:
+        """Number of test samples of the standard error and the interval bounds."""
+        whole = self.parent.model_copy(update={"report_samples": None}).test_samples()
+        return max(self.attacked_samples(), min(self.ibp_samples or 0, whole))
+
     def cost(self) -> Cost:
-        parent, n = self.parent, self.test_samples()
+        parent, n = self.parent, self.attacked_samples()
         rows = parent.classes() - 1
         neurons = sum(layer.neurons for layer in parent.layers())
         # CROWN bounds every intermediate neuron by a backward pass of its own.
@@ -512,7 +530,8 @@ class Verification(RunSpec):
         # By itself `bench.certified.verify.batch_size` takes as many samples as fit.
         at_once = self.batch or max(1, min(250, n, int(layer_counts.BACKWARD_ROOM / (24 * largest * copies))))
         memory = round(1500 + 64 * largest * copies * at_once / 2**20)
-        return Cost(float(n), 2.0 * parent.macs() * passes * n, "samples", "certified_verify", memory)
+        work = passes * n + 3.0 * (self.test_samples() - n)
+        return Cost(float(n), 2.0 * parent.macs() * work, "samples", "certified_verify", memory)
 
     def parameters(self) -> int:
         return 0
@@ -532,7 +551,7 @@ class Verification(RunSpec):
 
     def smoke(self) -> Verification:
         update = {"seed": 0, "parent": self.parent.smoke(), "samples": 2, "pgd_steps": 2, "eps": None, "batch": 1}
-        return self.model_copy(update=update)
+        return self.model_copy(update=update | ({"ibp_samples": 3} if self.ibp_samples else {}))
 
 
 class Initialisation(RunSpec):

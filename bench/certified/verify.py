@@ -45,6 +45,8 @@ class Options:
     dtype: str = "float32"
     alpha_iterations: int = 20
     seed: int = 0
+    attacked: int | None = None
+    """Samples that are attacked and bounded by every method; those behind them get interval bounds only."""
 
 
 @dataclass
@@ -52,16 +54,21 @@ class Tally:
     """Counts so far; plain values, so that an interrupted verification can resume."""
 
     done: int = 0
+    done_attacked: int = 0
     wrong: int = 0
     attacked: int = 0
     unverified: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
+    def samples(self, metric: str) -> int:
+        """Number of samples that a metric is of."""
+        return self.done if metric in ("standard_error", "verified_error_ibp") else self.done_attacked
+
     def errors(self) -> dict[str, float]:
         """Percent, by the names of a record's metrics."""
         counts = {"standard_error": self.wrong, "pgd_error": self.attacked}
         counts |= {f"verified_error_{method}": count for method, count in self.unverified.items()}
-        return {name: 100 * count / self.done for name, count in counts.items()}
+        return {name: 100 * count / self.samples(name) for name, count in counts.items()}
 
 
 MOST_AT_ONCE = 250
@@ -171,6 +178,7 @@ class Verifier:
             }
         else:
             self.batch = batch or batch_size(self.model, example, options.methods, classes)
+        self.ibp_batch = batch or batch_size(self.model, example, ("ibp",), classes)
         self.bounded = lirpa.Bounded(self.model, example, iterations=options.alpha_iterations)
         self.bounded.train(False)
 
@@ -190,15 +198,23 @@ class Verifier:
         return tally
 
     def _batch(self, tally: Tally) -> None:
-        first, last = tally.done, min(tally.done + self.batch, len(self.pool))
+        attacked_samples = len(self.pool) if self.options.attacked is None else self.options.attacked
+        whole = tally.done < attacked_samples
+        methods = self.options.methods if whole else ("ibp",)
+        size, end = (self.batch, attacked_samples) if whole else (self.ibp_batch, len(self.pool))
+        first, last = tally.done, min(tally.done + size, end)
         images, labels = self.pool.take(torch.arange(first, last, device=self.device))
         images = images.to(self.dtype)
         centre, radius = box(images, self.options.eps, self.range.low, self.range.high, self.range.scale)
         with torch.no_grad():
             wrong = self.model(images).argmax(1) != labels
-        with self._timed(tally, "pgd"):
-            attacked = wrong | self._attack(centre, radius, labels, wrong, first)
-        for method in self.options.methods:
+        attacked = wrong
+        if whole:
+            with self._timed(tally, "pgd"):
+                attacked = wrong | self._attack(centre, radius, labels, wrong, first)
+            tally.attacked += int(attacked.sum())
+            tally.done_attacked = last
+        for method in methods:
             with self._timed(tally, method), _memory_of(method):
                 low = self._bounds(method, images, centre, radius, labels)
             unverified = (low <= 0).any(1)
@@ -209,7 +225,6 @@ class Verifier:
                 raise FailedRun(self.label, None, f"{why}; try float64")
             tally.unverified[method] += int(unverified.sum())
         tally.wrong += int(wrong.sum())
-        tally.attacked += int(attacked.sum())
         tally.done = last
 
     def _bounds(self, method: str, *batch: Tensor) -> Tensor:
@@ -219,7 +234,7 @@ class Verifier:
             parts = zip(*(tensor.split(size) for tensor in batch), strict=True)
             return torch.cat([self._margins(method, *part) for part in parts])
 
-        size = min(self.at_once.get(method, self.batch), len(batch[0]))
+        size = min(self.at_once.get(method, len(batch[0])), len(batch[0]))
         margins, fitted = memory.fitting(act, size)
         if fitted < size:
             self.at_once[method] = fitted
@@ -355,7 +370,7 @@ def _text(shapes: Mapping[str, tuple[int, ...]]) -> str:
 
 
 def train(spec: Verification, context: Context) -> Result:
-    """Verifies the weights of the parent run on the test samples that it reports on.
+    """Verifies the weights of the parent run, on the first of the test samples.
 
     Raises:
         FailedRun: clean error <= attacked error <= verified error does not hold for some sample.
@@ -363,9 +378,7 @@ def train(spec: Verification, context: Context) -> Result:
         UserError: the weights do not fit, or memory does not suffice.
     """
     parent = spec.parent
-    pool = samples_of(parent, context).test
-    if spec.samples is not None:
-        pool = Pool(pool.images[: spec.samples], pool.labels[: spec.samples], pool.mean, pool.std, pool.channels_last)
+    pool = samples_of(parent.model_copy(update={"report_samples": spec.test_samples()}), context).test
     model = draw_network(parent, parent.shape(), parent.classes())
     load_weights(model, context.parent_tensors("weights"), parent.label())
     options = Options(
@@ -377,6 +390,7 @@ def train(spec: Verification, context: Context) -> Result:
         dtype=spec.dtype,
         alpha_iterations=spec.alpha_iterations,
         seed=spec.seed,
+        attacked=min(spec.attacked_samples(), len(pool)),
     )
     verifier = Verifier(model, pool, parent.dataset, options, spec.batch, spec.label())
     tally = Tally(**(context.resume() or {}))
@@ -386,7 +400,8 @@ def train(spec: Verification, context: Context) -> Result:
         context.checkpoint(lambda: vars(now))
 
     verifier.run(tally, after_batch)
-    metrics = {**tally.errors(), "samples": float(tally.done), "eps": options.eps}
+    counts = {"samples": float(tally.done), "samples_attacked": float(tally.done_attacked)}
+    metrics = {**tally.errors(), **counts, "eps": options.eps}
     costs: dict[str, float] = {f"seconds_{name}": round(value, 3) for name, value in tally.seconds.items()}
     notes: dict[str, Any] = {"auto_lirpa": lirpa.version(), "dtype": spec.dtype}
     if verifier.at_once:

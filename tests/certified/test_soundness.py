@@ -302,11 +302,11 @@ class Random(nn.Module):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("block", range(5))
-def test_no_random_network_leaves_its_bounds(block: int) -> None:
-    """100 networks, in train mode (with the statistics of a clean batch) and then in eval mode."""
+@pytest.mark.parametrize("count", [60, pytest.param(500, marks=pytest.mark.slow)])
+def test_no_random_network_leaves_its_bounds(count: int) -> None:
+    """In train mode (with the statistics of a clean batch) and then in eval mode."""
     followed = 0
-    for seed in range(100 * block, 100 * (block + 1)):
+    for seed in range(count):
         model = Random(seed).double()
         draw = torch.Generator().manual_seed(seed)
         for buffer in model.buffers():
@@ -323,4 +323,4 @@ def test_no_random_network_leaves_its_bounds(block: int) -> None:
             assert "\n" not in str(error) and "computes something else" not in str(error), (seed, error)
         else:
             followed += 1
-    assert followed >= 50  # the others are refused by name
+    assert followed >= count / 2  # the others are refused by name

@@ -33,7 +33,7 @@ from bench.certified.design import (
     schedule_text,
     trained_and_verified,
 )
-from bench.certified.exhibits._rows import error_rows
+from bench.certified.exhibits._rows import chance_of_error, error_rows
 from bench.certified.exhibits._tables import DIGITS, error_columns, values_of
 from bench.certified.spec import Verification
 from bench.exhibit import Arm, ArmRun, Row
@@ -81,7 +81,7 @@ class Settings(CertifiedSettings):
 
 def _at_smaller_radius(settings: Settings, method: str, seed: int) -> Verification:
     training = settings.training("mnist_70", "cnn7", method, seed)
-    return settings.verification(training, eps=settings.radius("mnist", SMALLER))
+    return settings.verification("mnist", training, eps=settings.radius("mnist", SMALLER))
 
 
 def arms(settings: Settings) -> Iterator[Arm]:
@@ -98,6 +98,9 @@ def arms(settings: Settings) -> Iterator[Arm]:
 
 def rows(run: ArmRun, record: Record) -> Iterable[Row]:
     return (number for number in error_rows(run, record) if number["metric"] != "at_protocol")
+
+
+chance = chance_of_error
 
 
 def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> pd.DataFrame:

@@ -16,7 +16,7 @@ Cost: 30 trainings of 240 epochs a radius, those with an attack about three time
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -33,7 +33,7 @@ from bench.certified.design import (
 from bench.certified.eps_schedule import Schedule
 from bench.certified.exhibits._rows import distinct
 from bench.certified.spec import Recipe, Verification
-from bench.exhibit import Arm, ArmRun, Row, by_seed, claim, row
+from bench.exhibit import Arm, ArmRun, Chance, Row, by_seed, claim, row
 from bench.record import Record
 from bench.stats import Finding, any_of, greater
 
@@ -113,7 +113,7 @@ def _arm(settings: Settings, radius: float, line: str, weight: float, method: st
 
     def verification(seed: int) -> Verification:
         training = settings.training("cifar_160", "cnn7", method, seed, radius=radius, **fields)
-        return settings.verification(training)
+        return settings.verification("cifar10", training)
 
     return Arm(labels, verification)
 
@@ -126,6 +126,14 @@ def rows(run: ArmRun, record: Record) -> Iterable[Row]:
     for bound in run.spec.methods:
         yield row(run, f"certified_accuracy_{bound}", 100 - record.metrics[f"verified_error_{bound}"])
     yield row(run, "test_images", record.metrics["samples"])
+
+
+def chance(settings: Settings, labels: Mapping[str, Any]) -> Chance | None:
+    """The accuracy of a network that answers alike to everything."""
+    if not (metric := str(labels["metric"])).endswith("_accuracy") and "_accuracy_" not in metric:
+        return None
+    final = metric in ("natural_accuracy", "certified_accuracy_ibp")
+    return Chance(100 / settings.number_of_classes("cifar10"), settings.tested("cifar10", final))
 
 
 def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Figure:
