@@ -490,7 +490,7 @@ class Verification(RunSpec):
     ibp_samples: int | None = Field(
         None,
         ge=1,
-        description="number of test samples of the interval bounds and the standard error, where it is more; None: `samples`",
+        description="number of test samples of interval bounds and standard error, where it is more; None: `samples`",
     )
     batch: int | None = Field(None, ge=1, le=10_000, description="samples at once; None is chosen by memory")
     dtype: Literal["float32", "float64"] = Field("float32", description="arithmetic; never TF32")

@@ -153,21 +153,42 @@ def test_errors_are_ordered_and_equal_those_of_training(
         assert found["standard_error"] <= found["pgd_error"] <= found[f"verified_error_{method}"] <= 100
 
 
-def test_interrupted_verification_goes_on_by_batch(
+def test_interval_bounds_may_have_more_images_than_the_rest(
     trained: tuple[Certified, Context], make_context: MakeContext
 ) -> None:
+    """The attack and the backward bounds are of the same images as without them."""
     spec, parent = trained
-    chosen = Verification(seed=7, parent=spec, methods=("ibp",), pgd_steps=3, batch=16)
+    few = Verification(seed=7, parent=spec, pgd_steps=3)
+    more = few.model_copy(update={"ibp_samples": 300})
+    errors, expected = (
+        verify.train(run, child(make_context, parent, run, name)).metrics
+        for run, name in ((more, "more"), (few, "few"))
+    )
+    assert (errors["samples"], errors["samples_attacked"]) == (300, 40) and more.cost().flops > few.cost().flops
+    for metric in ("pgd_error", "verified_error_crown_ibp"):
+        assert errors[metric] == expected[metric]
+    whole = few.model_copy(update={"parent": spec.model_copy(update={"report_samples": 300}), "methods": ("ibp",)})
+    reported = verify.train(whole, child(make_context, parent, whole, "whole")).metrics
+    for metric in ("standard_error", "verified_error_ibp"):
+        assert errors[metric] == reported[metric] != expected[metric]
+
+
+@pytest.mark.parametrize("more", [{}, {"ibp_samples": 56}])
+def test_interrupted_verification_goes_on_by_batch(
+    trained: tuple[Certified, Context], make_context: MakeContext, more: dict[str, int]
+) -> None:
+    spec, parent = trained
+    chosen = Verification(seed=7, parent=spec, methods=("ibp",), pgd_steps=3, batch=16, **more)
     expected = verify.train(chosen, child(make_context, parent, chosen, "whole")).metrics
     stops = 0
     for _ in range(5):
         try:
-            found = verify.train(chosen, child(make_context, parent, chosen, "parts", deadline=0.0))
+            found = verify.train(chosen, child(make_context, parent, chosen, f"parts{len(more)}", deadline=0.0))
         except OutOfTime:
             stops += 1
             continue
         break
-    assert stops == 3 and found.metrics == expected
+    assert stops == 3 + len(more) and found.metrics == expected
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
