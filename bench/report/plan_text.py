@@ -64,12 +64,18 @@ def as_json(made: Plan) -> str:
     return json.dumps(content, indent=1, default=str)
 
 
-def _departures(made: Plan) -> list[str]:
-    """A line for each reduction of a paper's grid, with the exhibits that share it."""
+def _departures(made: Plan, *, choices: bool) -> list[str]:
+    """A line for each setting that is not the paper's, with the exhibits that share it.
+
+    Args:
+        choices: those that choose from the paper's grid, or all others.
+    """
     shared: dict[tuple[str, str], list[str]] = {}
     for name, settings in made.settings.items():
         paper, own = name.split("/")
         for field, (published, here) in settings.departures().items():
+            if (field in settings.selects) is not choices:
+                continue
             shared.setdefault((paper, f"{field}: {words.setting(published)} -> {words.setting(here)}"), []).append(own)
     of_paper = Counter(name.split("/")[0] for name in made.settings)
     return [
@@ -125,13 +131,15 @@ def as_text(made: Plan, *, every_run: bool = False) -> str:
             f" {_hours(sums['hours_gpu']):>10}  {_amount(sums)}"
         )
     remarks = [f"  {remark}" for remark in _remarks(made.runs.values())]
+    choices = _departures(made, choices=True)
     lines += [
         "",
         freeze.summary(made),
         *_between_looks(made),
         "",
         "departures from the paper (setting: paper's value -> here)",
-        *_departures(made),
+        *(_departures(made, choices=False) or ["  none"]),
+        *(["", "chosen from the paper's grid, which is no departure", *choices] if choices else []),
         *(["", "what is to be known of the runs", *remarks] if remarks else []),
         "",
         _summary(made, todo),
