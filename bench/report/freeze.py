@@ -172,7 +172,9 @@ def check(plan: Plan, records: Mapping[str, Iterable[Record]]) -> None:
 
 def _committed(path: Path, commit: str) -> dict[str, Any]:
     """The file's entries in a commit."""
-    text = machine.git("show", f"{commit}:./{path.name}", folder=path.parent) if path.parent.is_dir() else None
+    text = (
+        machine.git("show", f"{commit}:./{path.name}", folder=path.parent, sure=True) if path.parent.is_dir() else None
+    )
     try:
         return {} if text is None else _entries(text)
     except (ValueError, AttributeError):
@@ -182,7 +184,7 @@ def _committed(path: Path, commit: str) -> dict[str, Any]:
 def _frozen_in(path: Path, name: str, present: Mapping[str, Any]) -> str | None:
     """The commit that froze an exhibit as it is now; ``None`` where that is not committed."""
     since = None
-    for commit in (machine.git("log", "--format=%H", "--", path.name, folder=path.parent) or "").split():
+    for commit in (machine.git("log", "--format=%H", "--", path.name, folder=path.parent, sure=True) or "").split():
         if _committed(path, commit).get(name) != present:
             break
         since = commit
@@ -192,5 +194,6 @@ def _frozen_in(path: Path, name: str, present: Mapping[str, Any]) -> str | None:
 @functools.lru_cache(maxsize=4096)
 def _descends(path: Path, commit: str, later: str | None) -> bool:
     return (
-        later is not None and machine.git("merge-base", "--is-ancestor", commit, later, folder=path.parent) is not None
+        later is not None
+        and machine.git("merge-base", "--is-ancestor", commit, later, folder=path.parent, sure=True) is not None
     )

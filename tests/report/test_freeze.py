@@ -212,6 +212,18 @@ def test_seeds_for_settling_are_not_frozen(repository: Repository) -> None:
     assert reference.replace(plan, why="a reference of one's own") == 0
 
 
+def test_a_git_that_does_not_answer_is_not_taken_for_one_that_knows_nothing(repository: Repository) -> None:
+    def waits(*arguments: object, **options: object) -> None:
+        raise subprocess.TimeoutExpired("git", 60)
+
+    plan = repository.plan()
+    freeze.freeze(plan)
+    repository.monkeypatch.setattr(machine.subprocess, "run", waits)
+    with pytest.raises(UserError, match="git does not answer"):
+        freeze.freeze(plan)
+    assert machine.git("rev-parse", "HEAD") is None
+
+
 def test_a_file_that_is_none_is_named(repository: Repository) -> None:
     path = freeze.freeze(repository.plan())
     path.write_text("[1, 2]")
