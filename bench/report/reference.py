@@ -9,12 +9,15 @@ from dataclasses import replace as with_fields
 from pathlib import Path
 from typing import Any
 
-from bench import checkpoint, config, machine, paths, record
+from bench import checkpoint, config, exhibit, machine, paths, record, stats
 from bench.errors import UserError
 from bench.paths import Layout
-from bench.report import collect, freeze
+from bench.report import collect
 from bench.workflow import plan as planning
 from bench.workflow.plan import Plan
+
+FINDINGS = "findings.json"
+"""What each claim says, beside the records: code may be rewritten where these stay equal."""
 
 
 def folder(scale: str) -> Path:
@@ -120,6 +123,8 @@ def replace(plan: Plan, *, why: str) -> int:
             lines.setdefault(paper, {})[run.spec.identity] = path.read_text(encoding="utf-8").rstrip("\n")
     if not lines:
         raise UserError(f"{plan.layout.runs}: has no record of these exhibits; train them first")
+    from bench.report import freeze
+
     freeze.check(plan, _by_exhibit(plan))
     _check_nothing_goes(plan, {identity for new in lines.values() for identity in new})
     others = _still_needed(plan, set(plan.key_by_identity))
@@ -136,6 +141,7 @@ def replace(plan: Plan, *, why: str) -> int:
         _note(path.with_suffix(".provenance.json"), trained[paper], tree, exhibits, why)
         print(f"{path}: {len(whole)} records, {len(set(whole) - before)} of them new")
     _keep_seeds(plan)
+    _keep_findings(plan)
     return 0
 
 
@@ -172,6 +178,45 @@ def _keep_seeds(plan: Plan) -> None:
         checkpoint.write_text(path, json.dumps(dict(sorted(whole.items())), indent=1) + "\n")
     else:
         path.unlink(missing_ok=True)
+
+
+def _findings(plan: Plan) -> dict[str, dict[str, list[Any]]]:
+    """Exhibit -> claim -> verdict, estimate, interval, seeds and the claimed regions, from the reference's records."""
+    from bench.report import claims
+
+    rows: dict[str, dict[str, list[Any]]] = {name: {} for name in plan.exhibits}
+    for (name, claim), finding in claims.findings(as_results(plan)).items():
+        tests = [leaf.hypothesis for leaf in stats.leaves(finding)]
+        regions = [[str(test.low), str(test.high)] for test in tests if test is not None]
+        rows[name][claim] = [finding.verdict, finding.estimate, finding.low, finding.high, finding.n, regions]
+    return rows
+
+
+def _kept_findings(scale: str) -> dict[str, dict[str, list[Any]]]:
+    path = folder(scale) / FINDINGS
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _keep_findings(plan: Plan) -> None:
+    """Writes what the claims of the plan's exhibits say beside the records."""
+    known = {**_kept_findings(plan.suite.scale), **_findings(plan)}
+    checkpoint.write_text(folder(plan.suite.scale) / FINDINGS, json.dumps(dict(sorted(known.items())), indent=1) + "\n")
+
+
+def other_finding(plan: Plan, name: str) -> str:
+    """Says what an exhibit's tests find otherwise than when its reference was made, or ""."""
+    kept = _kept_findings(plan.suite.scale).get(name)
+    if kept is None:
+        return "and has no reference to compare them with"
+    alone = planning.make(plan.suite, [name, *_also(name)], source=plan.source, layout=plan.layout)
+    now = _findings(alone)[name]
+    different = sorted(claim for claim in {*kept, *now} if kept.get(claim) != now.get(claim))
+    return f"which find something else for {', '.join(different)}" if different else ""
+
+
+def _also(name: str) -> list[str]:
+    """The exhibits whose rows an exhibit's claims need besides."""
+    return list(dict.fromkeys(other for claim in exhibit.registry()[name].claims for other in claim.also))
 
 
 def _check_nothing_goes(plan: Plan, fresh: set[str]) -> None:
