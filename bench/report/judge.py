@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -329,12 +331,25 @@ def judge(plan: Plan, *, strict: bool = False, tell: Callable[[str], None] = pri
     return _strict(plan, entries) if strict else 0
 
 
-def page(plan: Plan) -> None:
-    """Writes ``index.html`` of what has been collected so far, while the rest trains; other exhibits are not run there."""
-    there = [name for name in shown.in_order(plan.exhibits) if collect.table_path(plan, name).exists()]
-    entries = _entries(plan, {name: collect.read(plan, name) for name in there})
-    path = plan.layout.root / "index.html"
-    html.write(path, entries, shown.of_plan(plan), scale=plan.suite.scale, about=plan.suite.about)
+PAGE_SECONDS = 20.0
+"""Time within which the page of a call at work is not written again: judging takes a second or two."""
+
+
+def page_so_far(plan: Plan) -> None:
+    """Writes ``index.html`` of what has been drawn, while the rest trains; other exhibits are not run there.
+
+    Nothing is written where another process is at it, or has just been.
+    """
+    from filelock import FileLock, Timeout
+
+    path, lock = plan.layout.root / "index.html", plan.layout.scratch / "page.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(Timeout), FileLock(lock, timeout=0):
+        if path.exists() and time.time() - path.stat().st_mtime < PAGE_SECONDS:
+            return
+        there = [name for name in shown.in_order(plan.exhibits) if collect.table_path(plan, name).exists()]
+        entries = _entries(plan, {name: collect.read(plan, name) for name in there})
+        html.write(path, entries, shown.of_plan(plan), scale=plan.suite.scale, about=plan.suite.about)
 
 
 def report(plan: Plan) -> None:
