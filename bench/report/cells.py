@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def of_part(plan: Plan, name: str, claim: Claim, frame: pd.DataFrame, found: Finding) -> Finding:
+def of_part(plan: Plan, name: str, claim: Claim, frame: pd.DataFrame, finding: Finding) -> Finding:
     """The finding of a claim, left open where it would be reproduced by part of the paper's cells.
 
     Args:
@@ -28,36 +28,36 @@ def of_part(plan: Plan, name: str, claim: Claim, frame: pd.DataFrame, found: Fin
         name: exhibit of the claim.
         claim: the claim.
         frame: long frame of the exhibit.
-        found: what the claim's test says of it.
+        finding: what the claim's test says of it.
     """
     settings = plan.settings[name]
-    if found.verdict == "not run" or not settings.at_protocol() or set(settings.departures()) <= {"seeds"}:
-        return found
-    here, paper = number_of_cells(plan, name, claim, frame, found)
+    if finding.verdict == "not run" or not settings.at_protocol() or set(settings.departures()) <= {"seeds"}:
+        return finding
+    here, paper = number_of_cells(plan, name, claim, frame, finding)
     if here >= paper:
-        return found
-    told = f"{here} of the paper's {paper} cells"
-    if found.verdict == "reproduced":
-        return stats.undecided(found, told)
-    return replace(found, detail=f"{found.detail}; {told}")
+        return finding
+    text = f"{here} of the paper's {paper} cells"
+    if finding.verdict == "reproduced":
+        return stats.undecided(finding, text)
+    return replace(finding, detail=f"{finding.detail}; {text}")
 
 
-def number_of_cells(plan: Plan, name: str, claim: Claim, frame: pd.DataFrame, found: Finding) -> tuple[int, int]:
+def number_of_cells(plan: Plan, name: str, claim: Claim, frame: pd.DataFrame, finding: Finding) -> tuple[int, int]:
     """Number of cells that a claim rests on, and in the paper: its parts, or the exhibit's where it has none."""
-    chosen, settings = exhibit.registry()[name], plan.settings[name]
-    runs = list(chosen.runs(type(settings)(seeds=2)))
+    definition, settings = exhibit.registry()[name], plan.settings[name]
+    runs = list(definition.runs(type(settings)(seeds=2)))
     try:
         paper = _parts(claim.test(_made_up(runs, sorted(set(frame["metric"])))))
     except Exception:  # a test may ask for numbers that are no arm's, or for other exhibits
         paper = 1
     if paper > 1:
-        return _parts(found), paper
+        return _parts(finding), paper
     return _cells(plan.exhibits[name]), _cells(runs)
 
 
-def _parts(found: Finding) -> int:
+def _parts(finding: Finding) -> int:
     """Number of settings that a finding is made of; an average stands before its own."""
-    return max(1, len(found.parts) - (found.rule == "average"))
+    return max(1, len(finding.parts) - (finding.rule == "average"))
 
 
 def _cells(runs: Sequence[ArmRun]) -> int:
