@@ -22,7 +22,7 @@ from bench.errors import closest
 from bench.exhibit import Arm, Row, claim
 from bench.report.table import compare
 from bench.warmstart.design import NAMES, RI, WS, Setup, WarmstartSettings
-from bench.warmstart.exhibits._rows import both, combinations, final_rows, gaps, values_of, where
+from bench.warmstart.exhibits._rows import both, chance_of, combinations, distinct, final_rows, gaps, values_of, where
 from bench.warmstart.exhibits._tables import printed, table
 from bench.warmstart.runs import both_arms
 
@@ -73,6 +73,7 @@ def arms(settings: Settings) -> Iterator[Arm]:
 
 
 rows = final_rows
+chance = chance_of
 
 
 def derive(frame: Any) -> Iterator[Row]:
@@ -99,37 +100,80 @@ def draw(frame: Any, published: Any, settings: Settings) -> pd.DataFrame:
     return table(lines)
 
 
-def setups(frame: Any, model: str) -> Iterator[dict[str, str]]:
-    """Labels of the data sets and optimisers that a model was run with."""
-    for dataset, optimizer in combinations(where(frame, model=model), "dataset", "optimizer"):
-        yield {"dataset": dataset, "model": model, "optimizer": optimizer}
+SPARED = {"dataset": "svhn", "model": "thin_resnet18", "optimizer": "adam"}
+"""The printed exception, with a gap of 0.1 points."""
+TOLERATED = 0.9
+"""Points by which logistic regression may fall behind: its largest printed gap (CIFAR-10, SGD)."""
+SMALL_GAPS = {"ci": "on shifted colour fields an MLP fits all that it sees and its gaps are below a point"}
+
+
+def setups(frame: Any, model: str) -> list[dict[str, str]]:
+    """Labels of the data sets and optimisers that a model was run with, without the printed exception."""
+    cells = [
+        {"dataset": dataset, "model": model, "optimizer": optimizer}
+        for dataset, optimizer in combinations(where(frame, model=model), "dataset", "optimizer")
+    ]
+    return [cell for cell in cells if cell != SPARED]
+
+
+def worse_in_each(frame: Any, model: str) -> Iterator[stats.Finding]:
+    """Whether the warm start is behind in each setting of a model."""
+    for setup in setups(frame, model):
+        yield stats.greater(*both(frame, **setup), name=" ".join(setup.values()))
+
+
+def worse_on_average(frame: Any, model: str) -> stats.Finding:
+    """Whether it is behind on average over settings, and significantly ahead in none."""
+    return stats.on_average([gaps(frame, **setup) for setup in setups(frame, model)], name="gap")
 
 
 @claim("T1a", "Warm-started ResNets generalise worse than freshly initialised ones.", "Table 1, section 3")
 def resnets_suffer(frame: Any) -> Iterator[stats.Finding]:
-    """SVHN with Adam, the printed exception (gap 0.1), is left out."""
-    for setup in setups(frame, "thin_resnet18"):
-        if (setup["dataset"], setup["optimizer"]) != ("svhn", "adam"):
-            yield stats.greater(*both(frame, **setup), name=" ".join(setup.values()))
+    yield from worse_in_each(frame, "thin_resnet18")
+
+
+@claim("T1a-mean", "On average over settings warm-started ResNets generalise worse.", "Table 1 (our summary)")
+def resnets_suffer_on_average(frame: Any) -> stats.Finding:
+    return worse_on_average(frame, "thin_resnet18")
 
 
 @claim(
     "T1a-mlp",
     "Warm-started MLPs generalise worse than freshly initialised ones.",
     "Table 1, section 3",
-    not_expected_at={"ci": "on shifted colour fields an MLP fits all that it sees and its gaps are below a point"},
+    not_expected_at=SMALL_GAPS,
 )
 def mlps_suffer(frame: Any) -> Iterator[stats.Finding]:
     """Printed gaps are 0.9 to 7.3 points."""
-    for setup in setups(frame, "mlp"):
-        yield stats.greater(*both(frame, **setup), name=" ".join(setup.values()))
+    yield from worse_in_each(frame, "mlp")
+
+
+@claim(
+    "T1a-mlp-mean",
+    "On average over settings warm-started MLPs generalise worse.",
+    "Table 1 (our summary)",
+    not_expected_at=SMALL_GAPS,
+)
+def mlps_suffer_on_average(frame: Any) -> stats.Finding:
+    return worse_on_average(frame, "mlp")
 
 
 @claim("T1b", "Logistic regression does not suffer from a warm start.", "Table 1, section 3")
 def logistic_regression_does_not(frame: Any) -> Iterator[stats.Finding]:
-    """The margin is the largest printed gap, 0.9 points (CIFAR-10, SGD)."""
+    """A warm start that is better does not contradict the sentence."""
     for setup in setups(frame, "logistic"):
-        yield stats.equivalent(*both(frame, **setup), margin=0.9)
+        fresh, warm = both(frame, **setup)
+        yield stats.not_worse(warm, fresh, margin=TOLERATED, name=" ".join(setup.values()))
+
+
+@claim(
+    "T1b-mean",
+    "On average over settings logistic regression does not suffer from a warm start.",
+    "Table 1 (our summary)",
+)
+def logistic_regression_does_not_on_average(frame: Any) -> stats.Finding:
+    ahead = [gaps(frame, first=WS, second=RI, **setup) for setup in setups(frame, "logistic")]
+    return stats.on_average(ahead, by=-TOLERATED, name="warm start over random init")
 
 
 @claim(
@@ -139,5 +183,8 @@ def logistic_regression_does_not(frame: Any) -> Iterator[stats.Finding]:
     not_expected_at={"ci": "both stand-ins are generated alike and equally hard"},
 )
 def svhn_suffers_less(frame: Any) -> Iterator[stats.Finding]:
-    for setup in setups(where(frame, dataset="svhn"), "thin_resnet18"):
-        yield stats.greater(gaps(frame, **setup | {"dataset": "cifar10"}), gaps(frame, **setup))
+    for optimizer in distinct(where(frame, dataset="svhn", model="thin_resnet18"), "optimizer"):
+        easy, hard = (
+            gaps(frame, dataset=dataset, model="thin_resnet18", optimizer=optimizer) for dataset in ("svhn", "cifar10")
+        )
+        yield stats.greater(hard, easy, name=f"{NAMES[optimizer]}: gap on CIFAR-10 over SVHN's")
