@@ -210,20 +210,24 @@ def watched(plan: Plan, *, seconds: float | None = None) -> Iterator[None]:
     if seconds is None:
         seconds = REWRITE_SECONDS if terminal else TELL_SECONDS
 
+    def rewrite(end: str = "") -> None:
+        width = shutil.get_terminal_size().columns - 1
+        line = f"{watch.bar()} {watch.line()}"
+        print(f"\r{line:{width}.{width}}", end=end, file=sys.stderr, flush=True)
+
     def tell() -> None:
         last = ""
+        # A folder that vanishes under a running call is Snakemake's to report.
         while not ended.wait(seconds):
-            # A folder that vanishes under a running call is Snakemake's to report.
             with contextlib.suppress(OSError):
-                line = f"{watch.bar()} {watch.line()}" if terminal else f"runs: {watch.line()}"
                 if terminal:
-                    width = shutil.get_terminal_size().columns - 1
-                    print(f"\r{line:{width}.{width}}", end="", file=sys.stderr, flush=True)
-                elif line != last:
-                    print(line, file=sys.stderr, flush=True)
-                last = line
-        if terminal and last:
-            print(file=sys.stderr)
+                    rewrite()
+                elif (line := watch.line()) != last:
+                    print(f"runs: {line}", file=sys.stderr, flush=True)
+                    last = line
+        if terminal:
+            with contextlib.suppress(OSError):
+                rewrite(end="\n")
 
     thread = threading.Thread(target=tell, daemon=True)
     if plan.to_train():
