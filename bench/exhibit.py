@@ -153,9 +153,9 @@ def claim(
 
     def declare(test: Test) -> Test:
         @wraps(test)
-        def whole(given: Any) -> Finding:
-            found = test(given)
-            return found if isinstance(found, Finding) else stats.all_of(list(found))
+        def whole(frames: Any) -> Finding:
+            result = test(frames)
+            return result if isinstance(result, Finding) else stats.all_of(list(result))
 
         test.claim = Claim(  # type: ignore[attr-defined]
             name, statement, source, whole, not_expected_at or {}, tuple(also), kind
@@ -407,13 +407,13 @@ def select(suite: Suite, names: Sequence[str] = ()) -> list[Exhibit]:
         UserError: an exhibit does not exist; names the closest.
     """
     known = registry()
-    chosen: list[Exhibit] = []
+    selected: list[Exhibit] = []
     for name in names or suite.only or tuple(known):
         exhibits = [known[name]] if name in known else [e for e in known.values() if e.paper == name]
         if not exhibits:
             raise UserError(f"exhibit '{name}' does not exist{_nearest(name, known)}")
-        chosen += [exhibit for exhibit in exhibits if exhibit not in chosen]
-    return chosen
+        selected += [exhibit for exhibit in exhibits if exhibit not in selected]
+    return selected
 
 
 def _nearest(name: str, known: Mapping[str, Exhibit]) -> str:
@@ -506,10 +506,10 @@ def by_seed(frame: Any, metric: str, **labels: Any) -> Values:
     Raises:
         KeyError: there is no such row, naming what was asked for.
     """
-    chosen = frame["metric"] == metric
+    rows = frame["metric"] == metric
     for name, value in labels.items():
-        chosen &= frame[name] == value
-    found = frame.loc[chosen, ["seed", "value"]]
-    if found.empty:
+        rows &= frame[name] == value
+    numbers = frame.loc[rows, ["seed", "value"]]
+    if numbers.empty:
         raise KeyError(", ".join([metric, *(f"{name} {value}" for name, value in labels.items())]))
-    return Values(zip(found["seed"].tolist(), found["value"].tolist(), strict=False))
+    return Values(zip(numbers["seed"].tolist(), numbers["value"].tolist(), strict=False))

@@ -108,14 +108,14 @@ def judged(finding: Finding, looks: Looks = FIXED, *, passing: int = 1, failing:
         passing *= number if finding.rule == "one" else 1
         failing *= 1 if finding.rule == "one" else number
         parts = [judged(part, looks, passing=passing, failing=failing) for part in finding.parts]
-        found = _together(finding.rule, parts)
+        result = _together(finding.rule, parts)
     elif finding.hypothesis is not None and finding.verdict != "not comparable":
-        found = _over_looks(finding.hypothesis, looks, passing, failing)
+        result = _over_looks(finding.hypothesis, looks, passing, failing)
     else:
         return finding
     if finding.open_because:
-        return left_open(found, finding.open_because, may_pass=finding.may_pass)
-    return found
+        return left_open(result, finding.open_because, may_pass=finding.may_pass)
+    return result
 
 
 def several(rule: Rule, parts: Sequence[Finding]) -> Finding:
@@ -156,17 +156,17 @@ def _over_looks(hypothesis: Hypothesis, looks: Looks, passing: int, failing: int
         return Finding("not run", test=hypothesis.name, detail="no values", hypothesis=hypothesis)
     reached = looks.reached(values)
     if not reached:
-        found = _too_early(hypothesis, looks)
+        result = _too_early(hypothesis, looks)
     for n in reached:
-        found = _at_look(hypothesis, looks, n, passing, failing)
-        if found.verdict in DECIDED:
+        result = _at_look(hypothesis, looks, n, passing, failing)
+        if result.verdict in DECIDED:
             break
     missing = _missing(hypothesis, looks)
     if missing and not looks.at:  # where their number is fixed beforehand, all seeds must be there
-        found = replace(found, verdict="undecided", tested=False)
-    if found.verdict == "undecided":
-        return replace(found, detail="; ".join(filter(None, (found.detail, _next(hypothesis, looks), missing))))
-    return found
+        result = replace(result, verdict="undecided", tested=False)
+    if result.verdict == "undecided":
+        return replace(result, detail="; ".join(filter(None, (result.detail, _next(hypothesis, looks), missing))))
+    return result
 
 
 def _missing(hypothesis: Hypothesis, looks: Looks) -> str:

@@ -18,12 +18,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench import paths
+from bench.errors import UserError
 
 PACKAGES = ("torch", "torchvision", "numpy", "transformers", "auto-LiRPA")
 
 
-def git(*arguments: str, folder: Path = paths.PROJECT) -> str | None:
-    """What git says of a folder, the project's by default; ``None`` where it cannot say anything."""
+def git(*arguments: str, folder: Path = paths.PROJECT, sure: bool = False) -> str | None:
+    """What git says of a folder, the project's by default; ``None`` where it cannot say anything.
+
+    Raises:
+        UserError: it did not answer in time, where that must not be taken for "unknown" (`sure`).
+    """
     # In a hook, or in a program that calls this one, these name another repository.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     # The folder may belong to somebody else, as in a container: the project's code runs here anyway.
@@ -32,7 +37,9 @@ def git(*arguments: str, folder: Path = paths.PROJECT) -> str | None:
         answer = subprocess.run(
             call, capture_output=True, encoding="utf-8", errors="replace", timeout=60, check=True, env=environment
         )
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, subprocess.SubprocessError) as error:
+        if sure and isinstance(error, subprocess.TimeoutExpired):
+            raise UserError(f"{folder}: git does not answer (git {' '.join(arguments)}); call again") from error
         return None
     return answer.stdout.strip()
 

@@ -171,9 +171,6 @@ def estimate(values: Numbers, detail: str = "", *, on: Scale = PLAIN) -> Finding
     return Finding("estimate", mean, low, high, len(numbers), "estimate", detail)
 
 
-report = estimate  # transition: its name in an earlier version
-
-
 def describe(values: Numbers, *, verdict: Verdict, detail: str) -> Finding:
     """Mean and interval under a verdict that was decided otherwise."""
     numbers = by_seed(values)

@@ -273,13 +273,19 @@ def _collected(scale: str, exhibits: Sequence[str], source: str) -> Plan:
 @scale_option
 @exhibits_option
 @source_option
-def draw(scale: str, exhibits: tuple[str, ...], source: str) -> None:
+@click.option("--page", is_flag=True, help="Also write the page of all that has been drawn so far.")
+def draw(scale: str, exhibits: tuple[str, ...], source: str, page: bool) -> None:
     """Draw tables as figures and formatted tables."""
     from bench.report import draw as drawing
 
     plan = _collected(scale, exhibits, source)
     for name in plan.exhibits:
         drawing.draw(plan, name)
+    if page:
+        from bench.report import judge as judging
+        from bench.workflow import planfile
+
+        judging.page_so_far(_plan(scale, tuple(planfile.frozen(plan.layout.plan)["exhibits"])))
 
 
 @bench.command()

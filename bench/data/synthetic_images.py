@@ -47,7 +47,7 @@ RECIPES = {
     "synthetic_b": Recipe(prototypes=5, margin=2, noise=0.15),
     "synthetic_100": Recipe(classes=20, prototypes=2, noise=0.12),
     # bench/certified/protocol.md, section f: measured effects of normalisation and initialisation.
-    "synthetic_certified": Recipe(classes=5, prototypes=3, margin=2, amplitude=0.3, noise=0.08, train=800),
+    "synthetic_certified": Recipe(classes=5, prototypes=3, margin=2, amplitude=0.3, noise=0.08, train=800, test=5000),
 }
 """Data sets by name."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bench import exhibit, power, stats
 from bench.exhibit import Claim
 from bench.looks import Looks
-from bench.report import chance, collect
+from bench.report import cells, chance, collect
 from bench.stats import Finding
 from bench.workflow.plan import Plan
 
@@ -40,7 +40,7 @@ def findings(plan: Plan) -> dict[Key, Finding]:
         for claim in exhibit.registry()[name].claims
         if claim.kind == "claim"
     }
-    return {key: found for key, found in every.items() if found.verdict != "estimate"}
+    return {key: result for key, result in every.items() if result.verdict != "estimate"}
 
 
 def looks_of(plan: Plan, name: str) -> Looks:
@@ -62,28 +62,29 @@ def finding(plan: Plan, name: str, claim: Claim, read: Frames) -> Finding:
         return stats.not_run(why)
     frames = {other: read[other][0] for other in needed}
     incomplete = any(read[other][1].missing or read[other][0].empty for other in needed)
-    found = _of_frames(claim, name, frames, looks_of(plan, name), incomplete=incomplete)
-    if claim.kind == "estimate" and found.verdict != "not run":
-        return replace(found, verdict="estimate", tested=False)
-    if found.verdict not in stats.DECIDED:
-        return _given_up(found, looks_of(plan, name))
-    if doubts := _doubts(plan, claim, name, frames, found):
-        return stats.undecided(found, doubts)
-    end = plan.settings[name].first_seed + max(leaf.n for leaf in stats.leaves(found))
+    result = _of_frames(claim, name, frames, looks_of(plan, name), incomplete=incomplete)
+    if claim.kind == "estimate" and result.verdict != "not run":
+        return replace(result, verdict="estimate", tested=False)
+    result = cells.of_part(plan, name, claim, frames[name], result)
+    if result.verdict not in stats.DECIDED:
+        return _given_up(result, looks_of(plan, name))
+    if doubts := _doubts(plan, claim, name, frames, result):
+        return stats.undecided(result, doubts)
+    end = plan.settings[name].first_seed + max(leaf.n for leaf in stats.leaves(result))
     for other in needed:
         facts = read[other][1]
         if any(seed < end for seed in facts.missing_seeds) or (facts.missing and not plan.suite.looks):
-            return stats.undecided(found, f"missing: {len(facts.missing)} of {facts.runs} runs of {other}")
-    return found
+            return stats.undecided(result, f"missing: {len(facts.missing)} of {facts.runs} runs of {other}")
+    return result
 
 
-def _given_up(found: Finding, looks: Looks) -> Finding:
+def _given_up(finding: Finding, looks: Looks) -> Finding:
     """Says of a claim that was looked at that it is not worth further seeds."""
-    if not power.given_up(found, looks):
-        return found
-    n, last = max(leaf.n for leaf in stats.leaves(found)), looks.at[-1]
+    if not power.given_up(finding, looks):
+        return finding
+    n, last = max(leaf.n for leaf in stats.leaves(finding)), looks.at[-1]
     why = "after the last look" if n >= last else f"its chance of being decided by {last} is below {power.GIVE_UP:.0%}"
-    return replace(found, detail=f"{found.detail}; given up at {n} seeds: {why}")
+    return replace(finding, detail=f"{finding.detail}; given up at {n} seeds: {why}")
 
 
 def _cannot_run(plan: Plan, needed: Sequence[str], read: Frames, *, every_arm: bool) -> str:
@@ -111,7 +112,7 @@ def _of_frames(claim: Claim, name: str, frames: Mapping[str, Any], looks: Looks,
         return stats.not_run(f"its test failed with {type(error).__name__}: {said}")
 
 
-def _doubts(plan: Plan, claim: Claim, name: str, frames: Mapping[str, pd.DataFrame], found: Finding) -> str:
+def _doubts(plan: Plan, claim: Claim, name: str, frames: Mapping[str, pd.DataFrame], finding: Finding) -> str:
     """Which values say nothing although the verdict rests on them, or ""."""
     doubts = {
         other: chance.doubts(frame, exhibit.registry()[other], plan.settings[other]) for other, frame in frames.items()
@@ -122,7 +123,7 @@ def _doubts(plan: Plan, claim: Claim, name: str, frames: Mapping[str, pd.DataFra
             other: frame.assign(value=frame["value"].mask(doubts[other] != "", extreme))
             for other, frame in frames.items()
         }
-        again = _of_frames(claim, name, changed, looks_of(plan, name), incomplete=True)
-        if again.verdict != found.verdict:
+        repeated = _of_frames(claim, name, changed, looks_of(plan, name), incomplete=True)
+        if repeated.verdict != finding.verdict:
             return "; ".join(texts)
     return ""

@@ -55,7 +55,7 @@ def frame_of(plan: Plan, name: str) -> tuple[pd.DataFrame, Facts]:
     Raises:
         UserError: a record was edited or is of another version.
     """
-    chosen = exhibit.registry()[name]
+    shown = exhibit.registry()[name]
     rows: list[dict[str, Any]] = []
     missing: list[str] = []
     missing_seeds: list[int] = []
@@ -74,26 +74,26 @@ def frame_of(plan: Plan, name: str) -> tuple[pd.DataFrame, Facts]:
                 missing_seeds.append(member.spec.seed)
                 continue
             read[planned.used] = record.read(path)
-        found, arms[arm] = read[planned.used], True
+        result, arms[arm] = read[planned.used], True
         try:
-            new = [{**row, "key": planned.used, "older": planned.state == OLDER} for row in chosen.rows(member, found)]
+            new = [{**row, "key": planned.used, "older": planned.state == OLDER} for row in shown.rows(member, result)]
         except (KeyError, IndexError) as error:
             raise UserError(f"{path}: lacks {error} that {name} needs; delete it to train the run again") from error
         rows += new
         if planned.used not in seen:
             seen.add(planned.used)
-            seconds += seconds_of(found)
+            seconds += seconds_of(result)
             older += planned.state == OLDER
-            machine = found.provenance.get("machine", {})
+            machine = result.provenance.get("machine", {})
             machines.add(
                 ", ".join(machine.get("gpus", []))
-                if "cuda" in found.provenance.get("device", "")
+                if "cuda" in result.provenance.get("device", "")
                 else machine.get("processor", "unknown")
             )
-            commits.add(str(found.provenance.get("commit")))
+            commits.add(str(result.provenance.get("commit")))
     frame = long_frame(rows)
-    if chosen.derive is not None and rows:
-        derived = [{**row, "key": "", "older": bool(older)} for row in chosen.derive(frame)]
+    if shown.derive is not None and rows:
+        derived = [{**row, "key": "", "older": bool(older)} for row in shown.derive(frame)]
         frame = long_frame([*rows, *derived])
     facts = Facts(
         missing=missing,
@@ -109,9 +109,9 @@ def frame_of(plan: Plan, name: str) -> tuple[pd.DataFrame, Facts]:
     return frame, facts
 
 
-def seconds_of(found: record.Record) -> float:
+def seconds_of(result: record.Record) -> float:
     """Training time of a run; in records of an earlier version, runs that were trained at once share theirs."""
-    return float(found.provenance.get("seconds", 0.0)) / (1 + len(found.provenance.get("company", ())))
+    return float(result.provenance.get("seconds", 0.0)) / (1 + len(result.provenance.get("company", ())))
 
 
 def _digest(names: Iterable[str]) -> str:
@@ -190,10 +190,10 @@ def read_facts(plan: Plan, name: str) -> Facts:
 
 def outdated(plan: Plan) -> list[str]:
     """Exhibits whose table was made from other records than the plan finds now, as after an edit or more training."""
-    found = []
+    names = []
     for name in plan.exhibits:
         used = {plan.runs[key].used for key in plan.keys_of(name)}
         there = (key for key in used if plan.layout.record(key).exists())
         if read_facts(plan, name).read != _digest(there):
-            found.append(name)
-    return found
+            names.append(name)
+    return names

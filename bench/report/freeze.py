@@ -3,7 +3,8 @@
 A hash of them is written into ``configs/frozen/<scale>.json`` and committed. A reference takes records only if that commit
 is an ancestor of the one that each was trained from, and the hash still fits; otherwise the exhibit begins another block of
 seeds. So no setting, threshold or split of a claim is chosen by the verdicts that it gives. Captions, sentences of claims
-and comments do not enter the hash.
+and comments do not enter the hash. The code of tests and numbers has a hash of its own: it may be rewritten where all
+findings on the reference's records stay exactly what they were.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from bench import checkpoint, config, exhibit, machine
 from bench.errors import UserError
 from bench.looks import BLOCK, JUDGED
 from bench.record import Record, keys_in, read
-from bench.report import source
+from bench.report import reference, source
 from bench.workflow.plan import Plan
 
 
@@ -43,21 +44,29 @@ def _entries(text: str) -> dict[str, Any]:
 
 
 def entry(plan: Plan, name: str) -> dict[str, Any]:
-    """What is frozen of an exhibit: where its block begins, its looks, and the hash of all that decides its verdicts."""
-    chosen, settings = exhibit.registry()[name], plan.settings[name]
+    """What is frozen of an exhibit: where its block begins, its looks, and hashes of what decides its verdicts."""
+    shown, settings = exhibit.registry()[name], plan.settings[name]
     # Which exhibit gets seeds may depend on results where looks are declared; elsewhere their number is fixed, too.
     seeds = {"seeds"} if plan.suite.looks else set()
     content = {
         "settings": settings.model_dump(mode="json", exclude=seeds),
         "looks": plan.suite.looks,
-        "margins": dict(chosen.margins),
-        "ranges": {metric: list(ends) for metric, ends in chosen.ranges.items()},
-        "claims": sorted([claim.kind, sorted(claim.also), _code(claim.test)] for claim in chosen.claims),
-        "numbers": [_code(part) for part in (chosen.rows, chosen.derive, chosen.chance) if part is not None],
+        "margins": dict(shown.margins),
+        "ranges": {metric: list(ends) for metric, ends in shown.ranges.items()},
+        "claims": sorted([claim.kind, sorted(claim.also)] for claim in shown.claims),
     }
+    numbers = [_code(part) for part in (shown.rows, shown.derive, shown.chance) if part is not None]
+    return {
+        "first_seed": settings.first_seed,
+        "looks": list(plan.suite.looks),
+        "hash": _digest(content),
+        "code": _digest([sorted(_code(claim.test) for claim in shown.claims), numbers]),
+    }
+
+
+def _digest(content: Any) -> str:
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return {"first_seed": settings.first_seed, "looks": list(plan.suite.looks), "hash": digest}
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _code(function: Callable[..., Any]) -> str:
@@ -84,7 +93,10 @@ def freeze(plan: Plan) -> Path:
         elif first % BLOCK + plan.settings[name].seeds > BLOCK:
             lines.append(f"{name}: its seeds run into the next block, which begins at {first - first % BLOCK + BLOCK}")
         elif before and before["first_seed"] == first and before != known[name]:
-            lines.append(f"{name}: is frozen with other settings, tests or looks; {_next_block(first)}")
+            if not _same_block(before, known[name]):
+                lines.append(f"{name}: is frozen with other settings, margins or looks; {_next_block(first)}")
+            elif difference := reference.other_finding(plan, name):
+                lines.append(f"{name}: is frozen with other tests, {difference}; {_next_block(first)}")
     if lines:
         raise UserError("\n".join(lines))
     checkpoint.write_text(path, json.dumps(dict(sorted(known.items())), indent=1) + "\n")
@@ -95,7 +107,13 @@ def _next_block(first: int) -> str:
     return f"begin the next block for it (first_seed: {first + BLOCK})"
 
 
+def _same_block(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Whether two entries differ in code at most."""
+    return {**before, "code": ""} == {**after, "code": ""}
+
+
 FROZEN, CHANGED, OPEN, SETTLING = "frozen", "changed since it was frozen", "not frozen", "for settling, never judged"
+REWRITTEN = "frozen with other code"
 
 
 def states(plan: Plan) -> dict[str, str]:
@@ -110,7 +128,8 @@ def _state(plan: Plan, name: str, before: Mapping[str, Any] | None) -> str:
         return SETTLING
     if before is None:
         return OPEN
-    return FROZEN if before == entry(plan, name) else CHANGED
+    now = entry(plan, name)
+    return FROZEN if before == now else REWRITTEN if _same_block(before, now) else CHANGED
 
 
 def summary(plan: Plan) -> str:
@@ -157,8 +176,12 @@ def check(plan: Plan, records: Mapping[str, Iterable[Record]]) -> None:
         path, first = path_of(plan), plan.settings[name].first_seed
         if state == OPEN:
             lines.append(f"{name}: is not frozen; `bench freeze`, commit {path}, and train it after that")
+        elif state == REWRITTEN:
+            lines.append(
+                f"{name}: its tests have changed since it was frozen; `bench freeze` tells what they find otherwise"
+            )
         elif state != FROZEN:
-            lines.append(f"{name}: settings, tests or looks have changed since it was frozen; {_next_block(first)}")
+            lines.append(f"{name}: settings, margins or looks have changed since it was frozen; {_next_block(first)}")
         elif (commit := _frozen_in(path, name, entry(plan, name))) is None:
             lines.append(f"{name}: {path} is not committed; commit it, and train after that")
         elif early := [one for one in records[name] if not _descends(path, commit, one.provenance.get("commit"))]:
@@ -172,7 +195,9 @@ def check(plan: Plan, records: Mapping[str, Iterable[Record]]) -> None:
 
 def _committed(path: Path, commit: str) -> dict[str, Any]:
     """The file's entries in a commit."""
-    text = machine.git("show", f"{commit}:./{path.name}", folder=path.parent) if path.parent.is_dir() else None
+    text = (
+        machine.git("show", f"{commit}:./{path.name}", folder=path.parent, sure=True) if path.parent.is_dir() else None
+    )
     try:
         return {} if text is None else _entries(text)
     except (ValueError, AttributeError):
@@ -180,10 +205,12 @@ def _committed(path: Path, commit: str) -> dict[str, Any]:
 
 
 def _frozen_in(path: Path, name: str, present: Mapping[str, Any]) -> str | None:
-    """The commit that froze an exhibit as it is now; ``None`` where that is not committed."""
+    """The commit that froze an exhibit's block; ``None`` where what it is now is not committed."""
     since = None
-    for commit in (machine.git("log", "--format=%H", "--", path.name, folder=path.parent) or "").split():
-        if _committed(path, commit).get(name) != present:
+    if _committed(path, "HEAD").get(name) != present:
+        return None
+    for commit in (machine.git("log", "--format=%H", "--", path.name, folder=path.parent, sure=True) or "").split():
+        if not _same_block(_committed(path, commit).get(name, {}), present):
             break
         since = commit
     return since
@@ -192,5 +219,6 @@ def _frozen_in(path: Path, name: str, present: Mapping[str, Any]) -> str | None:
 @functools.lru_cache(maxsize=4096)
 def _descends(path: Path, commit: str, later: str | None) -> bool:
     return (
-        later is not None and machine.git("merge-base", "--is-ancestor", commit, later, folder=path.parent) is not None
+        later is not None
+        and machine.git("merge-base", "--is-ancestor", commit, later, folder=path.parent, sure=True) is not None
     )

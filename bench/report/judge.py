@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -45,23 +47,23 @@ class Subject:
     @cached_property
     def values(self) -> dict[tuple[Any, ...], dict[int, float]]:
         """Name of a number -> {seed: value}."""
-        found: dict[tuple[Any, ...], dict[int, float]] = {}
+        values: dict[tuple[Any, ...], dict[int, float]] = {}
         for row in self.frame.to_dict("records"):
-            found.setdefault(published.name_of(row), {})[int(row["seed"])] = float(row["value"])
-        return found
+            values.setdefault(published.name_of(row), {})[int(row["seed"])] = float(row["value"])
+        return values
 
     @cached_property
     def seeds(self) -> list[tuple[dict[str, Any], set[int]]]:
         """Labels of members -> their seeds: a design may repeat some of its cells less often than others."""
-        found: list[tuple[dict[str, Any], set[int]]] = []
+        arms: list[tuple[dict[str, Any], set[int]]] = []
         for member in self.plan.exhibits[self.name]:
             labels = dict(member.labels)
-            same = next((seeds for known, seeds in found if known == labels), None)
+            same = next((seeds for known, seeds in arms if known == labels), None)
             if same is None:
-                found.append((labels, {member.spec.seed}))
+                arms.append((labels, {member.spec.seed}))
             else:
                 same.add(member.spec.seed)
-        return found
+        return arms
 
     def expected(self, row: Mapping[str, Any]) -> set[int]:
         """Seeds that a number should have: those of the members that its labels do not contradict."""
@@ -84,7 +86,7 @@ class Subject:
         runs = [run for run in whole.runs.values() if self.name in run.exhibits]
         return f"{_hours(runs)} for the whole exhibit at scale paper"
 
-    def entry(self, kind: str, name: str, outcome: stats.Finding, **fields: Any) -> Entry:
+    def entry(self, kind: str, name: str, finding: stats.Finding, **fields: Any) -> Entry:
         """An entry with the surroundings that all of the exhibit's entries have."""
         shared = {
             "statement": "",
@@ -92,7 +94,7 @@ class Subject:
             "spread": None,
             "unit": "",
             "margin": None,
-            "test": outcome.test,
+            "test": finding.test,
             "cost": "",
             "note": "",
         }
@@ -100,10 +102,10 @@ class Subject:
             exhibit=self.name,
             kind=kind,
             name=name,
-            finding=outcome,
+            finding=finding,
             scale=self.plan.suite.scale,
             machine="; ".join(self.facts.machines),
-            older=self.facts.older > 0 and outcome.n > 0,  # a number that nothing stands beside is not of older code
+            older=self.facts.older > 0 and finding.n > 0,  # a number that nothing stands beside is not of older code
             **{**shared, **fields},
         )
 
@@ -144,30 +146,30 @@ def targets(subject: Subject) -> list[Entry]:
 
     Numbers are judged at the paper's protocol alone, by equivalence within the margin.
     """
-    chosen, settings = subject.exhibit, subject.plan.settings[subject.name]
+    shown_exhibit, settings = subject.exhibit, subject.plan.settings[subject.name]
     entries = []
-    for row in published.targets(chosen).to_dict("records"):
+    for row in published.targets(shown_exhibit).to_dict("records"):
         values = subject.values.get(published.name_of(row), {})
-        margin = chosen.margins[row["metric"]]
+        margin = shown_exhibit.margins[row["metric"]]
         cost = ""
         if not values:
-            outcome = stats.not_run("no record of this number at this scale")
+            finding = stats.not_run("no record of this number at this scale")
             cost = subject.cost if settings.at_protocol() else subject.cost_at_protocol
         elif not settings.at_protocol():
-            outcome = stats.describe(
+            finding = stats.describe(
                 values,
                 verdict="not comparable",
                 detail=f"scale {subject.plan.suite.scale} departs from the paper's protocol",
             )
         else:
             test = stats.equivalent_to(values, float(row["value"]), margin=margin, expected=subject.expected(row))
-            outcome = stats.judged(test, claim_tests.looks_of(subject.plan, subject.name))
+            finding = stats.judged(test, claim_tests.looks_of(subject.plan, subject.name))
         entries.append(
             subject.entry(
                 "target",
                 _about(row),
-                outcome,
-                source=f"{chosen.title} ({row['provenance']})",
+                finding,
+                source=f"{shown_exhibit.title} ({row['provenance']})",
                 margin=margin,
                 test="equivalence within the margin",
                 cost=cost,
@@ -179,13 +181,13 @@ def targets(subject: Subject) -> list[Entry]:
 
 def context(subject: Subject) -> list[Entry]:
     """Published rows that are shown and not judged: replications, axis ticks, derived values, numbers without a margin."""
-    chosen = subject.exhibit
+    shown_exhibit = subject.exhibit
     entries = []
-    for row in published.context(chosen).to_dict("records"):
+    for row in published.context(shown_exhibit).to_dict("records"):
         values = subject.values.get(published.name_of(row), {})
-        outcome = stats.report(values) if values else stats.not_run("")
+        finding = stats.estimate(values) if values else stats.not_run("")
         entries.append(
-            subject.entry("context", _about(row), outcome, source=chosen.title, test="", **_as_published(row))
+            subject.entry("context", _about(row), finding, source=shown_exhibit.title, test="", **_as_published(row))
         )
     return entries
 
@@ -213,10 +215,10 @@ def claims(subject: Subject, read: Frames) -> list[Entry]:
 
 def further(plan: Plan) -> list[Entry]:
     """Published rows of the plan's papers that belong to no exhibit: follow-ups, replications, set-up values."""
-    found = []
+    entries = []
     for paper in dict.fromkeys(name.split("/")[0] for name in plan.exhibits):
         for row in published.further(paper).to_dict("records"):
-            found.append(
+            entries.append(
                 Entry(
                     exhibit=f"{paper}/{row['exhibit']}",
                     kind="context",
@@ -233,7 +235,7 @@ def further(plan: Plan) -> list[Entry]:
                     **_as_published(row),
                 )
             )
-    return found
+    return entries
 
 
 def _frames(plan: Plan) -> Frames:
@@ -246,12 +248,12 @@ def entries_of(plan: Plan) -> list[Entry]:
 
 
 def _entries(plan: Plan, read: Frames) -> list[Entry]:
-    found: list[Entry] = []
+    entries: list[Entry] = []
     for name, (frame, facts) in read.items():
         subject = Subject(plan, name, frame, facts)
         for part in (claims(subject, read), targets(subject), context(subject)):
-            found += part
-    return found + further(plan)
+            entries += part
+    return entries + further(plan)
 
 
 def claims_of(plan: Plan) -> list[Entry]:
@@ -329,12 +331,25 @@ def judge(plan: Plan, *, strict: bool = False, tell: Callable[[str], None] = pri
     return _strict(plan, entries) if strict else 0
 
 
-def page(plan: Plan) -> None:
-    """Writes ``index.html`` of what has been collected so far, while the rest trains; other exhibits are not run there."""
-    there = [name for name in shown.in_order(plan.exhibits) if collect.table_path(plan, name).exists()]
-    entries = _entries(plan, {name: collect.read(plan, name) for name in there})
-    path = plan.layout.root / "index.html"
-    html.write(path, entries, shown.of_plan(plan), scale=plan.suite.scale, about=plan.suite.about)
+PAGE_SECONDS = 20.0
+"""Time within which the page of a call at work is not written again: judging takes a second or two."""
+
+
+def page_so_far(plan: Plan) -> None:
+    """Writes ``index.html`` of what has been drawn, while the rest trains; other exhibits are not run there.
+
+    Nothing is written where another process is at it, or has just been.
+    """
+    from filelock import FileLock, Timeout
+
+    path, lock = plan.layout.root / "index.html", plan.layout.scratch / "page.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(Timeout), FileLock(lock, timeout=0):
+        if path.exists() and time.time() - path.stat().st_mtime < PAGE_SECONDS:
+            return
+        there = [name for name in shown.in_order(plan.exhibits) if collect.table_path(plan, name).exists()]
+        entries = _entries(plan, {name: collect.read(plan, name) for name in there})
+        html.write(path, entries, shown.of_plan(plan), scale=plan.suite.scale, about=plan.suite.about)
 
 
 def report(plan: Plan) -> None:

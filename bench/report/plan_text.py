@@ -9,41 +9,43 @@ from collections.abc import Iterable
 from bench import exhibit, words
 from bench.report import freeze
 from bench.run import RunSpec
-from bench.workflow import plan
+from bench.workflow import plan as planning
 from bench.workflow.plan import Plan, Planned
 
 
 def _cost(runs: list[Planned]) -> dict[str, float]:
-    return {name: round(value, 4) if value < 1e6 else float(f"{value:.4g}") for name, value in plan.total(runs).items()}
+    return {
+        name: round(value, 4) if value < 1e6 else float(f"{value:.4g}") for name, value in planning.total(runs).items()
+    }
 
 
-def _fed(made: Plan) -> dict[str, list[Planned]]:
+def _by_exhibit(plan: Plan) -> dict[str, list[Planned]]:
     """Exhibit -> its runs and their parents, in the plan's order."""
-    fed: dict[str, list[Planned]] = {name: [] for name in made.exhibits}
-    for run in made.runs.values():
+    by_exhibit: dict[str, list[Planned]] = {name: [] for name in plan.exhibits}
+    for run in plan.runs.values():
         for name in run.exhibits:
-            fed[name].append(run)
-    return fed
+            by_exhibit[name].append(run)
+    return by_exhibit
 
 
-def as_json(made: Plan) -> str:
+def as_json(plan: Plan) -> str:
     """``{"scale", "exhibits": [{name, title, runs, with_parents, cost, remarks, departures}], "runs", "to_train"}``."""
-    todo = {run.key for run in made.to_train()}
-    fed = _fed(made)
+    todo = {run.key for run in plan.to_train()}
+    by_exhibit = _by_exhibit(plan)
     exhibits = [
         {
             "name": name,
             "title": exhibit.registry()[name].title,
-            "runs": len(made.keys_of(name)),
-            "with_parents": len(fed[name]),
-            "cost": _cost(fed[name]),
-            "remarks": _remarks(fed[name]),
+            "runs": len(plan.keys_of(name)),
+            "with_parents": len(by_exhibit[name]),
+            "cost": _cost(by_exhibit[name]),
+            "remarks": _remarks(by_exhibit[name]),
             "departures": {
                 field: {"paper": paper, "here": here}
-                for field, (paper, here) in made.settings[name].departures().items()
+                for field, (paper, here) in plan.settings[name].departures().items()
             },
         }
-        for name in made.exhibits
+        for name in plan.exhibits
     ]
     runs = [
         {
@@ -55,34 +57,40 @@ def as_json(made: Plan) -> str:
             "train": run.key in todo,
             "why": run.why,
             "exhibits": run.exhibits,
-            "parent": None if run.spec.parent_spec is None else made.key(run.spec.parent_spec),
+            "parent": None if run.spec.parent_spec is None else plan.key(run.spec.parent_spec),
             "cost": _cost([run]),
         }
-        for run in made.runs.values()
+        for run in plan.runs.values()
     ]
-    content = {"scale": made.suite.scale, "exhibits": exhibits, "runs": runs, "to_train": len(todo)}
+    content = {"scale": plan.suite.scale, "exhibits": exhibits, "runs": runs, "to_train": len(todo)}
     return json.dumps(content, indent=1, default=str)
 
 
-def _departures(made: Plan) -> list[str]:
-    """A line for each reduction of a paper's grid, with the exhibits that share it."""
+def _departures(plan: Plan, *, choices: bool) -> list[str]:
+    """A line for each setting that is not the paper's, with the exhibits that share it.
+
+    Args:
+        choices: those that choose from the paper's grid, or all others.
+    """
     shared: dict[tuple[str, str], list[str]] = {}
-    for name, settings in made.settings.items():
+    for name, settings in plan.settings.items():
         paper, own = name.split("/")
         for field, (published, here) in settings.departures().items():
+            if (field in settings.selects) is not choices:
+                continue
             shared.setdefault((paper, f"{field}: {words.setting(published)} -> {words.setting(here)}"), []).append(own)
-    of_paper = Counter(name.split("/")[0] for name in made.settings)
+    of_paper = Counter(name.split("/")[0] for name in plan.settings)
     return [
         f"  {paper} {change} ({'all' if len(names) == of_paper[paper] > 1 else ', '.join(names)})"
         for (paper, change), names in sorted(shared.items(), key=lambda item: item[0][0])
     ]
 
 
-def _between_looks(made: Plan) -> list[str]:
+def _between_looks(plan: Plan) -> list[str]:
     """A line for each exhibit whose number of seeds is none of the looks, so that its last seeds decide nothing."""
-    looks = made.suite.looks
+    looks = plan.suite.looks
     lines = []
-    for name, settings in made.settings.items():
+    for name, settings in plan.settings.items():
         if looks and settings.seeds not in looks and settings.seeds > looks[0]:
             used = max(n for n in looks if n < settings.seeds)
             lines.append(f"{name}: {settings.seeds} seeds are no declared look; its claims are judged on {used}")
@@ -111,49 +119,51 @@ def _hours(value: float) -> str:
     return f"{value * 60:.1f} min" if value < 1 else f"{value:,.1f} h" if value < 72 else f"{value / 24:,.0f} days"
 
 
-def as_text(made: Plan, *, every_run: bool = False) -> str:
+def as_text(plan: Plan, *, every_run: bool = False) -> str:
     """The plan for people: a line per exhibit, its departures, what is to be trained, the sums."""
-    todo = made.to_train()
+    todo = plan.to_train()
     keys = {run.key for run in todo}
     lines = [f"{'exhibit':26} {'runs':>6} {'parents':>8} {'missing':>8} {'2 cores':>10} {'one GPU':>10}  work"]
-    for name, runs in _fed(made).items():
-        own = len(made.keys_of(name))
-        sums = plan.total(runs)
+    for name, runs in _by_exhibit(plan).items():
+        own = len(plan.keys_of(name))
+        sums = planning.total(runs)
         missing = sum(run.key in keys for run in runs)
         lines.append(
             f"{name:26} {own:6} {len(runs) - own:8} {missing:8} {_hours(sums['hours_cpu']):>10}"
             f" {_hours(sums['hours_gpu']):>10}  {_amount(sums)}"
         )
-    remarks = [f"  {remark}" for remark in _remarks(made.runs.values())]
+    remarks = [f"  {remark}" for remark in _remarks(plan.runs.values())]
+    choices = _departures(plan, choices=True)
     lines += [
         "",
-        freeze.summary(made),
-        *_between_looks(made),
+        freeze.summary(plan),
+        *_between_looks(plan),
         "",
         "departures from the paper (setting: paper's value -> here)",
-        *_departures(made),
+        *(_departures(plan, choices=False) or ["  none"]),
+        *(["", "chosen from the paper's grid, which is no departure", *choices] if choices else []),
         *(["", "what is to be known of the runs", *remarks] if remarks else []),
         "",
-        _summary(made, todo),
+        _summary(plan, todo),
     ]
     reasons: dict[str, int] = {}
     for run in todo:
         reasons[run.why] = reasons.get(run.why, 0) + 1
     lines += [f"  {count} because: {why}" for why, count in sorted(reasons.items(), key=lambda item: -item[1])]
-    lines += assumed_rates(run.cost.kind for run in made.runs.values())
+    lines += assumed_rates(run.cost.kind for run in plan.runs.values())
     if every_run:
         lines += ["", f"{'run':60} {'state':11} feeds"]
         lines += [
             f"{run.spec.label()[:60]:60} {'train' if run.key in keys else run.state:11} {', '.join(run.exhibits)}"
-            for run in made.runs.values()
+            for run in plan.runs.values()
         ]
     return "\n".join(lines)
 
 
-def _summary(made: Plan, todo: list[Planned]) -> str:
-    everything, missing = plan.total(made.runs.values()), plan.total(todo)
+def _summary(plan: Plan, todo: list[Planned]) -> str:
+    everything, missing = planning.total(plan.runs.values()), planning.total(todo)
     return (
-        f"{len(made.runs)} runs, {len(made.runs) - len(todo)} done or not needed, {len(todo)} to train: "
+        f"{len(plan.runs)} runs, {len(plan.runs) - len(todo)} done or not needed, {len(todo)} to train: "
         f"{_hours(missing['hours_cpu'])} on 2 cores or {_hours(missing['hours_gpu'])} on one GPU; "
         f"all of it: {_amount(everything)}, {everything['flops']:.3g} FLOP, "
         f"{_hours(everything['hours_cpu'])} or {_hours(everything['hours_gpu'])}"
@@ -162,7 +172,7 @@ def _summary(made: Plan, todo: list[Planned]) -> str:
 
 def assumed_rates(kinds: Iterable[str]) -> list[str]:
     """A line for each rate behind the hours that nobody has measured, with the arithmetic that it comes from."""
-    rates, names = plan.throughput(), sorted(set(kinds))
+    rates, names = planning.throughput(), sorted(set(kinds))
     lines = []
     for machine, name in (("cpu", "2 cores"), ("gpu", "one GPU")):
         for kind in names:

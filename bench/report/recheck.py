@@ -50,42 +50,51 @@ def hours(run: Planned) -> float:
     return sum(planning.hours(spec.cost(), "cpu") for spec in run.spec.chain())
 
 
-def cheapest(fed: Plan, count: int) -> list[Planned]:
+def cheapest(reference_plan: Plan, count: int) -> list[Planned]:
     """The `count` cheapest reference runs of each paper, of different configurations where there are enough.
 
     Args:
         fed: plan whose records are the reference's.
         count: runs of each paper.
     """
-    chosen: list[Planned] = []
-    for paper in dict.fromkeys(name.split("/")[0] for name in fed.exhibits):
-        runs = [run for run in fed.runs.values() if run.exhibits[0].startswith(f"{paper}/") and _whole(fed, run)]
+    cheap: list[Planned] = []
+    for paper in dict.fromkeys(name.split("/")[0] for name in reference_plan.exhibits):
+        runs = [
+            run
+            for run in reference_plan.runs.values()
+            if run.exhibits[0].startswith(f"{paper}/") and _whole(reference_plan, run)
+        ]
         runs.sort(key=lambda run: (hours(run), run.spec.seed, run.key))
         distinct = list({run.spec.group: run for run in reversed(runs)}.values())[::-1]
         wanted = distinct[:count]
-        chosen += [*wanted, *[run for run in runs if run not in wanted][: count - len(wanted)]]
-    return chosen
+        cheap += [*wanted, *[run for run in runs if run not in wanted][: count - len(wanted)]]
+    return cheap
 
 
-def _whole(fed: Plan, run: Planned) -> bool:
+def _whole(reference_plan: Plan, run: Planned) -> bool:
     """Whether the reference has the run and its ancestors."""
-    return all(fed.layout.record(fed.runs[fed.key(spec)].used).exists() for spec in run.spec.chain())
+    return all(
+        reference_plan.layout.record(reference_plan.runs[reference_plan.key(spec)].used).exists()
+        for spec in run.spec.chain()
+    )
 
 
-def _train(fed: Plan, runs: Iterable[Planned], root: Path) -> tuple[Plan, execute.Tally]:
-    suite = fed.suite.model_copy(update={"keep": "everything"})
-    again = replace(fed, suite=suite, layout=Layout(suite.scale, root), runs={}, exhibits={}, key_by_identity={})
+def _train(reference_plan: Plan, runs: Iterable[Planned], root: Path) -> tuple[Plan, execute.Tally]:
+    suite = reference_plan.suite.model_copy(update={"keep": "everything"})
+    repeated = replace(
+        reference_plan, suite=suite, layout=Layout(suite.scale, root), runs={}, exhibits={}, key_by_identity={}
+    )
     for run in runs:
         for spec in reversed(list(run.spec.chain())):
-            if spec.identity not in again.key_by_identity:
-                key = again.key_by_identity[spec.identity] = key_of(spec)
-                again.runs[key] = Planned(key, spec, used=key)
-    return again, execute.run_all(again, list(again.runs.values()))
+            if spec.identity not in repeated.key_by_identity:
+                key = repeated.key_by_identity[spec.identity] = key_of(spec)
+                repeated.runs[key] = Planned(key, spec, used=key)
+    return repeated, execute.run_all(repeated, list(repeated.runs.values()))
 
 
-def surroundings(one: Record) -> dict[str, object]:
+def surroundings(result_record: Record) -> dict[str, object]:
     """What must be equal for equal results bit for bit, beside the specification."""
-    known = one.provenance
+    known = result_record.provenance
     machine, on_cpu = known.get("machine", {}), known.get("device") == "cpu"
     return {
         "code": known.get("code"),
@@ -120,15 +129,15 @@ def spreads(records: Iterable[tuple[str, Record]]) -> dict[str, float]:
         records: (group, record) of a paper's reference.
     """
     groups: dict[tuple[str, str], list[float]] = {}
-    for group, one in records:
-        for name, value in one.results()["metrics"].items():
+    for group, result_record in records:
+        for name, value in result_record.results()["metrics"].items():
             groups.setdefault((group, name), []).append(value)
     variances: dict[str, list[float]] = {}
     for (_, name), values in groups.items():
         spread = stats.sd(values)
         if spread is not None:
             variances.setdefault(name, []).append(spread**2)
-    return {name: math.sqrt(math.fsum(found) / len(found)) for name, found in variances.items()}
+    return {name: math.sqrt(math.fsum(squares) / len(squares)) for name, squares in variances.items()}
 
 
 def compare(before: Record, after: Record, spread: dict[str, float]) -> Comparison:
@@ -164,7 +173,7 @@ def _first_difference(before: Record, after: Record) -> str:
     return f"series {', '.join(names)} differ"
 
 
-def verify(made: Plan, *, count: int = 2) -> int:
+def verify(plan: Plan, *, count: int = 2) -> int:
     """Trains again, prints a line for each run, and returns 1 when one does not match.
 
     Raises:
@@ -172,38 +181,40 @@ def verify(made: Plan, *, count: int = 2) -> int:
     """
     if count < 1:
         raise UserError(f"--count {count}: expected at least 1")
-    fed = reference.as_results(made)
-    chosen = cheapest(fed, count)
-    if not chosen:
+    reference_plan = reference.as_results(plan)
+    cheap = cheapest(reference_plan, count)
+    if not cheap:
         raise UserError(
-            f"scale {made.suite.scale}: the reference has none of its runs; the scale's settings have changed since. "
-            f"Renew it with `python -m bench reference update --scale {made.suite.scale} --why REASON`"
+            f"scale {plan.suite.scale}: the reference has none of its runs; the scale's settings have changed since. "
+            f"Renew it with `python -m bench reference update --scale {plan.suite.scale} --why REASON`"
         )
-    print(f"{len(chosen)} runs, about {60 * sum(map(hours, chosen)):.1f} minutes on 2 cores", flush=True)
+    print(f"{len(cheap)} runs, about {60 * sum(map(hours, cheap)):.1f} minutes on 2 cores", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        again, tally = _train(fed, chosen, Path(folder))
-        found = [_held(fed, again, run, tally) for run in chosen]
-    for one in found:
-        print(one.line())
-    absent = _without(fed, chosen)
+        repeated, tally = _train(reference_plan, cheap, Path(folder))
+        comparisons = [_compared(reference_plan, repeated, run, tally) for run in cheap]
+    for comparison in comparisons:
+        print(comparison.line())
+    absent = _without(reference_plan, cheap)
     if absent:
         print(f"note: no reference records of {', '.join(absent)}")
-    return 0 if all(one.holds for one in found) else 1
+    return 0 if all(comparison.holds for comparison in comparisons) else 1
 
 
-def _held(fed: Plan, again: Plan, run: Planned, tally: execute.Tally) -> Comparison:
-    key = again.key_by_identity[run.spec.identity]
-    if not again.layout.record(key).exists():
+def _compared(reference_plan: Plan, repeated: Plan, run: Planned, tally: execute.Tally) -> Comparison:
+    key = repeated.key_by_identity[run.spec.identity]
+    if not repeated.layout.record(key).exists():
         return Comparison(run.spec.label(), False, "failed", tally.failed.get(key, "was not trained"))
     paper = run.exhibits[0].split("/")[0]
     known = [
-        (other.spec.group, record.read(fed.layout.record(other.used)))
-        for other in fed.runs.values()
-        if other.exhibits[0].startswith(f"{paper}/") and fed.layout.record(other.used).exists()
+        (other.spec.group, record.read(reference_plan.layout.record(other.used)))
+        for other in reference_plan.runs.values()
+        if other.exhibits[0].startswith(f"{paper}/") and reference_plan.layout.record(other.used).exists()
     ]
-    return compare(record.read(fed.layout.record(run.used)), record.read(again.layout.record(key)), spreads(known))
+    return compare(
+        record.read(reference_plan.layout.record(run.used)), record.read(repeated.layout.record(key)), spreads(known)
+    )
 
 
-def _without(fed: Plan, chosen: Sequence[Planned]) -> list[str]:
-    papers = dict.fromkeys(name.split("/")[0] for name in fed.exhibits)
-    return [paper for paper in papers if not any(run.exhibits[0].startswith(f"{paper}/") for run in chosen)]
+def _without(reference_plan: Plan, runs: Sequence[Planned]) -> list[str]:
+    papers = dict.fromkeys(name.split("/")[0] for name in reference_plan.exhibits)
+    return [paper for paper in papers if not any(run.exhibits[0].startswith(f"{paper}/") for run in runs)]

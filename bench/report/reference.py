@@ -9,12 +9,15 @@ from dataclasses import replace as with_fields
 from pathlib import Path
 from typing import Any
 
-from bench import checkpoint, config, machine, paths, record
+from bench import checkpoint, config, exhibit, machine, paths, record, stats
 from bench.errors import UserError
 from bench.paths import Layout
-from bench.report import collect, freeze
+from bench.report import collect
 from bench.workflow import plan as planning
 from bench.workflow.plan import Plan
+
+FINDINGS = "findings.json"
+"""What each claim says, beside the records: code may be rewritten where these stay equal."""
 
 
 def folder(scale: str) -> Path:
@@ -81,23 +84,23 @@ def _restore_seeds(scale: str, into: Layout) -> None:
         into.seeds.unlink(missing_ok=True)
 
 
-def as_results(made: Plan) -> Plan:
-    """The same exhibits, fed by the reference records and collected, in ``results/<scale>-reference``.
+def as_results(plan: Plan) -> Plan:
+    """The same exhibits with the reference records, collected, in ``results/<scale>-reference``.
 
     Raises:
         UserError: the scale has no reference.
     """
-    layout = with_fields(made.layout, root=made.layout.root.with_name(f"{made.suite.scale}-reference"))
-    restore(made.suite.scale, layout)
-    _restore_seeds(made.suite.scale, layout)
-    suite = made.suite.model_copy(update={"older_code": "accept"})
-    fed = planning.make(suite, list(made.exhibits), source=made.source, layout=layout)
-    for name in fed.exhibits:
-        collect.collect(fed, name)
-    return fed
+    layout = with_fields(plan.layout, root=plan.layout.root.with_name(f"{plan.suite.scale}-reference"))
+    restore(plan.suite.scale, layout)
+    _restore_seeds(plan.suite.scale, layout)
+    suite = plan.suite.model_copy(update={"older_code": "accept"})
+    filled = planning.make(suite, list(plan.exhibits), source=plan.source, layout=layout)
+    for name in filled.exhibits:
+        collect.collect(filled, name)
+    return filled
 
 
-def replace(made: Plan, *, why: str) -> int:
+def replace(plan: Plan, *, why: str) -> int:
     """Replaces a scale's reference by the records of the plan in ``results/``; returns an exit code.
 
     Reference records of runs that belong to other exhibits of the scale stay; those that no exhibit of the scale needs
@@ -110,45 +113,48 @@ def replace(made: Plan, *, why: str) -> int:
     """
     if not why.strip():
         raise UserError("--why: expected a reason; it is written beside the records")
-    found: dict[str, list[record.Record]] = {}
+    trained: dict[str, list[record.Record]] = {}
     lines: dict[str, dict[str, str]] = {}
-    for run in made.runs.values():
-        path = made.layout.record(run.used)
+    for run in plan.runs.values():
+        path = plan.layout.record(run.used)
         if path.exists():
             paper = run.exhibits[0].split("/")[0]
-            found.setdefault(paper, []).append(record.read(path))
+            trained.setdefault(paper, []).append(record.read(path))
             lines.setdefault(paper, {})[run.spec.identity] = path.read_text(encoding="utf-8").rstrip("\n")
     if not lines:
-        raise UserError(f"{made.layout.runs}: has no record of these exhibits; train them first")
-    freeze.check(made, _by_exhibit(made))
-    _check_nothing_goes(made, {identity for fresh in lines.values() for identity in fresh})
-    kept = _still_needed(made, set(made.key_by_identity))
+        raise UserError(f"{plan.layout.runs}: has no record of these exhibits; train them first")
+    from bench.report import freeze
+
+    freeze.check(plan, _by_exhibit(plan))
+    _check_nothing_goes(plan, {identity for new in lines.values() for identity in new})
+    others = _still_needed(plan, set(plan.key_by_identity))
     tree = machine.commit()  # before what is written here changes it
-    for paper, fresh in lines.items():
-        path = folder(made.suite.scale) / f"{paper}.jsonl"
-        whole = [*fresh.values(), *kept.get(path.stem, [])]
+    for paper, new in lines.items():
+        path = folder(plan.suite.scale) / f"{paper}.jsonl"
+        whole = [*new.values(), *others.get(path.stem, [])]
         before = set(path.read_text(encoding="utf-8").splitlines()) if path.exists() else set()
         if before == set(whole):
             print(f"{path}: unchanged")
             continue
         checkpoint.write_text(path, "\n".join(sorted(whole)) + "\n")
-        exhibits = sorted(name for name in made.exhibits if name.startswith(f"{paper}/"))
-        _note(path.with_suffix(".provenance.json"), found[paper], tree, exhibits, why)
+        exhibits = sorted(name for name in plan.exhibits if name.startswith(f"{paper}/"))
+        _note(path.with_suffix(".provenance.json"), trained[paper], tree, exhibits, why)
         print(f"{path}: {len(whole)} records, {len(set(whole) - before)} of them new")
-    _keep_seeds(made)
+    _keep_seeds(plan)
+    _keep_findings(plan)
     return 0
 
 
-def _by_exhibit(made: Plan) -> dict[str, list[record.Record]]:
+def _by_exhibit(plan: Plan) -> dict[str, list[record.Record]]:
     """Exhibit -> the records that it rests on, parents included."""
-    found: dict[str, list[record.Record]] = {name: [] for name in made.exhibits}
-    for run in made.runs.values():
-        path = made.layout.record(run.used)
+    records: dict[str, list[record.Record]] = {name: [] for name in plan.exhibits}
+    for run in plan.runs.values():
+        path = plan.layout.record(run.used)
         if path.exists():
-            one = record.read(path)
+            loaded = record.read(path)
             for name in run.exhibits:
-                found[name].append(one)
-    return found
+                records[name].append(loaded)
+    return records
 
 
 def seeds(scale: str) -> dict[str, int]:
@@ -157,16 +163,16 @@ def seeds(scale: str) -> dict[str, int]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def _keep_seeds(made: Plan) -> None:
+def _keep_seeds(plan: Plan) -> None:
     """Writes which exhibits have further seeds beside the records, and why; those of other exhibits stay."""
-    path, known = folder(made.suite.scale) / paths.SEEDS, seeds(made.suite.scale)
-    more = planning.further_seeds(made.suite, made.layout)
-    whole = {name: n for name, n in known.items() if name not in made.exhibits} | {
-        name: n for name, n in more.items() if name in made.exhibits
+    path, known = folder(plan.suite.scale) / paths.SEEDS, seeds(plan.suite.scale)
+    more = planning.further_seeds(plan.suite, plan.layout)
+    whole = {name: n for name, n in known.items() if name not in plan.exhibits} | {
+        name: n for name, n in more.items() if name in plan.exhibits
     }
-    if made.layout.decisions.exists():
+    if plan.layout.decisions.exists():
         checkpoint.write_text(
-            path.with_name(made.layout.decisions.name), made.layout.decisions.read_text(encoding="utf-8")
+            path.with_name(plan.layout.decisions.name), plan.layout.decisions.read_text(encoding="utf-8")
         )
     if whole:
         checkpoint.write_text(path, json.dumps(dict(sorted(whole.items())), indent=1) + "\n")
@@ -174,24 +180,63 @@ def _keep_seeds(made: Plan) -> None:
         path.unlink(missing_ok=True)
 
 
-def _check_nothing_goes(made: Plan, fresh: set[str]) -> None:
+def _findings(plan: Plan) -> dict[str, dict[str, list[Any]]]:
+    """Exhibit -> claim -> verdict, estimate, interval, seeds and the claimed regions, from the reference's records."""
+    from bench.report import claims
+
+    rows: dict[str, dict[str, list[Any]]] = {name: {} for name in plan.exhibits}
+    for (name, claim), finding in claims.findings(as_results(plan)).items():
+        tests = [leaf.hypothesis for leaf in stats.leaves(finding)]
+        regions = [[str(test.low), str(test.high)] for test in tests if test is not None]
+        rows[name][claim] = [finding.verdict, finding.estimate, finding.low, finding.high, finding.n, regions]
+    return rows
+
+
+def _kept_findings(scale: str) -> dict[str, dict[str, list[Any]]]:
+    path = folder(scale) / FINDINGS
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _keep_findings(plan: Plan) -> None:
+    """Writes what the claims of the plan's exhibits say beside the records."""
+    known = {**_kept_findings(plan.suite.scale), **_findings(plan)}
+    checkpoint.write_text(folder(plan.suite.scale) / FINDINGS, json.dumps(dict(sorted(known.items())), indent=1) + "\n")
+
+
+def other_finding(plan: Plan, name: str) -> str:
+    """Says what an exhibit's tests find otherwise than when its reference was made, or ""."""
+    kept = _kept_findings(plan.suite.scale).get(name)
+    if kept is None:
+        return "and has no reference to compare them with"
+    alone = planning.make(plan.suite, [name, *_also(name)], source=plan.source, layout=plan.layout)
+    now = _findings(alone)[name]
+    different = sorted(claim for claim in {*kept, *now} if kept.get(claim) != now.get(claim))
+    return f"which find something else for {', '.join(different)}" if different else ""
+
+
+def _also(name: str) -> list[str]:
+    """The exhibits whose rows an exhibit's claims need besides."""
+    return list(dict.fromkeys(other for claim in exhibit.registry()[name].claims for other in claim.also))
+
+
+def _check_nothing_goes(plan: Plan, fresh: set[str]) -> None:
     """Raises `UserError` when the reference has records of the plan's runs that are not there anew."""
-    scale = made.suite.scale
+    scale = plan.suite.scale
     present = {key.split("-")[0] for _, key, _ in _records(scale)}
-    if gone := (present & set(made.key_by_identity)) - fresh:
-        label = made.runs[made.key_by_identity[min(gone)]].spec.label()
+    if gone := (present & set(plan.key_by_identity)) - fresh:
+        label = plan.runs[plan.key_by_identity[min(gone)]].spec.label()
         raise UserError(
-            f"{made.layout.runs}: lacks {len(gone)} of the runs that {folder(scale)} has (one is {label}), whose records "
+            f"{plan.layout.runs}: lacks {len(gone)} of the runs that {folder(scale)} has (one is {label}), whose records "
             f"would be lost; train them first, or name with --exhibits those that are there"
         )
 
 
-def _still_needed(made: Plan, replaced: set[str]) -> dict[str, list[str]]:
+def _still_needed(plan: Plan, replaced: set[str]) -> dict[str, list[str]]:
     """Paper -> lines of the present reference that the scale still needs and this plan does not speak of."""
-    scale = made.suite.scale
+    scale = plan.suite.scale
     if not exists(scale):
         return {}
-    whole = planning.make(config.load(made.source or scale))
+    whole = planning.make(config.load(plan.source or scale))
     kept: dict[str, list[str]] = {}
     for path, key, line in _records(scale):
         identity = key.split("-")[0]
@@ -200,17 +245,17 @@ def _still_needed(made: Plan, replaced: set[str]) -> dict[str, list[str]]:
     return kept
 
 
-def _note(path: Path, found: list[record.Record], tree: dict[str, Any], exhibits: list[str], why: str) -> None:
+def _note(path: Path, records: list[record.Record], tree: dict[str, Any], exhibits: list[str], why: str) -> None:
     """Adds who, when, where and why in front of what stands in `path`."""
     machines: dict[str, int] = {}
-    for one in found:
-        machine = json.dumps(one.provenance.get("machine", {}), sort_keys=True)
+    for loaded in records:
+        machine = json.dumps(loaded.provenance.get("machine", {}), sort_keys=True)
         machines[machine] = machines.get(machine, 0) + 1
     about: dict[str, Any] = {
         "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         **tree,
-        "trained_from": sorted({str(one.provenance.get("commit")) for one in found}),
-        "records": len(found),
+        "trained_from": sorted({str(loaded.provenance.get("commit")) for loaded in records}),
+        "records": len(records),
         "machines": [{**json.loads(text), "records": count} for text, count in machines.items()],
         "exhibits": exhibits,
         "why": why,
@@ -221,5 +266,5 @@ def _note(path: Path, found: list[record.Record], tree: dict[str, Any], exhibits
 
 def notes(scale: str) -> dict[str, list[dict[str, Any]]]:
     """Paper -> when, where and why its reference was replaced, the latest first."""
-    found = sorted(folder(scale).glob("*.provenance.json"))
-    return {path.name.split(".")[0]: json.loads(path.read_text(encoding="utf-8")) for path in found}
+    files = sorted(folder(scale).glob("*.provenance.json"))
+    return {path.name.split(".")[0]: json.loads(path.read_text(encoding="utf-8")) for path in files}

@@ -84,12 +84,12 @@ def shrinkage(before: Finding, after: Finding, *, paired: bool) -> float:
         return shrinkage(before.parts[0], after.parts[0], paired=paired)
     if before.parts:
         pairs = zip(before.parts, after.parts, strict=True)
-        parts = [shrinkage(old, new, paired=paired) for old, new in pairs if _held(old)]
+        parts = [shrinkage(old, new, paired=paired) for old, new in pairs if _reproduces(old)]
         if not parts:
             return 1.0
         return max(parts) if before.rule == "one" else min(1.0, len(parts) * min(parts))
     old, new = _distances(before), _distances(after)
-    if old is None or new is None or not _held(before):
+    if old is None or new is None or not _reproduces(before):
         return 1.0
     if _equal(after):  # two arms that do the same now, as when a method has been switched off
         return 0.0
@@ -103,7 +103,7 @@ def shrinkage(before: Finding, after: Finding, *, paired: bool) -> float:
     return float(shrunk(np.array([*old.values()]), np.array([*new.values()]), paired=paired and len(shared) > 1))
 
 
-def _held(finding: Finding) -> bool:
+def _reproduces(finding: Finding) -> bool:
     return finding.verdict == "reproduced"
 
 
@@ -137,14 +137,14 @@ def holm(p: Mapping[Key, float], level: float = LEVEL) -> list[Key]:
 def of_seeds(finding: Finding, seeds: Collection[int], looks: Looks) -> Finding:
     """The finding of some of the seeds alone."""
 
-    def chosen(part: Finding) -> Finding:
+    def of_part(part: Finding) -> Finding:
         tested = part.hypothesis
         if tested is not None:
             values = {seed: value for seed, value in tested.values.items() if seed in seeds}
             part = replace(part, hypothesis=replace(tested, values=values))
-        return replace(part, parts=tuple(map(chosen, part.parts)))
+        return replace(part, parts=tuple(map(of_part, part.parts)))
 
-    return stats.judged(chosen(finding), looks)
+    return stats.judged(of_part(finding), looks)
 
 
 def alarms(before: Mapping[Key, Finding], after: Mapping[Key, Finding], chaotic: Collection[str] = ()) -> list[Alarm]:
@@ -155,19 +155,19 @@ def alarms(before: Mapping[Key, Finding], after: Mapping[Key, Finding], chaotic:
         after: the same claims now.
         chaotic: exhibits in which the same seed trained again is a new draw, so that seeds are not paired.
     """
-    found: dict[Key, Alarm] = {}
+    raised: dict[Key, Alarm] = {}
     p = {}
     for key, old in before.items():
         new = after.get(key)
         if new is None or new.verdict == "not run":
-            found[key] = Alarm(key, f"is not run: {'it is not judged' if new is None else new.detail}", sure=True)
+            raised[key] = Alarm(key, f"is not run: {'it is not judged' if new is None else new.detail}", sure=True)
             continue
         p[key] = shrinkage(old, new, paired=key[0] not in chaotic)
         if new.verdict == "not reproduced":
-            found[key] = Alarm(key, f"is not reproduced ({new.detail})")
+            raised[key] = Alarm(key, f"is not reproduced ({new.detail})")
     for key in holm(p):
-        found.setdefault(key, Alarm(key, f"has shrunk (p = {p[key]:.2g}: {after[key].detail})"))
-    return list(found.values())
+        raised.setdefault(key, Alarm(key, f"has shrunk (p = {p[key]:.2g}: {after[key].detail})"))
+    return list(raised.values())
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,9 @@ class Comparison:
 
 def _reproduced(plan: Plan) -> dict[Key, Finding]:
     """The claims that the reference reproduced."""
-    return {key: found for key, found in claims.findings(reference.as_results(plan)).items() if _held(found)}
+    return {
+        key: finding for key, finding in claims.findings(reference.as_results(plan)).items() if _reproduces(finding)
+    }
 
 
 def compare(plan: Plan, after: Mapping[Key, Finding]) -> Comparison:
@@ -207,16 +209,16 @@ def compare(plan: Plan, after: Mapping[Key, Finding]) -> Comparison:
     before = _reproduced(plan)
     chaotic = {name for name in plan.exhibits if exhibit.registry()[name].chaotic}
     first, further = ({key: _block(plan, key, finding, number) for key, finding in after.items()} for number in (0, 1))
-    found = alarms(before, first, chaotic)
-    doubtful = [alarm for alarm in found if not alarm.sure]
+    raised = alarms(before, first, chaotic)
+    doubtful = [alarm for alarm in raised if not alarm.sure]
     waiting = [alarm for alarm in doubtful if plan.suite.looks and not _complete(further[alarm.key])]
-    again = {alarm.key: before[alarm.key] for alarm in doubtful if alarm not in waiting}
+    doubted = {alarm.key: before[alarm.key] for alarm in doubtful if alarm not in waiting}
     # Where no looks are declared there are no further seeds: the alarm is all that there is.
-    sure = set(again) if not plan.suite.looks else {alarm.key for alarm in alarms(again, further, chaotic)}
+    sure = set(doubted) if not plan.suite.looks else {alarm.key for alarm in alarms(doubted, further, chaotic)}
     return Comparison(
         claims=len(before),
-        alarms=found,
-        confirmed=[alarm for alarm in found if alarm.sure or alarm.key in sure],
+        alarms=raised,
+        confirmed=[alarm for alarm in raised if alarm.sure or alarm.key in sure],
         waiting=waiting,
         slid=[key for key in before if key in first and first[key].verdict == "undecided"],
     )
@@ -235,17 +237,23 @@ def _complete(finding: Finding) -> bool:
     return all(hypothesis is None or len(hypothesis.values) >= SEEDS for hypothesis in tested)
 
 
-def tell(found: Comparison) -> int:
+def tell(comparison: Comparison) -> int:
     """Prints what a comparison found and returns an exit code: 1 where an effect was lost, or that is not known yet."""
     print(
-        f"reference: {found.claims} claims are reproduced there; {len(found.confirmed)} of them were lost here, "
-        f"{len(found.slid)} are undecided here"
+        f"reference: {comparison.claims} claims are reproduced there; {len(comparison.confirmed)} of them were lost here, "
+        f"{len(comparison.slid)} are undecided here"
     )
-    for alarm in found.alarms:
-        word = "REGRESSION" if alarm in found.confirmed else "ALARM" if alarm in found.waiting else "not confirmed:"
-        more = f"; {SEEDS} further seeds will tell (`make regress` trains them)" if alarm in found.waiting else ""
+    for alarm in comparison.alarms:
+        word = (
+            "REGRESSION"
+            if alarm in comparison.confirmed
+            else "ALARM"
+            if alarm in comparison.waiting
+            else "not confirmed:"
+        )
+        more = f"; {SEEDS} further seeds will tell (`make regress` trains them)" if alarm in comparison.waiting else ""
         print(f"{word} {' '.join(alarm.key)} {alarm.why}{more}", file=sys.stderr)
-    return 1 if found.confirmed or found.waiting else 0
+    return 1 if comparison.confirmed or comparison.waiting else 0
 
 
 def regress(scale: str, names: Sequence[str] = (), *, profile: str = "local", budget: float | None = None) -> int:
@@ -268,14 +276,14 @@ def regress(scale: str, names: Sequence[str] = (), *, profile: str = "local", bu
             "nothing to lose"
         )
     code = reproduce.reproduce(scale, wanted, profile=profile, budget=budget)
-    found = _now(scale, wanted) if code == 0 else None
-    if found is not None and found.waiting:
-        more = _with_others(alarm.key for alarm in found.waiting)
+    comparison = _now(scale, wanted) if code == 0 else None
+    if comparison is not None and comparison.waiting:
+        more = _with_others(alarm.key for alarm in comparison.waiting)
         planning.give_seeds(whole, dict.fromkeys(more, 2 * SEEDS))
-        print(f"{len(found.waiting)} alarms; training {SEEDS} further seeds of {', '.join(more)}", flush=True)
+        print(f"{len(comparison.waiting)} alarms; training {SEEDS} further seeds of {', '.join(more)}", flush=True)
         code = reproduce.reproduce(scale, wanted, profile=profile, budget=budget)
-        found = _now(scale, wanted) if code == 0 else None
-    return code if found is None else tell(found)
+        comparison = _now(scale, wanted) if code == 0 else None
+    return code if comparison is None else tell(comparison)
 
 
 def _now(scale: str, names: Sequence[str]) -> Comparison:
@@ -286,5 +294,5 @@ def _now(scale: str, names: Sequence[str]) -> Comparison:
 def _with_others(keys: Iterable[Key]) -> list[str]:
     """The exhibits of claims, and those whose rows they need besides."""
     known = exhibit.registry()
-    also = {(name, claim.name): claim.also for name, chosen in known.items() for claim in chosen.claims}
+    also = {(name, claim.name): claim.also for name, of_part in known.items() for claim in of_part.claims}
     return list(dict.fromkeys(name for key in keys for name in (key[0], *also[key])))

@@ -101,10 +101,14 @@ class WarmstartSettings(ExhibitSettings):
         samples = self.train_samples(dataset)
         return int(2 * samples / 3) if report == "val_third" else samples
 
-    def held_out_samples(self, dataset: PaperDataset) -> int:
-        """Samples of the third that is held out, as many as accuracy is reported on."""
-        samples = self.train_samples(dataset) - self.fit_samples(dataset)
+    def reported_samples(self, dataset: PaperDataset, report: str = "val_third") -> int:
+        """Samples that accuracy is reported on: of the third that is held out, or of the official test set."""
+        held_out = self.train_samples(dataset) - self.fit_samples(dataset)
+        samples = held_out if report == "val_third" else SHAPES[self.actual(dataset)][3]
         return min(samples, self.report_samples or samples)
+
+    def classes(self, dataset: PaperDataset) -> int:
+        return SHAPES[self.actual(dataset)][1]
 
     def network(self, name: str, *, online: bool = False) -> Network:
         """A network as the authors use it: the MLP has tanh in two-phase and ReLU in online runs [C]."""

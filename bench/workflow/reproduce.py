@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench import config, machine, paths, record
 from bench.errors import UserError, closest
-from bench.workflow import gpus, planfile, status
+from bench.workflow import gpus, planfile, status, summary
 from bench.workflow import plan as planning
 from bench.workflow.plan import Plan
 
@@ -231,9 +231,12 @@ def reproduce(
         freeze = [sys.executable, "-m", "bench", "plan", "--scale", scale, *_named(names), "--freeze"]
         freeze += ["--profile", profile] if node is not None else []
         print(f"same as: {shlex.join(freeze)} && {shlex.join(call)}", flush=True)
-        started = time.time()
+        started, verdicts = time.time(), summary.verdicts(plan.layout)
+        if not dry_run and not tables_only:
+            print(f"exhibits that are done are on {plan.layout.root / 'index.html'} at any moment", flush=True)
         with contextlib.nullcontext() if dry_run else status.watched(plan):
-            code = _snakemake([*call, *(["--dry-run"] if dry_run else [])], lock)
+            quiet = ["--quiet", "all"] if status.on_terminal() and not dry_run else []
+            code = _snakemake([*call, *quiet, *(["--dry-run"] if dry_run else [])], lock)
         if dry_run or (tables_only and code >= 0):
             return code
         if code < 0:
@@ -245,7 +248,7 @@ def reproduce(
         from bench.workflow import execute
 
         execute.prune(planning.make(suite, names, source=scale))
-    print(where(plan))
+    print(summary.as_text(verdicts, summary.verdicts(plan.layout), plan.layout))
     return 0
 
 
@@ -299,7 +302,7 @@ def _browsable(call: list[str], plan: Plan) -> None:
     newest = max((path.stat().st_mtime for path in plan.layout.exhibits.rglob("*")), default=0.0)
     if target.exists() and target.stat().st_mtime > newest:
         return
-    # The archive holds a folder named after itself, so it is plan under its final name.
+    # The archive holds a folder named after itself, so it is made under its final name.
     part = target.parent / "scratch" / target.name
     part.parent.mkdir(exist_ok=True)
     plan.layout.logs.mkdir(parents=True, exist_ok=True)
@@ -310,18 +313,4 @@ def _browsable(call: list[str], plan: Plan) -> None:
     if code == 0:
         part.replace(target)
     else:
-        print(f"report.zip could not be plan; see {log}", file=sys.stderr)
-
-
-def where(plan: Plan) -> str:
-    """Paths of the outputs, for the terminal."""
-    root = plan.layout.root
-    outputs = {
-        "report": root / "paper.pdf",
-        "verdicts": root / "index.html",
-        "as text": root / "verdicts.md",
-        "figures and tables": root / "exhibits",
-        "browsable": root / "report.zip",
-        "records": root / "runs",
-    }
-    return "\n".join(f"{name:20} {path}" for name, path in outputs.items() if path.exists())
+        print(f"report.zip could not be made; see {log}", file=sys.stderr)

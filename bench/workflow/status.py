@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sys
 import threading
 import time
@@ -25,8 +26,8 @@ RECENT = 10
 """Waiting runs that are listed."""
 NAMED = 3
 """Running runs that a line names."""
-TELL_SECONDS = 30.0
-"""Time between two lines of a call of the workflow."""
+TELL_SECONDS, REWRITE_SECONDS = 30.0, 2.0
+"""Time between two lines of a call of the workflow, in a log and on a terminal."""
 FIRST_ESTIMATE_SECONDS = 20.0
 """Time before the first estimate of the time left."""
 
@@ -161,6 +162,11 @@ class Watch:
         left = sum(self._work[run.key] * (1 - _fraction(seen[run.key])) for run in runs)
         return 1 - left / self._total if self._total else 1.0
 
+    def bar(self) -> str:
+        """``[#####...............]``, the part of the work that is done."""
+        full = round(BAR * self._share(*self._open()))
+        return f"[{'#' * full}{'.' * (BAR - full)}]"
+
     def line(self) -> str:
         """``12 of 72 runs done, about 4 min left; now: …``"""
         runs, seen = self._open()
@@ -184,21 +190,44 @@ def _fraction(progress: dict[str, Any] | None) -> float:
     return min(1.0, float(progress["done"]) / float(progress["total"]))
 
 
+def on_terminal() -> bool:
+    """Whether a person looks on, so that one line can be rewritten."""
+    return sys.stderr.isatty()
+
+
+BAR = 20
+"""Characters of the bar."""
+
+
 @contextlib.contextmanager
-def watched(plan: Plan, *, seconds: float = TELL_SECONDS) -> Iterator[None]:
-    """Prints the `Watch` line to stderr every 30 s while the block runs; silent when nothing is to be trained."""
-    watch = Watch(plan)
-    ended = threading.Event()
+def watched(plan: Plan, *, seconds: float | None = None) -> Iterator[None]:
+    """Says how far the runs are while the block runs; silent when nothing is to be trained.
+
+    On a terminal it is one line with a bar that is rewritten every 2 s; in a log, a `Watch` line every 30 s.
+    """
+    terminal = on_terminal()
+    watch, ended = Watch(plan), threading.Event()
+    if seconds is None:
+        seconds = REWRITE_SECONDS if terminal else TELL_SECONDS
+
+    def rewrite(end: str = "") -> None:
+        width = shutil.get_terminal_size().columns - 1
+        line = f"{watch.bar()} {watch.line()}"
+        print(f"\r{line:{width}.{width}}", end=end, file=sys.stderr, flush=True)
 
     def tell() -> None:
         last = ""
+        # A folder that vanishes under a running call is Snakemake's to report.
         while not ended.wait(seconds):
-            # A folder that vanishes under a running call is Snakemake's to report.
             with contextlib.suppress(OSError):
-                line = watch.line()
-                if line != last:
+                if terminal:
+                    rewrite()
+                elif (line := watch.line()) != last:
                     print(f"runs: {line}", file=sys.stderr, flush=True)
-                last = line
+                    last = line
+        if terminal:
+            with contextlib.suppress(OSError):
+                rewrite(end="\n")
 
     thread = threading.Thread(target=tell, daemon=True)
     if plan.to_train():

@@ -162,8 +162,8 @@ def test_settings_take_paper_wide_then_own_values(invented: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("exhibits: {warmstart/table1: {datasets: [cifar11]}}", "datasets"),
-        ("exhibits: {warmstart/table1: {models: [resnet19]}}", "models"),
+        ("exhibits: {warmstart/table2: {datasets: [cifar11]}}", "datasets"),
+        ("exhibits: {warmstart/fig13: {pairs: [{dataset: svhn, model: resnet19}]}}", "model"),
     ],
 )
 def test_an_unknown_data_set_or_model_is_one_line_that_names_what_is_allowed(

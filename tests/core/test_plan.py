@@ -142,7 +142,7 @@ def test_jobs_grow_where_there_would_be_too_many(invented: Path, monkeypatch: py
     assert len({key for job in packed for key in job.keys}) == sum(len(job.keys) for job in packed) == 15
 
 
-@pytest.mark.parametrize("scale", ["ci", "small", "paper"])
+@pytest.mark.parametrize("scale", ["ci", "small", "paper", "paper-cpu"])
 def test_no_job_waits_for_itself(scale: str) -> None:
     from graphlib import TopologicalSorter
 

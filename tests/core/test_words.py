@@ -27,7 +27,7 @@ def test_a_setting_is_formatted_without_quotes_or_null(value: object, text: str)
     assert words.setting(value) == text
 
 
-@pytest.mark.parametrize("scale", ["ci", "small", "paper"])
+@pytest.mark.parametrize("scale", ["ci", "small", "paper", "paper-cpu"])
 def test_departures_are_plain_data_on_both_sides(scale: str) -> None:
     """Nested settings of the paper would be named by their class otherwise."""
     plan = planning.make(config.load(scale))

@@ -113,32 +113,41 @@ def test_records_trained_before_freezing_are_refused(repository: Repository) -> 
     assert not reference.exists("toy")
 
 
-CHANGES: dict[str, tuple[bool, Callable[[Repository], None]]] = {
-    "caption": (True, lambda r: r.edit("distance.py", "Mean distance from the start.", "How far they get.")),
-    "title": (True, lambda r: r.edit("distance.py", "Distance by drift", "Distances")),
-    "sentence": (True, lambda r: r.edit("distance.py", "More drift, more distance.", "Drift goes far.")),
-    "name of the claim": (True, lambda r: r.edit("distance.py", '"D1"', '"D1a"')),
-    "picture": (True, lambda r: r.edit("distance.py", '.rename("distance")', '.rename("how far")')),
-    "comment": (True, lambda r: r.edit("distance.py", "def further(frame):", "def further(frame):  # far")),
-    "docstring": (True, lambda r: r.edit("distance.py", "def further(frame):", 'def further(frame):\n    """Far."""')),
-    "number of seeds": (True, lambda r: r.settings(common={"invented": {"seeds": 5}})),
-    "threads": (True, lambda r: r.settings(threads=2)),
-    "setting": (False, lambda r: r.settings(exhibits={TABLE: {"drifts": [0.1, 0.2, 0.4]}})),
-    "default of a setting": (False, lambda r: r.edit("distance.py", "(0.1, 0.2), desc", "(0.1, 0.2, 0.3), desc")),
-    "looks": (False, lambda r: r.settings(looks=[5, 12])),
-    "threshold": (False, lambda r: r.edit("distance.py", "x=0.1))", "x=0.1), by=-1.0)")),
-    "threshold by name": (False, lambda r: r.edit("distance.py", "LEAST = 0.0", "LEAST = -1.0")),
-    "margin": (False, lambda r: r.edit("distance.py", "CAPTION =", 'MARGINS = {"distance": 3.0}\nCAPTION =')),
-    "numbers": (False, lambda r: r.edit("distance.py", 'record.metrics["distance"]', '2 * record.metrics["distance"]')),
+CHANGES: dict[str, tuple[str, Callable[[Repository], None]]] = {
+    "caption": (freeze.FROZEN, lambda r: r.edit("distance.py", "Mean distance from the start.", "How far they get.")),
+    "title": (freeze.FROZEN, lambda r: r.edit("distance.py", "Distance by drift", "Distances")),
+    "sentence": (freeze.FROZEN, lambda r: r.edit("distance.py", "More drift, more distance.", "Drift goes far.")),
+    "name of the claim": (freeze.FROZEN, lambda r: r.edit("distance.py", '"D1"', '"D1a"')),
+    "picture": (freeze.FROZEN, lambda r: r.edit("distance.py", '.rename("distance")', '.rename("how far")')),
+    "comment": (freeze.FROZEN, lambda r: r.edit("distance.py", "def further(frame):", "def further(frame):  # far")),
+    "docstring": (
+        freeze.FROZEN,
+        lambda r: r.edit("distance.py", "def further(frame):", 'def further(frame):\n    """Far."""'),
+    ),
+    "number of seeds": (freeze.FROZEN, lambda r: r.settings(common={"invented": {"seeds": 5}})),
+    "threads": (freeze.FROZEN, lambda r: r.settings(threads=2)),
+    "setting": (freeze.CHANGED, lambda r: r.settings(exhibits={TABLE: {"drifts": [0.1, 0.2, 0.4]}})),
+    "default of a setting": (
+        freeze.CHANGED,
+        lambda r: r.edit("distance.py", "(0.1, 0.2), desc", "(0.1, 0.2, 0.3), desc"),
+    ),
+    "looks": (freeze.CHANGED, lambda r: r.settings(looks=[5, 12])),
+    "threshold": (freeze.REWRITTEN, lambda r: r.edit("distance.py", "x=0.1))", "x=0.1), by=-1.0)")),
+    "threshold by name": (freeze.REWRITTEN, lambda r: r.edit("distance.py", "LEAST = 0.0", "LEAST = -1.0")),
+    "margin": (freeze.CHANGED, lambda r: r.edit("distance.py", "CAPTION =", 'MARGINS = {"distance": 3.0}\nCAPTION =')),
+    "numbers": (
+        freeze.REWRITTEN,
+        lambda r: r.edit("distance.py", 'record.metrics["distance"]', '2 * record.metrics["distance"]'),
+    ),
     "split": (
-        False,
+        freeze.CHANGED,
         lambda r: r.edit(
             "distance.py",
             "",
             '\n\n@claim("D2", "Further still.", "Section 1")\ndef further_still(frame):\n    return further(frame)\n',
         ),
     ),
-    "estimate": (False, lambda r: r.edit("distance.py", '"Section 1")', '"Section 1", kind="estimate")')),
+    "estimate": (freeze.CHANGED, lambda r: r.edit("distance.py", '"Section 1")', '"Section 1", kind="estimate")')),
 }
 
 
@@ -149,19 +158,40 @@ def test_what_decides_verdicts_may_not_change_and_the_rest_may(repository: Repos
     path = freeze.freeze(repository.plan())
     repository.commit("Freeze")
     before = path.read_text()
-    allowed, edit = CHANGES[change]
+    state, edit = CHANGES[change]
     edit(repository)
     plan = repository.plan()
-    assert freeze.states(plan)[TABLE] == (freeze.FROZEN if allowed else freeze.CHANGED)
-    if allowed:
+    assert freeze.states(plan)[TABLE] == state
+    if state == freeze.FROZEN:
         freeze.freeze(plan)
         assert path.read_text() == before
         return
     with pytest.raises(UserError, match=r"frozen with other .*first_seed: 2100"):
         freeze.freeze(plan)
     plan = repository.train()
-    with pytest.raises(UserError, match=r"changed since it was frozen; begin the next block .*first_seed: 2100"):
+    with pytest.raises(UserError, match=rf"{TABLE}: .* changed since it was frozen"):
         reference.replace(plan, why="with another one")
+
+
+def test_tests_may_be_rewritten_where_their_findings_stay(repository: Repository) -> None:
+    path = freeze.freeze(repository.plan())
+    repository.commit("Freeze")
+    assert reference.replace(repository.train(), why="first") == 0
+    before = json.loads(path.read_text())[TABLE]
+
+    repository.edit("distance.py", "x=0.1))", "x=0.1), by=0.0)")  # says what was the default
+    assert freeze.states(repository.plan())[TABLE] == freeze.REWRITTEN
+    freeze.freeze(repository.plan())
+    after = json.loads(path.read_text())[TABLE]
+    assert after["code"] != before["code"] and {**after, "code": ""} == {**before, "code": ""}
+    with pytest.raises(UserError, match="not committed"):
+        reference.replace(repository.plan(), why="again")
+    repository.commit("Freeze what was rewritten")
+    assert reference.replace(repository.plan(), why="again") == 0
+
+    repository.edit("distance.py", "by=0.0)", "by=-1e-9)")  # the verdict stays, the threshold does not
+    with pytest.raises(UserError, match="other tests, which find something else for D1; begin the next block"):
+        freeze.freeze(repository.plan())
 
 
 def test_an_exhibit_may_begin_the_next_block_and_others_stay(repository: Repository) -> None:
@@ -210,6 +240,18 @@ def test_seeds_for_settling_are_not_frozen(repository: Repository) -> None:
         freeze.freeze(plan)
     assert "for settling" in freeze.summary(plan)
     assert reference.replace(plan, why="a reference of one's own") == 0
+
+
+def test_a_git_that_does_not_answer_is_not_taken_for_one_that_knows_nothing(repository: Repository) -> None:
+    def waits(*arguments: object, **options: object) -> None:
+        raise subprocess.TimeoutExpired("git", 60)
+
+    plan = repository.plan()
+    freeze.freeze(plan)
+    repository.monkeypatch.setattr(machine.subprocess, "run", waits)
+    with pytest.raises(UserError, match="git does not answer"):
+        freeze.freeze(plan)
+    assert machine.git("rev-parse", "HEAD") is None
 
 
 def test_a_file_that_is_none_is_named(repository: Repository) -> None:

@@ -59,7 +59,7 @@ def test_phrases_speak_of_settings_that_there_are() -> None:
         assert set(differences.phrases(paper)) <= fields, paper
 
 
-@pytest.mark.parametrize("scale", ["ci", "small", "paper"])
+@pytest.mark.parametrize("scale", ["ci", "small", "paper", "paper-cpu"])
 def test_every_exhibit_of_every_scale_has_its_sentence(scale: str) -> None:
     plan = planning.make(config.load(scale))
     for name, settings in plan.settings.items():

@@ -78,7 +78,7 @@ def test_a_seed_that_one_side_lacks_leaves_the_test_undecided_and_is_named() -> 
 
 def test_no_values_are_not_run() -> None:
     assert stats.above({}, 0.0).verdict == "not run"
-    assert stats.report({}).verdict == "not run"
+    assert stats.estimate({}).verdict == "not run"
     with pytest.raises(ValueError, match="no values"):
         stats.interval({})
 

@@ -139,6 +139,7 @@ def overtaken_at(frame: Any) -> dict[int, float]:
     "C6",
     "The constant rate has the lowest downstream loss early on and is overtaken at 0.15 to 0.6 of the schedule.",
     "Figure 2",
+    not_expected_at={"ci": TOO_SMALL},
 )
 def constant_is_best_early(frame: Any) -> Iterator[Finding]:
     constant = at(frame, "warmup_end", CONST_NAME)
@@ -146,7 +147,8 @@ def constant_is_best_early(frame: Any) -> Iterator[Finding]:
         other = at(frame, "warmup_end", method)
         yield stats.greater(other, constant, name=f"{method} over const at the end of warm-up")
     low, high = OVERTAKEN
-    yield stats.equivalent_to(overtaken_at(frame), (low + high) / 2, margin=(high - low) / 2)
+    name = "share of the schedule"
+    yield stats.equivalent_to(overtaken_at(frame), (low + high) / 2, margin=(high - low) / 2, name=name)
 
 
 @claim("C7a", "Every re-warmed model ends below one from random weights.", "Figure 2")
@@ -156,11 +158,17 @@ def rewarmed_beats_scratch(frame: Any) -> Iterator[Finding]:
         yield stats.greater(scratch, at(frame, "final", method), name=f"scratch - {method}")
 
 
+@claim("C7a-mean", "Re-warmed models end below one from random weights on average.", "Figure 2 (our summary)")
+def rewarmed_beats_scratch_on_average(frame: Any) -> Finding:
+    scratch = at(frame, "final", SCRATCH)
+    return stats.on_average([scratch - at(frame, "final", method) for method in REWARMED], name="scratch - re-warmed")
+
+
 @claim(
     "C7b",
     "The model from random weights ends below the one at the constant rate.",
     "Figure 2",
-    not_expected_at={"ci": TOO_SMALL},
+    not_expected_at={"ci": TOO_SMALL, "small": TOO_SMALL},
 )
 def scratch_beats_constant(frame: Any) -> Finding:
     return stats.greater(at(frame, "final", CONST_NAME), at(frame, "final", SCRATCH), name="const - scratch")

@@ -55,8 +55,8 @@ def along_a_line(frames: dict[str, Any]) -> Iterator[Finding]:
     # The constant rate hardly moves, so that it says nothing about a line.
     for method, other in zip(tuple(SAME_DATA.values())[1:], REWARMED, strict=True):
         here, there = (by_seed(frame, "r_squared", method=name) for frame, name in ((same, method), (shifted, other)))
-        yield stats.above(here, STRAIGHT, name=f"R² of {method} on the Pile")
-        yield stats.greater(here, there, name=f"R² without the shift over with, {method}")
+        yield stats.above(here, STRAIGHT, name=f"R² of {method} on the Pile", on=stats.R_SQUARED)
+        yield stats.greater(here, there, name=f"R² without the shift over with, {method}", on=stats.R_SQUARED)
 
 
 def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Figure:

@@ -67,6 +67,7 @@ def rows(run: ArmRun, record: Record) -> Iterator[Row]:
     "S1",
     "At equal tokens WSD and the infinite schedule end within 0.02 nats of the clipped cosine on the new corpus.",
     "beyond the paper",
+    not_expected_at={"ci": "one seed has no interval"},
 )
 def schedules_end_alike(frame: Any) -> Iterator[Finding]:
     final = {method: by_seed(frame, "final", method=method, dataset=SLIMPAJAMA) for method in METHODS}

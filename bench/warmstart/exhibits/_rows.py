@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from bench.exhibit import ArmRun, Row, by_seed, row
+from bench.exhibit import ArmRun, Chance, Row, by_seed, row
 from bench.record import Record
 from bench.stats import Values
-from bench.warmstart.design import RI, WS
+from bench.warmstart.design import RI, WS, WarmstartSettings
+
+ACCURACIES = ("val_acc", "test_acc", "test_acc_final", "target_acc")
+"""Metrics that claims compare, of networks that may have learnt nothing."""
 
 
 def accuracy_row(run: ArmRun, record: Record) -> Row:
@@ -66,6 +69,14 @@ def total_rows(run: ArmRun, record: Record) -> Iterator[Row]:
     yield accuracy_row(run, record)
     yield row(run, "val_acc_mean", sum(accuracies) / len(accuracies))
     yield row(run, "samples_total", record.costs["samples"])
+
+
+def chance_of(settings: WarmstartSettings, row: Mapping[str, Any], *, report: str = "val_third") -> Chance | None:
+    """What predicting without looking gets, of an accuracy on the samples of a report."""
+    if row["metric"] not in ACCURACIES:
+        return None
+    dataset = row["dataset"]
+    return Chance(100 / settings.classes(dataset), settings.reported_samples(dataset, report))
 
 
 def where(frame: Any, **labels: Any) -> Any:

@@ -18,7 +18,7 @@ from pydantic import Field
 from bench import stats
 from bench.exhibit import Arm, claim
 from bench.warmstart.design import NAMES, OptimizerName, Setup, WarmstartSettings
-from bench.warmstart.exhibits._rows import combinations, distinct, gaps, untimed_rows
+from bench.warmstart.exhibits._rows import chance_of, combinations, distinct, gaps, untimed_rows
 from bench.warmstart.exhibits._tables import compare_starts, table
 from bench.warmstart.runs import both_arms
 from bench.warmstart.spec import Network
@@ -56,6 +56,7 @@ def arms(settings: Settings) -> Iterator[Arm]:
 
 
 rows = untimed_rows
+chance = chance_of
 
 
 def draw(frame: Any, published: Any, settings: Settings) -> pd.DataFrame:
@@ -74,6 +75,12 @@ def draw(frame: Any, published: Any, settings: Settings) -> pd.DataFrame:
 def every_network_suffers(frame: Any) -> Iterator[stats.Finding]:
     for model, optimizer in combinations(frame, "model", "optimizer"):
         yield stats.above(gaps(frame, model=model, optimizer=optimizer), 0.0, name=f"gap, {TITLES[model]}")
+
+
+@claim("AR1-mean", "On average over these networks warm starting hurts.", "beyond the paper; section 3 (our summary)")
+def networks_suffer_on_average(frame: Any) -> stats.Finding:
+    cells = combinations(frame, "model", "optimizer")
+    return stats.on_average([gaps(frame, model=model, optimizer=name) for model, name in cells], name="gap")
 
 
 @claim("AR2", "How much the width changes the gap.", "beyond the paper", kind="estimate")

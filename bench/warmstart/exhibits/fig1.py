@@ -10,6 +10,7 @@ Cost: three trainings of 350 epochs a seed, 43.8 M samples.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from pydantic import Field
@@ -20,7 +21,7 @@ from bench.record import Record
 from bench.report import figure
 from bench.warmstart.design import FIRST, NAMES, RI, WS, Setup, WarmstartSettings, arm
 from bench.warmstart.exhibits._figures import curve, digitised, method_series, title
-from bench.warmstart.exhibits._rows import both
+from bench.warmstart.exhibits._rows import both, chance_of
 from bench.warmstart.runs import both_arms, first_phase
 
 CAPTION = (
@@ -62,6 +63,9 @@ def rows(run: ArmRun, record: Record) -> Iterator[Row]:
         tail = epochs["report_acc"][-max(1, phase // 7) :]  # the level of the last 50 epochs of 350
         yield row(run, "test_acc_final", sum(tail) / len(tail), panel="test", x_name="epoch", x=2 * phase)
         yield row(run, "train_acc_final", epochs["train_acc"][-1], panel="train")
+
+
+chance = partial(chance_of, report="official_test")
 
 
 def draw(frame: Any, published: Any, settings: Settings) -> figure.Figure:

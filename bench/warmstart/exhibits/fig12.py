@@ -20,7 +20,7 @@ from bench.record import Record
 from bench.report import figure
 from bench.warmstart.design import ONLINE, SP, Setup, WarmstartSettings, arm
 from bench.warmstart.exhibits._figures import accuracy_and_cost, method_series, title
-from bench.warmstart.exhibits._rows import where
+from bench.warmstart.exhibits._rows import chance_of, where
 from bench.warmstart.runs import shrink_start
 from bench.warmstart.spec import FRESH, Round, Training
 
@@ -52,6 +52,9 @@ def rows(run: ArmRun, record: Record) -> Iterator[Row]:
     for cycle, (accuracy, samples) in enumerate(zip(rounds["report_acc"], rounds["samples"], strict=True)):
         yield row(run, "val_acc", accuracy, panel="left", x_name="cycle", x=cycle)
         yield row(run, "samples_round", samples, panel="right", x_name="cycle", x=cycle)
+
+
+chance = chance_of
 
 
 def draw(frame: Any, published: Any, settings: Settings) -> figure.Figure:

@@ -20,7 +20,7 @@ from bench.report import figure
 from bench.run import StrictModel
 from bench.warmstart.design import NAMES, PaperDataset, Setup, WarmstartSettings, arm
 from bench.warmstart.exhibits._figures import curve, method_series, title
-from bench.warmstart.exhibits._rows import combinations, gaps, last_round, round_rows, where
+from bench.warmstart.exhibits._rows import chance_of, combinations, gaps, last_round, round_rows, where
 from bench.warmstart.runs import STARTS, online
 
 CAPTION = (
@@ -55,6 +55,7 @@ def arms(settings: Settings) -> Iterator[Arm]:
 
 
 rows = round_rows
+chance = chance_of
 
 
 def draw(frame: Any, published: Any, settings: Settings) -> figure.Figure:

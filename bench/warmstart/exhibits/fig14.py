@@ -19,7 +19,7 @@ from bench.exhibit import Arm, claim
 from bench.report import figure
 from bench.warmstart.design import ONLINE, Shrink, WarmstartSettings, arm
 from bench.warmstart.exhibits._figures import accuracy_and_cost, method_series
-from bench.warmstart.exhibits._rows import distinct, gaps, last_round, round_rows
+from bench.warmstart.exhibits._rows import chance_of, distinct, gaps, last_round, round_rows
 from bench.warmstart.runs import STARTS, online, shrink_start
 
 CAPTION = (
@@ -49,6 +49,7 @@ def arms(settings: Settings) -> Iterator[Arm]:
 
 
 rows = round_rows
+chance = chance_of
 
 
 def draw(frame: Any, published: Any, settings: Settings) -> figure.Figure:

@@ -21,7 +21,7 @@ from bench.exhibit import Arm, claim
 from bench.report import figure
 from bench.warmstart.design import ONLINE, WarmstartSettings, arm
 from bench.warmstart.exhibits._figures import accuracy_and_cost, method_series, round_cost
-from bench.warmstart.exhibits._rows import both, gaps, last_round, round_rows
+from bench.warmstart.exhibits._rows import both, chance_of, gaps, last_round, round_rows
 from bench.warmstart.runs import STARTS, online
 
 CAPTION = (
@@ -31,6 +31,7 @@ CAPTION = (
     "themselves, and in samples elsewhere."
 )
 MARGINS = {"val_acc": 3.0}
+CHAOTIC = True
 
 
 class Settings(WarmstartSettings):
@@ -43,6 +44,7 @@ def arms(settings: Settings) -> Iterator[Arm]:
 
 
 rows = partial(round_rows, accuracy="left", cost="right")
+chance = chance_of
 
 
 def draw(frame: Any, published: Any, settings: Settings) -> figure.Figure:
@@ -59,7 +61,7 @@ def final_gap(frame: Any) -> stats.Finding:
 def warm_start_is_cheaper(frame: Any) -> stats.Finding:
     """Published: 5.5 times the seconds."""
     fresh, warm = both(frame, metric="samples_total")
-    return stats.above(fresh / warm, 3.0, name="samples of RI over WS")
+    return stats.above(fresh / warm, 3.0, name="samples of RI over WS", on=stats.LOG)
 
 
 @claim(
@@ -69,6 +71,6 @@ def warm_start_is_cheaper(frame: Any) -> stats.Finding:
     also=("warmstart/table1",),
 )
 def many_warm_starts_hurt_more(frames: dict[str, Any]) -> stats.Finding:
-    """One warm start is that of Table 1 with the same data set, network and optimiser."""
+    """One warm start is that of Table 1 with the same data set, network and optimiser, in the seeds that both have."""
     many = gaps(frames["warmstart/fig2"], x=last_round(frames["warmstart/fig2"]))
-    return stats.greater(many, gaps(frames["warmstart/table1"], **ONLINE.labels()))
+    return stats.above(many - gaps(frames["warmstart/table1"], **ONLINE.labels()), 0.0, name="gap over Table 1's")

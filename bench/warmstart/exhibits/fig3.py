@@ -23,7 +23,7 @@ from bench.record import Record
 from bench.report import figure
 from bench.warmstart.design import NAMES, RI, WS, Setup, WarmstartSettings, arm
 from bench.warmstart.exhibits._figures import digitised, title
-from bench.warmstart.exhibits._rows import accuracy_row, where, wide
+from bench.warmstart.exhibits._rows import accuracy_row, chance_of, where, wide
 from bench.warmstart.runs import random_init, sgd_grid, two_phases
 from bench.warmstart.spec import Training
 
@@ -74,6 +74,9 @@ def rows(run: ArmRun, record: Record) -> Iterator[Row]:
         yield row(run, SAMPLES, record.costs["samples"])
         if record.alone:
             yield row(run, SECONDS, record.costs["seconds"])
+
+
+chance = chance_of
 
 
 def draw(frame: Any, published: Any, settings: Settings) -> figure.Figure:

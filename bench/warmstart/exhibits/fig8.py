@@ -21,7 +21,7 @@ from bench.report import figure
 from bench.stats import Values
 from bench.warmstart.design import ONLINE, RI, SP, WS, Perturb, Shrink, WarmstartSettings, arm
 from bench.warmstart.exhibits._figures import title
-from bench.warmstart.exhibits._rows import combinations, shrink_of, total_rows, where
+from bench.warmstart.exhibits._rows import chance_of, combinations, shrink_of, total_rows, where
 from bench.warmstart.runs import can_learn, online_shrink
 
 CAPTION = (
@@ -75,6 +75,9 @@ def rows(run: ArmRun, record: Record) -> Iterator[Row]:
     yield from total_rows(run, record)
     if record.alone:
         yield row(run, "train_time_total", record.costs["seconds"])
+
+
+chance = chance_of
 
 
 def draw(frame: Any, published: Any, settings: Settings) -> figure.Figure:
@@ -138,7 +141,9 @@ def noise_is_harmless(frame: Any) -> Iterator[stats.Finding]:
             name = f"lambda {shrink:g}, s {noise:g} against s 0"
             noisy, share = at(frame, "val_acc", shrink, noise), at(frame, "samples_total", shrink, noise) / cost
             as_accurate = stats.greater(noisy, accuracy, by=-1.0, name=f"{name}: accuracy")
-            choices.append(stats.all_of([as_accurate, stats.below(share, 1.1, name=f"{name}: share of the samples")]))
+            choices.append(
+                stats.all_of([as_accurate, stats.below(share, 1.1, name=f"{name}: share of the samples", on=stats.LOG)])
+            )
         yield stats.any_of(choices)
 
 

@@ -11,6 +11,7 @@ Cost: 3 sources and 180 target trainings a seed, 100 to 150 M samples.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import product
 from typing import Annotated, Any, Self
 
@@ -24,9 +25,12 @@ from bench.run import StrictModel
 from bench.stats import Values
 from bench.warmstart.design import NAMES, RI, SP, WS, PaperDataset, Setup, WarmstartSettings, arm
 from bench.warmstart.exhibits._figures import curve, digitised, method_series
-from bench.warmstart.exhibits._rows import combinations, where
+from bench.warmstart.exhibits._rows import chance_of, combinations, where
 from bench.warmstart.runs import STARTS, shrink_start, transfer
 
+WITHIN = 1.0
+"""Points by which shrink perturb may fall behind: the paper says one SD, and those of its ResNets with Adam are 0.2 to 1.2
+(Table 1)."""
 CAPTION = (
     "Test accuracy on the target by the fraction of it that is trained on, from random weights, from those of the "
     "source, and after shrink perturb (λ = 0.3, s = 1e-4). Bands are 95 % intervals over seeds, hollow markers the "
@@ -99,6 +103,9 @@ def rows(run: ArmRun, record: Record) -> Iterator[Row]:
     yield row(run, "samples_to_stop", record.costs["samples"])
 
 
+chance = partial(chance_of, report="official_test")
+
+
 def draw(frame: Any, published: Any, settings: Settings) -> figure.Figure:
     columns = min(3, len(settings.pairs))
     lines = -(-len(settings.pairs) // columns)
@@ -136,9 +143,15 @@ def compared(frame: Any) -> Iterator[tuple[str, Values, Values, Values]]:
     "Figure 9, section 4.2",
 )
 def never_worse(frame: Any) -> Iterator[stats.Finding]:
+    """Not worse than the better of both is not worse than either."""
     for name, warm, fresh, shrunk in compared(frame):
-        better = max((warm, fresh), key=lambda values: sum(values.values()) / len(values))
-        yield stats.greater(shrunk, better, by=-(stats.sd(better) or 0.0), name=f"{name}: SP over the better")
+        rivals = {WS: warm, RI: fresh}
+        yield stats.all_of(
+            [
+                stats.not_worse(shrunk, rival, margin=WITHIN, name=f"{name}: SP over {NAMES[method]}")
+                for method, rival in rivals.items()
+            ]
+        )
 
 
 @claim(
@@ -147,10 +160,11 @@ def never_worse(frame: Any) -> Iterator[stats.Finding]:
     "Figure 9, section 4.2 (our summary)",
 )
 def better_on_average(frame: Any) -> stats.Finding:
-    parts = [
-        {seed: shrunk[seed] - max(warm[seed], fresh[seed]) for seed in set(warm) & set(fresh) & set(shrunk)}
-        for _, warm, fresh, shrunk in compared(frame)
-    ]
-    seeds = sorted(set.intersection(*map(set, parts))) if parts else []
+    """In each cell the better of both is the one with the higher mean; the largest of each seed would be too high."""
+    parts = []
+    for _, warm, fresh, shrunk in compared(frame):
+        better = max((warm, fresh), key=lambda values: sum(values.values()) / len(values))
+        parts.append(shrunk - better)
+    seeds = sorted(set.intersection(*map(set, parts)))
     means = {seed: sum(part[seed] for part in parts) / len(parts) for seed in seeds}
     return stats.above(means, 0.0, name="SP over the better")

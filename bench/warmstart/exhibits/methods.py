@@ -22,7 +22,7 @@ from bench.report import figure
 from bench.warmstart import methods as known
 from bench.warmstart.design import NAMES, RI, SP, WS, OptimizerName, Perturb, Setup, Shrink, WarmstartSettings, arm
 from bench.warmstart.exhibits._figures import title
-from bench.warmstart.exhibits._rows import gaps, untimed_rows, values_of
+from bench.warmstart.exhibits._rows import chance_of, gaps, untimed_rows, values_of
 from bench.warmstart.runs import both_arms, first_phase, second_phase
 from bench.warmstart.spec import FRESH, Restart, Training
 
@@ -92,6 +92,7 @@ def arms(settings: Settings) -> Iterator[Arm]:
 
 
 rows = untimed_rows
+chance = chance_of
 
 
 def draw(frame: Any, published: Any, settings: Settings) -> figure.Figure:

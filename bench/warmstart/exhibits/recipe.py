@@ -18,7 +18,7 @@ from pydantic import Field
 from bench import stats
 from bench.exhibit import Arm, claim
 from bench.warmstart.design import RI, WS, Setup, WarmstartSettings, arm
-from bench.warmstart.exhibits._rows import distinct, gaps, untimed_rows
+from bench.warmstart.exhibits._rows import chance_of, distinct, gaps, untimed_rows
 from bench.warmstart.exhibits._tables import compare_starts, table
 from bench.warmstart.runs import both_arms, first_phase, random_init, second_phase
 from bench.warmstart.spec import Optimizer, Training
@@ -90,6 +90,7 @@ def arms(settings: Settings) -> Iterator[Arm]:
 
 
 rows = untimed_rows
+chance = chance_of
 
 
 def draw(frame: Any, published: Any, settings: Settings) -> pd.DataFrame:

@@ -12,7 +12,7 @@ Cost: 11 online runs a seed for each of three kinds, about 350 M samples, and 12
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import product
 from typing import Any, Literal
@@ -20,11 +20,11 @@ from typing import Any, Literal
 from pydantic import Field
 
 from bench import stats
-from bench.exhibit import Arm, by_seed, claim
+from bench.exhibit import Arm, Chance, by_seed, claim
 from bench.report import figure
 from bench.warmstart.design import NAMES, ONLINE, RI, WS, Perturb, Setup, Shrink, WarmstartSettings, arm
 from bench.warmstart.exhibits._figures import Series, curve
-from bench.warmstart.exhibits._rows import combinations, distinct, total_rows, where
+from bench.warmstart.exhibits._rows import chance_of, combinations, distinct, total_rows, where
 from bench.warmstart.runs import can_learn, online_shrink, shrink_start, transfer
 from bench.warmstart.spec import Training
 
@@ -91,6 +91,10 @@ def arms(settings: Settings) -> Iterator[Arm]:
 
 
 rows = total_rows
+
+
+def chance(settings: Settings, row: Mapping[str, Any]) -> Chance | None:
+    return chance_of(settings, row, report="official_test" if row["panel"] == "transfer" else "val_third")
 
 
 def draw(frame: Any, published: Any, settings: Settings) -> figure.Figure:

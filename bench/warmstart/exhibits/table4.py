@@ -21,7 +21,7 @@ from bench.record import Record
 from bench.report.table import compare
 from bench.stats import Values
 from bench.warmstart.design import RI, WS, Setup, WarmstartSettings, arm
-from bench.warmstart.exhibits._rows import accuracy_row, combinations, where
+from bench.warmstart.exhibits._rows import accuracy_row, chance_of, combinations, where
 from bench.warmstart.exhibits._tables import printed, table
 from bench.warmstart.runs import noise_start, random_init, second_phase
 
@@ -70,6 +70,9 @@ def rows(run: ArmRun, record: Record) -> Iterator[Row]:
     yield row(run, "samples_to_stop", record.costs["samples"])
     if record.alone:
         yield row(run, "train_time", record.costs["seconds"] / 60)
+
+
+chance = chance_of
 
 
 def draw(frame: Any, published: Any, settings: Settings) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from bench.exhibit import Arm, claim
 from bench.report import figure
 from bench.warmstart.design import RI, WS, OptimizerName, Setup, WarmstartSettings
 from bench.warmstart.exhibits._figures import curve, method_series, title
-from bench.warmstart.exhibits._rows import distinct, gaps, untimed_rows
+from bench.warmstart.exhibits._rows import chance_of, distinct, gaps, untimed_rows
 from bench.warmstart.runs import both_arms
 
 CAPTION = (
@@ -42,6 +42,7 @@ def arms(settings: Settings) -> Iterator[Arm]:
 
 
 rows = untimed_rows
+chance = chance_of
 
 
 def draw(frame: Any, published: Any, settings: Settings) -> figure.Figure:

@@ -67,7 +67,7 @@ rule draw_figure:
     message:
         "figure {wildcards.exhibit}"
     shell:
-        "python -m bench draw --scale {params.scale:q} --exhibits {wildcards.exhibit} > {log:q} 2>&1"
+        "python -m bench draw --scale {params.scale:q} --exhibits {wildcards.exhibit} --page > {log:q} 2>&1"
 
 
 use rule draw_figure as draw_table with:
