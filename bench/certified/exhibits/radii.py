@@ -28,11 +28,12 @@ from bench.certified.design import (
     PaperDataset,
     SetupName,
     labels_of,
-    radius_text,
+    published_radius,
+    scaled_radius_text,
     schedule_text,
     trained_and_verified,
 )
-from bench.certified.exhibits._rows import error_rows
+from bench.certified.exhibits._rows import chance_of_error, error_rows
 from bench.certified.exhibits._tables import DIGITS, error_columns, values_of
 from bench.certified.spec import Verification
 from bench.exhibit import Arm, ArmRun, Row
@@ -80,7 +81,7 @@ class Settings(CertifiedSettings):
 
 def _at_smaller_radius(settings: Settings, method: str, seed: int) -> Verification:
     training = settings.training("mnist_70", "cnn7", method, seed)
-    return settings.verification(training, eps=settings.radius("mnist", SMALLER))
+    return settings.verification("mnist", training, eps=settings.radius("mnist", SMALLER))
 
 
 def arms(settings: Settings) -> Iterator[Arm]:
@@ -97,6 +98,9 @@ def arms(settings: Settings) -> Iterator[Arm]:
 
 def rows(run: ArmRun, record: Record) -> Iterable[Row]:
     return (number for number in error_rows(run, record) if number["metric"] != "at_protocol")
+
+
+chance = chance_of_error
 
 
 def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> pd.DataFrame:
@@ -119,14 +123,13 @@ def _line(
     method: str,
 ) -> dict[str, str]:
     role = SETUPS[setup].role
-    actual = settings.radius(role, eps)
-    radius = radius_text(eps) if abs(actual - eps) < 1e-6 else f"{radius_text(eps)} → {radius_text(actual)}"
+    radius, trained = (scaled_radius_text(settings, role, value) for value in (eps, published_radius(role)))
     labels = {"panel": panel, "dataset": role, "method": method, "x": round(eps, 9)}
     cited = published[published["x"] == round(eps, 9)].assign(seed=0)
     best = [values_of(cited, f"{kind}_error", dataset=role) for kind in ("standard", "verified")]
     return {
         "data set": PAPER_DATASETS[role],
-        "eps": f"{radius} ({AT_TARGET})" if panel == AT_TARGET else radius,
+        "eps": f"{radius} (trained at eps {trained})" if panel == AT_TARGET else radius,
         "schedule": schedule_text(settings, setup),
         "method": NAMES[method],
         **error_columns(frame, published.iloc[:0], **labels),

@@ -30,7 +30,7 @@ from bench.certified.design import (
     SetupName,
     trained_and_verified,
 )
-from bench.certified.exhibits._rows import absolute, distinct, error_rows, lower
+from bench.certified.exhibits._rows import absolute, chance_of_error, distinct, error_rows, lower
 from bench.certified.exhibits._tables import DIGITS, error_columns, heading, literature_rows
 from bench.exhibit import LABELS, Arm, Row, by_seed, claim
 from bench.stats import Finding, below, describe, equivalent, greater
@@ -79,7 +79,7 @@ def arms(settings: Settings) -> Iterator[Arm]:
                 yield from trained_and_verified(settings, setup, model, method, seeds=seeds)
 
 
-rows = error_rows
+rows, chance = error_rows, chance_of_error
 
 
 def derive(frame: pd.DataFrame) -> Iterable[Row]:
