@@ -97,7 +97,7 @@ doctor: env
 	@$(BENCH) doctor
 
 test: env
-	$(BIN)/python -m pytest -m "not slow and not gpu and not cluster" $(PYTEST)
+	$(BIN)/python -m pytest -m "not slow and not gpu and not cluster" --processes 2 $(PYTEST)
 
 lint: env
 	$(BIN)/ruff check .
