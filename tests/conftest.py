@@ -53,7 +53,9 @@ class Sharing:
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
         if session.testsfailed or session.config.option.collectonly:
             return None
-        items = (item for item in session.items if self._take(item.path))
+        # Long files first, so that none is left to one process at the end.
+        by_size = sorted(session.items, key=lambda item: -item.path.stat().st_size)
+        items = (item for item in by_size if self._take(item.path))
         item = next(items, None)
         while item is not None:
             following = next(items, None)
