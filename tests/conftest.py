@@ -1,7 +1,7 @@
 """Shared by all tests: the invented paper, a results folder of their own, the command line as a function.
 
-Two options: ``--processes N`` shares the test files among N processes, and ``--fail-on-skip FILE`` (or ``CI=true`` in the
-environment) fails the run on a skipped test that FILE does not name. FILE has a pattern of test names a line.
+``--fail-on-skip FILE`` (or ``CI=true`` in the environment) fails the run on a skipped test that FILE does not name. FILE has
+a pattern of test names a line.
 Every run ends with the list of what was skipped and why.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -22,63 +21,6 @@ PAPERS = ROOT / "tests" / "papers"
 EXPECTED_SKIPS = Path(__file__).with_name("expected_skips.txt")
 # Networks of this size gain nothing from a second thread, and the other process needs the core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-
-class Sharing:
-    """Runs those test files that no other process of the same call has taken; the first process waits for the others.
-
-    A process takes a file by creating one of its name in a folder, when it is done with the file before.
-    """
-
-    def __init__(self, folder: Path, others: int, arguments: list[str]):
-        self.folder = folder
-        self.taken: dict[Path, bool] = {}
-        self.outputs = [folder / f"{number}.output" for number in range(others)]
-        command = [sys.executable, "-m", "pytest", *arguments, "--processes", "1", "--share", str(folder)]
-        self.others: list[subprocess.Popen[bytes]] = []
-        for output in self.outputs:
-            with output.open("wb") as stream:
-                self.others.append(subprocess.Popen(command, stdout=stream, stderr=stream))
-
-    def _take(self, path: Path) -> bool:
-        if path not in self.taken:
-            try:
-                (self.folder / str(path.relative_to(ROOT)).replace(os.sep, ":")).touch(exist_ok=False)
-                self.taken[path] = True
-            except FileExistsError:
-                self.taken[path] = False
-        return self.taken[path]
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
-        if session.testsfailed or session.config.option.collectonly:
-            return None
-        # Long files first, so that none is left to one process at the end.
-        by_size = sorted(session.items, key=lambda item: -item.path.stat().st_size)
-        items = (item for item in by_size if self._take(item.path))
-        item = next(items, None)
-        while item is not None:
-            following = next(items, None)
-            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
-            if session.shouldfail:
-                raise session.Failed(session.shouldfail)
-            if session.shouldstop:
-                raise session.Interrupted(session.shouldstop)
-            item = following
-        return True
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        for other in self.others:
-            if exitstatus == pytest.ExitCode.INTERRUPTED:
-                other.terminate()
-            if other.wait() and exitstatus == pytest.ExitCode.OK:
-                session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        for output in self.outputs:
-            terminalreporter.section("another process")
-            terminalreporter.write(output.read_text(errors="replace"))
 
 
 class Skips:
@@ -128,22 +70,12 @@ class Skips:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fail-on-skip", metavar="FILE", help="fail when a test is skipped that FILE does not name")
-    parser.addoption("--processes", metavar="N", type=int, default=1, help="share the test files among N processes")
-    parser.addoption("--share", metavar="FOLDER", help="where processes of one call say which files they have taken")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     named = config.getoption("--fail-on-skip")
     expected = Path(named) if named else EXPECTED_SKIPS if os.environ.get("CI") == "true" else None
     config.pluginmanager.register(Skips(expected))
-    processes, folder = config.getoption("--processes"), config.getoption("--share")
-    if processes > 1:
-        shared = tempfile.TemporaryDirectory()
-        config.add_cleanup(shared.cleanup)
-        folder = shared.name
-    if folder:
-        arguments = [str(argument) for argument in config.invocation_params.args]
-        config.pluginmanager.register(Sharing(Path(folder), processes - 1, arguments))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -274,11 +274,32 @@ def _collected(scale: str, exhibits: Sequence[str], source: str) -> Plan:
 @exhibits_option
 @source_option
 @click.option("--page", is_flag=True, help="Also write the page of all that has been drawn so far.")
-def draw(scale: str, exhibits: tuple[str, ...], source: str, page: bool) -> None:
+@click.option(
+    "--into", type=click.Path(path_type=Path), help="Folder for figures of a paper of one's own; nothing else."
+)
+@click.option("--format", "form", type=click.Choice(("pdf", "png", "pgf", "svg")), help="Format of such figures.")
+@click.option("--width", type=float, metavar="INCHES", help="Each panel alone, that wide.")
+@click.option("--style", metavar="FILE", help="Matplotlib style over the suite's own.")
+def draw(
+    scale: str,
+    exhibits: tuple[str, ...],
+    source: str,
+    page: bool,
+    into: Path | None,
+    form: Literal["pdf", "png", "pgf", "svg"] | None,
+    width: float | None,
+    style: str | None,
+) -> None:
     """Draw tables as figures and formatted tables."""
     from bench.report import draw as drawing
 
     plan = _collected(scale, exhibits, source)
+    if into or form or width is not None or style:
+        into = into or plan.layout.exhibits.with_name("figures")
+        for name in plan.exhibits:
+            for path in drawing.export(plan, name, into, format=form or "pdf", width=width, style=style):
+                print(path)
+        return
     for name in plan.exhibits:
         drawing.draw(plan, name)
     if page:

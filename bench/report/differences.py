@@ -38,6 +38,14 @@ def sentence(paper: str, settings: ExhibitSettings) -> str:
     return f"Here: {whole}{rest}."
 
 
+def selection(paper: str, settings: ExhibitSettings) -> str:
+    """``Drawn: 1 of 4 batch sizes, 2 of 3 learning rates.``, or "" where all that the paper shows is drawn."""
+    departures = settings.departures()
+    texts = {name: text for name, text in phrases(paper).items() if "{of}" in text and name in departures}
+    parts = [_filled(text, *departures[name]) for name, text in texts.items()]
+    return f"Drawn: {', '.join(parts)}." if parts else ""
+
+
 def _filled(phrase: str | Mapping[str, str], paper: Any, here: Any) -> str:
     if isinstance(phrase, Mapping):
         text = words.setting(here)

@@ -17,6 +17,8 @@ from bench.report.verdicts import CONTEXT, Entry
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+LARGER = 1.25
+"""Letters of the pictures are smaller than the page's."""
 THUMBNAIL = 1100
 """Width of the embedded pictures in pixels: sharp at nearly twice the width of a card's column."""
 
@@ -35,6 +37,14 @@ def thumbnail(path: Path) -> bytes:
     buffer = io.BytesIO()
     small.quantize(128, dither=Image.Dither.NONE).save(buffer, format="png", optimize=True)
     return buffer.getvalue()
+
+
+def inches(path: Path) -> float:
+    """Width at which letters of the picture are as large as those beside it."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        return round(picture.width / picture.info.get("dpi", (200, 200))[0] * LARGER, 2)
 
 
 def anchor(exhibit: str) -> str:
@@ -60,6 +70,7 @@ def _environment() -> Environment:
         "parts": bar.parts,
         "counted": counted,
         "of_kind": verdicts.of_kind,
+        "inches": lambda item: inches(item.files.with_suffix(".png")),
         "tables": lambda item: table.read(item.files),
         "thumbnail": lambda item: base64.b64encode(thumbnail(item.files.with_suffix(".png"))).decode(),
     }

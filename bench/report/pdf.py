@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import math
 import platform
 import shutil
 import tempfile
@@ -24,7 +24,7 @@ PACKAGES = ("torch", "torchvision", "auto_LiRPA", "transformers", "numpy", "pand
 MOST_BESIDE = 6
 """Numbers of a figure that the report sets beside the published ones; the others are in the CSV."""
 MOST_NAMED = 3
-"""Reproduced claims of a paper that the first page names."""
+"""Reproduced claims of a paper that the first page names, in the paper's order, one an exhibit."""
 MOST_LOST = 9
 """Claims that are not reproduced and that the first page names."""
 
@@ -84,7 +84,9 @@ def content(
         "papers": {
             paper: [_exhibit(item, by_exhibit[item.name]) for item in items if item.paper == paper] for paper in papers
         },
-        "summary": {paper: _summary([entry for entry in entries if entry.paper == paper]) for paper in papers},
+        "titles": {item.paper: item.paper_title or item.paper for item in items},
+        "labels": {item.name: f"{item.paper} {item.label}" for item in items},
+        "summary": {paper: _summary([item for item in items if item.paper == paper], by_exhibit) for paper in papers},
         "lost": [_claim(entry) for entry in _lost(entries)[:MOST_LOST]],
         "lost_of": len(_lost(entries)),
         "open": _open_reasons(entries),
@@ -110,17 +112,18 @@ def content(
     }
 
 
-def _summary(entries: Sequence[Entry]) -> dict[str, Any]:
-    """Counts of a paper, and those of its reproduced claims that lie farthest from their thresholds."""
+def _summary(items: Sequence[Shown], by_exhibit: Mapping[str, Sequence[Entry]]) -> dict[str, Any]:
+    """Counts of a paper, and its first reproduced claims."""
+    entries = [entry for item in items for entry in by_exhibit[item.name]]
     claims = verdicts.of_kind(entries, "claim")
-    clear = sorted(
-        (entry for entry in claims if entry.verdict == "reproduced"),
-        key=lambda entry: -(entry.finding.distance if entry.finding.distance is not None else -math.inf),
-    )
+    first: dict[str, Entry] = {}
+    for entry in claims:
+        if entry.verdict == "reproduced":
+            first.setdefault(entry.exhibit, entry)
     return {
         "claims": verdicts.counts(claims),
         "targets": verdicts.counts(verdicts.of_kind(entries, "target")),
-        "clear": [_claim(entry) for entry in clear[:MOST_NAMED]],
+        "first": [_claim(entry) for entry in list(first.values())[:MOST_NAMED]],
     }
 
 
@@ -164,9 +167,12 @@ def settings_table(items: Sequence[Shown]) -> list[list[str]]:
             alike.setdefault(departure, []).append(item)
     having = Counter(name for item in items for name in item.settings)
     rows = []
-    for departure, those in sorted(alike.items(), key=lambda pair: (-len(pair[1]), pair[0].name)):
+    for departure, those in sorted(alike.items(), key=lambda pair: (pair[0].name, -len(pair[1]))):
         where = "all" if len(those) == having[departure.name] > 1 else ", ".join(item.short for item in those)
         rows.append([departure.name, departure.meaning, departure.paper, departure.here, where])
+    for above, row in reversed(list(itertools.pairwise(rows))):
+        if row[0] == above[0]:  # the name stands once, and so do a meaning and a paper's value that do not change
+            row[:3] = ["" if text == before else text for text, before in zip(row[:3], above[:3], strict=True)]
     return rows
 
 
@@ -230,7 +236,14 @@ def _exhibit(item: Shown, entries: Sequence[Entry]) -> dict[str, Any]:
         "code": item.code,
         "claims": [_claim(entry) for entry in entries if entry.kind in ("claim", "estimate")],
         "beside": [
-            [entry.name, entry.published_text(), entry.ours_text(), str(entry.finding.n), entry.unit, entry.verdict]
+            [
+                entry.name.replace("_", " "),
+                entry.published_text(),
+                entry.ours_text(),
+                str(entry.finding.n),
+                entry.unit,
+                entry.verdict,
+            ]
             for entry in _spread_over(both, MOST_BESIDE)
         ],
         "beside_of": len(both),

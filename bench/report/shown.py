@@ -67,6 +67,7 @@ class Shown:
         settings: names of all its settings.
         older: number of records of older code.
         code: file that declares it.
+        paper_title: of its paper.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Shown:
     settings: tuple[str, ...] = ()
     older: int = 0
     code: str = ""
+    paper_title: str = ""
 
     @property
     def paper(self) -> str:
@@ -137,7 +139,7 @@ def _of_exhibit(plan: Plan, name: str) -> Shown:
     return Shown(
         name=name,
         title=definition.title,
-        caption=definition.caption,
+        caption=" ".join(filter(None, (definition.caption, differences.selection(definition.paper, settings)))),
         kind=definition.kind,
         files=plan.layout.exhibits / name,
         missing=facts.missing,
@@ -155,7 +157,14 @@ def _of_exhibit(plan: Plan, name: str) -> Shown:
         settings=tuple(fields),
         older=facts.older,
         code=definition.file,
+        paper_title=title_of_paper(definition.module),
     )
+
+
+def title_of_paper(module: str) -> str:
+    """The first line of the docstring of an exhibit's paper, "" where there is none."""
+    package = sys.modules.get(module.rsplit(".", 2)[0])
+    return ((package and package.__doc__) or "").strip().partition("\n")[0].rstrip(".")
 
 
 def described(docstring: str) -> tuple[str, str]:
@@ -169,7 +178,7 @@ def described(docstring: str) -> tuple[str, str]:
         elif line.startswith("Expected"):
             lines = expected
         lines.append(line)
-    text, numbers = (_without_tags(" ".join(" ".join(part).split()).replace("``", "")) for part in (about, expected))
+    text, numbers = (_without_tags(" ".join(" ".join(part).split()).replace("`", "")) for part in (about, expected))
     return text, numbers
 
 

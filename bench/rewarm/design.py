@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -210,10 +210,14 @@ CONTINUATIONS = {
 """The sixteen distinct runs of the paper (``bench/rewarm/protocol.md``, section b)."""
 
 
-def arms_of(settings: RewarmSettings, methods: Mapping[str, str]) -> Iterator[Arm]:
-    """Arms of an exhibit: name of a run -> the label that the paper's legend gives it."""
-    for name, method in methods.items():
-        yield Arm({"model": MODEL, "method": method}, partial(CONTINUATIONS[name].spec, settings))
+def arms_of(methods: Mapping[str, str]) -> Callable[[RewarmSettings], Iterator[Arm]]:
+    """The arms of an exhibit: name of a run -> the label that the paper's legend gives it."""
+
+    def arms(settings: RewarmSettings) -> Iterator[Arm]:
+        for name, method in methods.items():
+            yield Arm({"model": MODEL, "method": method}, partial(CONTINUATIONS[name].spec, settings))
+
+    return arms
 
 
 CONST_NAME, SCRATCH = "Constant 3e-05 Iter. 143000", "MaxLR 3e-04 Iter. 0"

@@ -16,6 +16,7 @@ import linecache
 import os
 import re
 import sys
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -73,11 +74,28 @@ class Seen:
 
     Attributes:
         waits: (kind, place) -> how often the host waited for the device, or copied in a way that makes it wait.
-        launches: operations that the device had to run.
+        operations: operator -> how often it ran on the device.
+        read, written: bytes that these operations read and wrote, each tensor counted once an operation.
+        live, peak: bytes of tensors on the device now, and at most.
     """
 
     waits: Counter[tuple[str, str]] = field(default_factory=Counter)
-    launches: int = 0
+    operations: Counter[str] = field(default_factory=Counter)
+    read: int = 0
+    written: int = 0
+    live: int = 0
+    peak: int = 0
+
+    def clear(self) -> None:
+        """Begins to count anew; what lives goes on living."""
+        self.waits.clear()
+        self.operations.clear()
+        self.read = self.written = 0
+        self.peak = self.live
+
+    @property
+    def launches(self) -> int:
+        return sum(self.operations.values())
 
 
 def place() -> str:
@@ -101,21 +119,54 @@ def plausible(tensor: Tensor) -> bool | int | float:
     return 1
 
 
-_VIEWS = """
-    _local_scalar_dense _reshape_alias _to_copy _unsafe_view alias as_strided detach device diagonal empty empty_like
-    empty_strided expand is_same_size lift_fresh movedim narrow new_empty new_empty_strided permute real reshape resize_
-    select set_ slice split split_with_sizes squeeze t transpose unbind unfold unsqueeze view view_as_real
-"""
-VIEWS = frozenset(_VIEWS.split())
-"""Operators that run nothing: another view of the same memory, or memory without content."""
+# No kernel runs: another view of the same memory, or memory without content.
+FREE = frozenset(
+    (
+        *(
+            "_local_scalar_dense",
+            "_reshape_alias",
+            "_to_copy",
+            "_unsafe_view",
+            "alias",
+            "as_strided",
+            "detach",
+            "device",
+        ),
+        *(
+            "diagonal",
+            "empty",
+            "empty_like",
+            "empty_strided",
+            "expand",
+            "is_same_size",
+            "lift_fresh",
+            "movedim",
+            "narrow",
+        ),
+        *(
+            "new_empty",
+            "new_empty_strided",
+            "permute",
+            "real",
+            "reshape",
+            "resize_",
+            "select",
+            "set_",
+            "slice",
+            "split",
+        ),
+        *("split_with_sizes", "squeeze", "t", "transpose", "unbind", "unfold", "unsqueeze", "view", "view_as_real"),
+    )
+)
 
 
 class Watch(TorchDispatchMode):
-    """Counts operations and waits of the device, and answers what has no value."""
+    """Counts operations, waits and memory of the device, and answers what has no value."""
 
-    def __init__(self, seen: Seen):
+    def __init__(self, seen: Seen, value_of: Callable[[Tensor], bool | int | float]):
         super().__init__()
-        self.seen = seen
+        self.seen, self.value_of = seen, value_of
+        self._storages: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -144,7 +195,7 @@ class Watch(TorchDispatchMode):
 
     def _value(self, func: Any, args: Any, kwargs: Any) -> Any:
         self._wait("item", [args[0]])
-        return plausible(args[0]) if isinstance(args[0], FakeTensor) else func(*args, **kwargs)
+        return self.value_of(args[0]) if isinstance(args[0], FakeTensor) else func(*args, **kwargs)
 
     def _indices(self, indices: list[Tensor | None]) -> list[Tensor | None]:
         """As many elements as there are stand for those that a mask would choose, which only the device knows."""
@@ -183,17 +234,38 @@ class Watch(TorchDispatchMode):
         for tensor in outputs:
             if isinstance(tensor, FakeTensor):
                 tensor.made_by = name.removesuffix("_")  # type: ignore[attr-defined]
+            self._track(tensor)
         changed = outputs or inputs[:1]
-        self.seen.launches += name not in VIEWS and any(tensor.device.type == "cuda" for tensor in changed)
+        if name in FREE or not any(tensor.device.type == "cuda" for tensor in changed):
+            return
+        self.seen.operations[name] += 1
+        self.seen.read += sum({id(tensor): tensor.nbytes for tensor in inputs}.values())
+        self.seen.written += sum({id(tensor): tensor.nbytes for tensor in changed}.values())
+
+    def _track(self, tensor: Tensor) -> None:
+        if tensor.device.type != "cuda":
+            return
+        storage = tensor.untyped_storage()
+        if (key := storage._cdata) in self._storages:
+            return
+        size = storage.nbytes()
+        self._storages.add(key)
+        self.seen.live += size
+        self.seen.peak = max(self.seen.peak, self.seen.live)
+        weakref.finalize(storage, self._released, key, size)
+
+    def _released(self, key: int, size: int) -> None:
+        self._storages.discard(key)
+        self.seen.live -= size
 
 
-def _tolist(seen: Seen) -> Callable[[Tensor], Any]:
+def _tolist(seen: Seen, value_of: Callable[[Tensor], bool | int | float]) -> Callable[[Tensor], Any]:
     """`Tensor.tolist`, which waits once however many values there are."""
 
     def values(tensor: Tensor) -> Any:
         if tensor.device.type == "cuda":
             seen.waits["tolist", place()] += 1
-        nested: Any = plausible(tensor)
+        nested: Any = value_of(tensor)
         for size in reversed(tensor.shape):
             nested = [nested] * size
         return nested
@@ -251,8 +323,12 @@ def _of_cuda(waits: Counter[tuple[str, str]]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def device() -> Iterator[Seen]:
-    """Inside, tensors of device "cuda" can be made and computed with; so are those of the CPU, without values."""
+def device(value_of: Callable[[Tensor], bool | int | float] = plausible) -> Iterator[Seen]:
+    """Inside, tensors of device "cuda" can be made and computed with; so are those of the CPU, without values.
+
+    Args:
+        value_of: what a fake tensor is read as, where the code asks for its value.
+    """
     seen = Seen()
     with contextlib.ExitStack() as stack:
         for name, answer in _of_cuda(seen.waits).items():
@@ -260,13 +336,13 @@ def device() -> Iterator[Seen]:
         stack.enter_context(mock.patch.object(FakeTensor, "__deepcopy__", _deep_copy, create=True))
         stack.enter_context(mock.patch.object(nn.Module, "_apply", _moved))
         stack.enter_context(mock.patch.object(Tensor, "pin_memory", _pinned))
-        stack.enter_context(mock.patch.object(FakeTensor, "tolist", _tolist(seen)))
+        stack.enter_context(mock.patch.object(FakeTensor, "tolist", _tolist(seen, value_of)))
         # There are no streams and no graphs here: steps run eagerly.
         stack.enter_context(mock.patch("bench.training.graphs.backend_of", lambda device: None))
         # The backward pass in this thread, where the watch is.
         stack.enter_context(torch.autograd.set_multithreading_enabled(False))
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True, allow_fallback_kernels=False))
-        stack.enter_context(Watch(seen))
+        stack.enter_context(Watch(seen, value_of))
         yield seen
 
 

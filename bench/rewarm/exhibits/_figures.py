@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.rewarm.design import CORPORA, MODEL, PILE, PYTHIA_STEPS, SLIMPAJAMA, RewarmSettings
+from bench import published, stats
+from bench.report import figure
+from bench.rewarm.design import CORPORA, PILE, PYTHIA_STEPS, SLIMPAJAMA, RewarmSettings
 from bench.rewarm.spec import PAPERS_TEXT, Generated
 from bench.stats import Values
 
@@ -29,29 +31,23 @@ START_LOOKS = {
     for warmup, line in (("WU 0", "--"), ("WU 0.01", "-"))
 }
 """Figures 7 to 9: a colour for each checkpoint, dashed without and solid with warm-up."""
-TITLE_WIDTH = 90
-"""Letters of a title that fit the width of a page."""
+Draw = Callable[["pd.DataFrame", "pd.DataFrame", RewarmSettings], "Figure"]
 
 
 def stand_ins(settings: RewarmSettings) -> str:
-    """What stands for the paper's model, corpora, rates and checkpoints, for the title of a figure; "" at its own.
-
-    What is too long for the width of a page takes two lines.
-    """
+    """What stands for the paper's model, corpora, rates and checkpoints, for the title of a figure; "" at its own."""
     parts = []
-    if settings.corpora != PAPERS_TEXT:
-        if isinstance(settings.corpora, Generated):
-            parts.append("two generated languages for Pile and SlimPajama")
-        else:
-            parts.append(f"{settings.corpora.upstream} and {settings.corpora.downstream} for Pile and SlimPajama")
+    if isinstance(settings.corpora, Generated):
+        parts.append("generated languages")
+    elif settings.corpora != PAPERS_TEXT:
+        parts.append(f"{settings.corpora.upstream} and {settings.corpora.downstream}")
     if settings.model != "410m":
-        parts.append(f"{settings.model_name} for {MODEL}")
+        parts.append(settings.model_name)
     if settings.max_lr != 3e-4:
         parts.append(f"rate {settings.max_lr:.2g} for 3e-04")
     if settings.upstream_steps != PYTHIA_STEPS:
         parts.append(f"step {settings.upstream_steps:,} for 143,000")
-    whole = "; ".join(parts)
-    return whole if len(whole) <= TITLE_WIDTH else ";\n".join(("; ".join(parts[:2]), "; ".join(parts[2:])))
+    return "; ".join(parts)
 
 
 def verticals(ax: Axes, frame: pd.DataFrame, settings: RewarmSettings) -> None:
@@ -85,8 +81,6 @@ def losses(
         free: series that may leave the picture at the top, such as a run from random weights.
         panel: rows of that panel only.
     """
-    from bench.report import figure
-
     unit, sign = settings.unit()
     rows = frame[(frame["metric"] == "val_loss") & (frame["dataset"] == corpus)]
     if panel is not None:
@@ -114,29 +108,47 @@ def losses(
     verticals(ax, frame, settings)
 
 
-def one_panel(
+def loss_panels(
     frame: pd.DataFrame,
     settings: RewarmSettings,
-    corpus: str,
+    corpora: Sequence[str],
     methods: Sequence[str],
     *,
-    legend: Any = None,
+    height: float,
+    upright: bool = False,
+    more: int = 0,
+    legend: Mapping[str, Any] | None = None,
     **options: Any,
-) -> tuple[Figure, Axes]:
-    """A figure of the losses on one corpus.
+) -> tuple[Figure, list[Axes]]:
+    """A figure of the losses on each corpus, and its panels.
 
     Args:
-        frame, settings, corpus, methods: as in `losses`.
+        frame, settings, methods: as in `losses`.
+        corpora: whose losses, a panel for each.
+        height: inches.
+        upright: panels one below the other, with one x axis.
+        more: empty panels behind them.
         legend: options of the legend.
         options: further arguments of `losses`.
     """
-    from bench.report import figure
-
-    fig, (ax,) = figure.panels(1, 1, height=3.6)
-    losses(ax, frame, settings, corpus, methods, **options)
-    figure.legend(ax, published=False, **(legend or {}))
+    count = len(corpora) + more
+    fig, axes = figure.panels(*((count, 1) if upright else (1, count)), sharex=upright, height=height)
+    for ax, corpus in zip(axes, corpora, strict=False):
+        losses(ax, frame, settings, corpus, methods, **options)
+        if upright and corpus != corpora[-1]:
+            ax.set_xlabel("")
+    figure.legend(axes[0], published=False, **(legend or {}))
     fig.suptitle(stand_ins(settings))
-    return fig, ax
+    return fig, axes
+
+
+def loss_figure(corpora: Sequence[str], methods: Sequence[str], *, height: float = 2.9, **options: Any) -> Draw:
+    """The function that draws an exhibit whose panels are losses; arguments as in `loss_panels`."""
+
+    def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: RewarmSettings) -> Figure:
+        return loss_panels(frame, settings, corpora, methods, height=height, **options)[0]
+
+    return draw
 
 
 def later_curves(ax: Axes, names: Mapping[str, str]) -> None:
@@ -146,9 +158,6 @@ def later_curves(ax: Axes, names: Mapping[str, str]) -> None:
         ax: where; x in billions of tokens.
         names: series of the follow-up -> series of ours, whose colour it takes.
     """
-    from bench import published
-    from bench.report import figure
-
     rows = published.of_paper("rewarm")
     rows = rows[(rows["exhibit"] == "fig2-later") & (rows["metric"] == "val_loss")]
     for later, ours in names.items():
@@ -159,13 +168,20 @@ def later_curves(ax: Axes, names: Mapping[str, str]) -> None:
         ax.fill_between(series["x"], low, high, color=look["color"], alpha=0.25, linewidth=0)
 
 
-def trade_off(frame: pd.DataFrame, settings: RewarmSettings, methods: Sequence[str]) -> Figure:
-    """Pile perplexity against SlimPajama perplexity, coloured by tokens; start and end of warm-up stand out."""
+def trade_off(methods: Sequence[str]) -> Draw:
+    """The function that draws Pile perplexity against SlimPajama perplexity, coloured by tokens."""
+
+    def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: RewarmSettings) -> Figure:
+        return _trade_off(frame, settings, methods)
+
+    return draw
+
+
+def _trade_off(frame: pd.DataFrame, settings: RewarmSettings, methods: Sequence[str]) -> Figure:
+    """Start and end of the warm-up stand out."""
     import numpy as np
 
-    from bench.report import figure
-
-    fig, (ax,) = figure.panels(1, 1, height=4.4)
+    fig, (ax,) = figure.panels(1, 1, height=3.6)
     unit, letter = settings.unit()
     rows = frame[frame["metric"] == "val_loss"]
     scatter = None
@@ -201,8 +217,6 @@ def _trade_off_legend(ax: Axes, methods: Sequence[str]) -> None:
     """Names of the markers, and what the two large ones mean."""
     from matplotlib.lines import Line2D
 
-    from bench.report import figure
-
     def handle(marker: Any, colour: str, size: float) -> Line2D:
         return Line2D([], [], linestyle="none", marker=marker, color=colour, markersize=size, markeredgecolor="black")
 
@@ -221,9 +235,6 @@ def changes(ax: Axes, final: Mapping[float, Mapping[str, Values]]) -> None:
         ax: where.
         final: percent of replay -> corpus -> {seed: loss}; 0 is needed.
     """
-    from bench import published, stats
-    from bench.report import figure
-
     rows = published.of_paper("rewarm")
     rows = rows[(rows["exhibit"] == "followup-table2") & (rows["x_name"] == "replay_percent")]
     rows = rows[rows["method"].str.startswith("Pile then SlimPajama")]

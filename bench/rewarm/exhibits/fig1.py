@@ -16,9 +16,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from bench import stats
-from bench.exhibit import Arm, ArmRun, Row, by_seed, claim, row
+from bench.exhibit import ArmRun, Row, by_seed, claim, row
 from bench.record import Record
 from bench.rewarm.design import PILE, SHORT, SLIMPAJAMA, RewarmSettings, arms_of
+from bench.rewarm.exhibits._figures import loss_panels
 from bench.rewarm.exhibits._rows import curve_rows, curves_of, level, peak, scalar_rows
 from bench.stats import Finding, Values
 
@@ -41,10 +42,7 @@ MARGIN = 0.02
 """Nats within which losses count as equal."""
 
 Settings = RewarmSettings
-
-
-def arms(settings: Settings) -> Iterator[Arm]:
-    return arms_of(settings, METHODS)
+arms = arms_of(METHODS)
 
 
 def rows(run: ArmRun, record: Record) -> Iterator[Row]:
@@ -94,20 +92,12 @@ def warmup_does_not_matter(frame: Any) -> Iterator[Finding]:
 
 
 def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Figure:
-    from bench.report import figure
-    from bench.rewarm.exhibits import _figures
-
-    fig, axes = figure.panels(2, 1, sharex=True, height=5.2)
-    for ax, corpus in zip(axes, (SLIMPAJAMA, PILE), strict=True):
-        _figures.losses(ax, frame, settings, corpus, list(METHODS.values()))
-    axes[0].set_xlabel("")
+    corpora, legend = (SLIMPAJAMA, PILE), {"ncols": 2}
+    fig, (_, ax) = loss_panels(
+        frame, settings, corpora, list(METHODS.values()), height=4.4, upright=True, legend=legend
+    )
     highest = published[published["metric"] == "max_val_loss"]["value"]
     if settings.same_losses and len(highest):
-        axes[1].axhline(
-            highest.iloc[0], color="0.3", linewidth=0.7, linestyle=":", label="published maximum, about 2.5"
-        )
-    figure.legend(axes[0], published=False, ncols=2)
-    if settings.same_losses:
-        axes[1].legend()
-    fig.suptitle(_figures.stand_ins(settings))
+        ax.axhline(highest.iloc[0], color="0.3", linewidth=0.7, linestyle=":", label="published maximum, about 2.5")
+        ax.legend()
     return fig

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from bench import stats
-from bench.exhibit import Arm, ArmRun, Row, by_seed, claim
+from bench.exhibit import ArmRun, Row, by_seed, claim
 from bench.record import Record
 from bench.rewarm.design import (
     CONST_NAME,
@@ -32,6 +32,7 @@ from bench.rewarm.design import (
     RewarmSettings,
     arms_of,
 )
+from bench.rewarm.exhibits._figures import later_curves, loss_panels
 from bench.rewarm.exhibits._rows import (
     curve_rows,
     curves_of,
@@ -72,10 +73,7 @@ TOO_SMALL = (
 )
 
 Settings = RewarmSettings
-
-
-def arms(settings: Settings) -> Iterator[Arm]:
-    return arms_of(settings, LONG_RUNS)
+arms = arms_of(LONG_RUNS)
 
 
 def rows(run: ArmRun, record: Record) -> Iterator[Row]:
@@ -175,19 +173,15 @@ def scratch_beats_constant(frame: Any) -> Finding:
 
 
 def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Figure:
-    from bench.report import figure
-    from bench.rewarm.exhibits import _figures
-
-    fig, axes = figure.panels(1, 2, height=3.4)
-    _figures.losses(axes[0], frame, settings, SLIMPAJAMA, list(LONG_RUNS.values()), free=(SCRATCH,))
-    _figures.later_curves(axes[1], LATER)
-    axes[1].set(xlabel="tokens (B)", xlim=(0, 300), ylim=(2.48, 2.86))
-    axes[1].set_title("published: next version, 405M, digitised")
-    axes[0].set_title("ours")
+    methods, legend = list(LONG_RUNS.values()), {"below": 3}
+    fig, (ours, later) = loss_panels(
+        frame, settings, (SLIMPAJAMA,), methods, height=3.2, more=1, legend=legend, free=(SCRATCH,)
+    )
+    later_curves(later, LATER)
+    ours.set_title("ours")
+    later.set_title("published: next version, 405M, digitised")
+    later.set(xlabel="tokens (B)", xlim=(0, 300), ylim=(2.48, 2.86))
     if settings.same_losses:
-        axes[0].set_xlim(0, 300)
-        axes[0].set_ylim(2.44, 2.92)
-        axes[1].set_ylim(2.44, 2.92)
-    figure.legend(axes[0], published=False, below=3)
-    fig.suptitle(_figures.stand_ins(settings))
+        ours.set(xlim=(0, 300), ylim=(2.44, 2.92))
+        later.set_ylim(2.44, 2.92)
     return fig

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from bench import stats
-from bench.exhibit import Arm, ArmRun, Row, by_seed, claim, row
+from bench.exhibit import ArmRun, Row, by_seed, claim, row
 from bench.record import Record
 from bench.rewarm.design import (
     CONST_NAME,
@@ -30,6 +30,7 @@ from bench.rewarm.design import (
     RewarmSettings,
     arms_of,
 )
+from bench.rewarm.exhibits._figures import loss_panels
 from bench.rewarm.exhibits._rows import Curves, curve_rows, curves_of, level, peak, scalar_rows, start
 from bench.stats import Finding
 
@@ -45,10 +46,7 @@ CAPTION = (
 QUARTERS = 4
 
 Settings = RewarmSettings
-
-
-def arms(settings: Settings) -> Iterator[Arm]:
-    return arms_of(settings, LONG_RUNS)
+arms = arms_of(LONG_RUNS)
 
 
 def quarter_slopes(curves: Curves, corpus: str) -> list[float]:
@@ -105,11 +103,9 @@ def scratch_improves_throughout(frame: Any) -> Iterator[Finding]:
 
 
 def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Figure:
-    from bench.rewarm.exhibits import _figures
-
     legend = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
     methods = list(LONG_RUNS.values())
-    fig, ax = _figures.one_panel(frame, settings, PILE, methods, free=(SCRATCH,), legend=legend)
+    fig, (ax,) = loss_panels(frame, settings, (PILE,), methods, height=2.9, free=(SCRATCH,), legend=legend)
     if settings.same_losses:
         ax.set(xlim=(0, 250), ylim=(2.28, 2.92))
     return fig

@@ -10,16 +10,9 @@ Cost: four runs of 239.3 B tokens of Figure 2.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
-
-from bench.exhibit import Arm
 from bench.rewarm.design import LONG_RUNS, SCRATCH, RewarmSettings, arms_of
+from bench.rewarm.exhibits._figures import trade_off
 from bench.rewarm.exhibits._rows import trade_off_rows
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
 
 CAPTION = (
     "Each point is an evaluation of a run of Figure 2, mean over seeds, coloured by tokens. Large points are the state "
@@ -29,14 +22,6 @@ CAPTION = (
 METHODS = {name: method for name, method in LONG_RUNS.items() if method != SCRATCH}
 
 Settings = RewarmSettings
+arms = arms_of(METHODS)
+draw = trade_off(list(METHODS.values()))
 rows = trade_off_rows
-
-
-def arms(settings: Settings) -> Iterator[Arm]:
-    return arms_of(settings, METHODS)
-
-
-def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Figure:
-    from bench.rewarm.exhibits import _figures
-
-    return _figures.trade_off(frame, settings, list(METHODS.values()))

@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from bench import stats
-from bench.exhibit import Arm, ArmRun, Row, claim
+from bench.exhibit import ArmRun, Row, claim
 from bench.record import Record
 from bench.rewarm.design import PILE, REWARMED, SAME_DATA, SHORT, RewarmSettings, arms_of
+from bench.rewarm.exhibits._figures import loss_panels
 from bench.rewarm.exhibits._rows import curve_rows, curves_of, difference, level, peak, scalar_rows, start
 from bench.stats import Finding, Values
 
@@ -34,10 +35,7 @@ RATES = tuple(SAME_DATA.values())[1:]
 """The re-warmed runs, lowest rate first."""
 
 Settings = RewarmSettings
-
-
-def arms(settings: Settings) -> Iterator[Arm]:
-    return arms_of(settings, SAME_DATA)
+arms = arms_of(SAME_DATA)
 
 
 def rows(run: ArmRun, record: Record) -> Iterator[Row]:
@@ -74,8 +72,6 @@ def rewarming_alone_hurts(frames: dict[str, Any]) -> Iterator[Finding]:
 
 
 def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Figure:
-    from bench.rewarm.exhibits import _figures
-
-    fig, ax = _figures.one_panel(frame, settings, PILE, list(SAME_DATA.values()))
-    ax.set_ylabel("Pile val. loss (downstream & upstream)")
+    fig, (ax,) = loss_panels(frame, settings, (PILE,), list(SAME_DATA.values()), height=2.9)
+    ax.set_ylabel("Pile val. loss\n(downstream & upstream)")
     return fig

@@ -10,17 +10,14 @@ Cost: the four runs of 50 B tokens of Figure 5.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench import stats
-from bench.exhibit import Arm, by_seed, claim
+from bench.exhibit import by_seed, claim
 from bench.rewarm.design import REWARMED, SAME_DATA, RewarmSettings, arms_of
+from bench.rewarm.exhibits._figures import trade_off
 from bench.rewarm.exhibits._rows import trade_off_rows
 from bench.stats import Finding
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
 
 CAPTION = (
     "Each point is an evaluation of a run of Figure 5, mean over seeds, coloured by tokens. Large points are the state "
@@ -35,11 +32,9 @@ UNCONVERGED = (
 )
 
 Settings = RewarmSettings
+arms = arms_of(SAME_DATA)
+draw = trade_off(list(SAME_DATA.values()))
 rows = trade_off_rows
-
-
-def arms(settings: Settings) -> Iterator[Arm]:
-    return arms_of(settings, SAME_DATA)
 
 
 @claim(
@@ -57,9 +52,3 @@ def along_a_line(frames: dict[str, Any]) -> Iterator[Finding]:
         here, there = (by_seed(frame, "r_squared", method=name) for frame, name in ((same, method), (shifted, other)))
         yield stats.above(here, STRAIGHT, name=f"R² of {method} on the Pile", on=stats.R_SQUARED)
         yield stats.greater(here, there, name=f"R² without the shift over with, {method}", on=stats.R_SQUARED)
-
-
-def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Figure:
-    from bench.rewarm.exhibits import _figures
-
-    return _figures.trade_off(frame, settings, list(SAME_DATA.values()))

@@ -12,18 +12,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench import stats
-from bench.exhibit import Arm, ArmRun, Row, by_seed, claim
+from bench.exhibit import ArmRun, Row, by_seed, claim
 from bench.record import Record
 from bench.rewarm.design import PILE, SHORT, SLIMPAJAMA, STARTS, RewarmSettings, arms_of
+from bench.rewarm.exhibits._figures import START_LOOKS, loss_figure
 from bench.rewarm.exhibits._rows import curve_rows, curves_of, level, scalar_rows
 from bench.stats import Finding, Values
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
 
 CAPTION = (
     "Validation loss on SlimPajama while training on it, from three checkpoints of pre-training; dashed without, solid "
@@ -31,10 +28,8 @@ CAPTION = (
 )
 
 Settings = RewarmSettings
-
-
-def arms(settings: Settings) -> Iterator[Arm]:
-    return arms_of(settings, STARTS)
+arms = arms_of(STARTS)
+draw = loss_figure((SLIMPAJAMA,), list(STARTS.values()), looks=START_LOOKS, legend={"ncols": 3})
 
 
 def rows(run: ArmRun, record: Record) -> Iterator[Row]:
@@ -71,11 +66,3 @@ def later_checkpoints_are_better(frame: Any) -> Iterator[Finding]:
 )
 def later_checkpoints_are_better_on_average(frame: Any) -> Finding:
     return stats.on_average([earlier - later for _, earlier, later in ends(frame)], name="earlier - next checkpoint")
-
-
-def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Figure:
-    from bench.rewarm.exhibits import _figures
-
-    methods, looks = list(STARTS.values()), _figures.START_LOOKS
-    fig, _ = _figures.one_panel(frame, settings, SLIMPAJAMA, methods, looks=looks, legend={"ncols": 3})
-    return fig

@@ -10,18 +10,15 @@ Cost: the runs of Figure 7 and one of Figure 2.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench import stats
-from bench.exhibit import Arm, ArmRun, Row, claim
+from bench.exhibit import ArmRun, Row, claim
 from bench.record import Record
 from bench.rewarm.design import CORPORA, PILE, SHORT, SLIMPAJAMA, STARTS, RewarmSettings, arms_of
+from bench.rewarm.exhibits._figures import START_LOOKS, loss_figure
 from bench.rewarm.exhibits._rows import curve_rows, curves_of, losses_by_seed
 from bench.stats import Finding, Values
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
 
 CAPTION = (
     "Validation loss on the Pile (left) and on SlimPajama (right) while training on SlimPajama; dashed without, solid "
@@ -30,12 +27,11 @@ CAPTION = (
 
 RANDOM = "WU 0.01 Iter. 0"
 METHODS = {**STARTS, "L5": RANDOM}
+LOOKS = {**START_LOOKS, RANDOM: (RANDOM, "-.")}
 
 Settings = RewarmSettings
-
-
-def arms(settings: Settings) -> Iterator[Arm]:
-    return arms_of(settings, METHODS)
+arms = arms_of(METHODS)
+draw = loss_figure(CORPORA, list(METHODS.values()), height=3.4, looks=LOOKS, free=(RANDOM,), legend={"below": 4})
 
 
 def rows(run: ArmRun, record: Record) -> Iterator[Row]:
@@ -77,16 +73,3 @@ def pretrained_is_below(frame: Any) -> Iterator[Finding]:
 )
 def pretrained_is_below_on_average(frame: Any) -> Finding:
     return stats.on_average([least for _, least in distances(frame)], name="least distance")
-
-
-def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Figure:
-    from bench.report import figure
-    from bench.rewarm.exhibits import _figures
-
-    fig, axes = figure.panels(1, 2, height=3.7)
-    looks = {**_figures.START_LOOKS, RANDOM: (RANDOM, "-.")}
-    for ax, corpus in zip(axes, CORPORA, strict=True):
-        _figures.losses(ax, frame, settings, corpus, list(METHODS.values()), looks=looks, free=(RANDOM,))
-    figure.legend(axes[0], published=False, below=4)
-    fig.suptitle(_figures.stand_ins(settings))
-    return fig

@@ -11,6 +11,7 @@ and eight runs.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 from bench import stats
 from bench.exhibit import Arm, ArmRun, Row, by_seed, claim
 from bench.record import Record
+from bench.report import figure
 from bench.rewarm.design import CONTINUATIONS, CORPORA, MODEL, SAME, SHORT, RewarmSettings, Start
+from bench.rewarm.exhibits._figures import losses, stand_ins
 from bench.rewarm.exhibits._rows import curve_rows, curves_of, peak, scalar_rows
 from bench.rewarm.spec import PretrainSpec
 from bench.stats import Finding
@@ -91,18 +94,13 @@ def kept_moments_lessen_the_spike(frame: Any) -> Iterator[Finding]:
 
 
 def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Figure:
-    from bench.report import figure
-    from bench.rewarm.exhibits import _figures
-
-    fig, axes = figure.panels(2, 2, sharex=True, height=5.0)
+    fig, axes = figure.panels(2, 2, sharex=True, height=4.4)
     looks = {method(w, m): (NAMES[m], "--" if w == "WU 0" else "-") for w in WARMUPS for m in NAMES}
-    for row, stage in enumerate(CHECKPOINTS.values()):
-        for column, corpus in enumerate(CORPORA):
-            ax = axes[2 * row + column]
-            _figures.losses(ax, frame, settings, corpus, list(looks), looks=looks, panel=stage)
-            ax.set_title(f"from {stage} weights")
-            if row == 0:
-                ax.set_xlabel("")
+    for ax, (stage, corpus) in zip(axes, itertools.product(CHECKPOINTS.values(), CORPORA), strict=True):
+        losses(ax, frame, settings, corpus, list(looks), looks=looks, panel=stage)
+        ax.set_title(f"from {stage} weights")
+    for ax in axes[:2]:
+        ax.set_xlabel("")
     figure.legend(axes[0], published=False)
-    fig.suptitle(_figures.stand_ins(settings))
+    fig.suptitle(stand_ins(settings))
     return fig

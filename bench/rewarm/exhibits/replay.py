@@ -20,6 +20,7 @@ from bench import stats
 from bench.exhibit import Arm, ArmRun, Row, by_seed, claim
 from bench.record import Record
 from bench.rewarm.design import CORPORA, LONG, MODEL, PILE, SAME, SLIMPAJAMA, RewarmSettings
+from bench.rewarm.exhibits._figures import changes, loss_panels
 from bench.rewarm.exhibits._rows import curve_rows, curves_of, difference, level, scalar_rows, start
 from bench.rewarm.spec import PretrainSpec
 from bench.stats import Finding, Values
@@ -79,19 +80,12 @@ def little_replay_suffices(frame: Any) -> Iterator[Finding]:
 
 
 def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Figure:
-    from bench.report import figure
-    from bench.rewarm.exhibits import _figures
-
-    methods = [method(share) for share in settings.shares]
-    fig, axes = figure.panels(1, 3, height=3.0)
-    for ax, corpus in zip(axes, CORPORA, strict=False):
-        _figures.losses(ax, frame, settings, corpus, methods)
-    figure.legend(axes[0], published=False)
+    methods = {share: method(share) for share in settings.shares}
+    fig, axes = loss_panels(frame, settings, CORPORA, list(methods.values()), height=2.9, more=1)
     final = {
         share: {corpus: by_seed(frame, "final", method=name, dataset=corpus) for corpus in CORPORA}
-        for share, name in zip(settings.shares, methods, strict=True)
+        for share, name in methods.items()
         if not frame[frame["method"] == name].empty
     }
-    _figures.changes(axes[2], final)
-    fig.suptitle(_figures.stand_ins(settings))
+    changes(axes[2], final)
     return fig

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 from bench import stats
 from bench.exhibit import Arm, ArmRun, Row, by_seed, claim, row
 from bench.record import Record
+from bench.report import figure
 from bench.rewarm.design import CORPORA, LONG, MODEL, PILE, SAME, SLIMPAJAMA, RewarmSettings
+from bench.rewarm.exhibits._figures import losses, stand_ins
 from bench.rewarm.exhibits._rows import curve_rows, curves_of, end, scalar_rows
 from bench.rewarm.schedule import Curve
 from bench.rewarm.spec import PretrainSpec, Schedule
@@ -76,10 +78,7 @@ def schedules_end_alike(frame: Any) -> Iterator[Finding]:
 
 
 def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Figure:
-    from bench.report import figure
-    from bench.rewarm.exhibits import _figures
-
-    fig, axes = figure.panels(1, 3, height=3.0)
+    fig, axes = figure.panels(1, 3, height=2.9)
     unit, sign = settings.unit()
     for method in METHODS:
         rates = frame[(frame["metric"] == "lr") & (frame["method"] == method)].drop_duplicates("x").sort_values("x")
@@ -90,7 +89,7 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Fi
     axes[0].set_xlim(left=0)
     axes[0].set_ylim(bottom=0)
     for ax, corpus in zip(axes[1:], CORPORA, strict=True):
-        _figures.losses(ax, frame, settings, corpus, METHODS)
+        losses(ax, frame, settings, corpus, METHODS)
     figure.legend(axes[0], published=False)
-    fig.suptitle(_figures.stand_ins(settings))
+    fig.suptitle(stand_ins(settings))
     return fig

@@ -19,6 +19,7 @@ from bench import stats
 from bench.exhibit import Arm, ArmRun, Row, by_seed, claim, row
 from bench.record import Record
 from bench.rewarm.design import CONSTANT, CORPORA, LONG, MODEL, PILE, SAME, RewarmSettings
+from bench.rewarm.exhibits._figures import loss_panels
 from bench.rewarm.exhibits._rows import curve_rows, curves_of, difference, end, scalar_rows, start
 from bench.rewarm.spec import PretrainSpec
 from bench.stats import Finding
@@ -102,18 +103,11 @@ def control_recovers(frame: Any) -> Finding:
 
 
 def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Figure:
-    from bench.report import figure
-    from bench.rewarm.exhibits import _figures
-
-    fig, axes = figure.panels(2, 1, sharex=True, height=5.0)
-    unit, _ = settings.unit()
-    begins = sorted(frame[(frame["metric"] == "stage_begins") & (frame["value"] > 0)]["value"].unique())
     methods = [PRETRAINING, *METHODS] if settings.start == "trained" else METHODS
-    for ax, corpus in zip(axes, CORPORA, strict=True):
-        _figures.losses(ax, frame, settings, corpus, methods, free=(PRETRAINING,))
-        for begin in begins:
-            ax.axvline(begin * 1e9 / unit, color="0.35", linewidth=0.8, linestyle="--")
-    axes[0].set_xlabel("")
-    figure.legend(axes[0], published=False)
-    fig.suptitle(_figures.stand_ins(settings))
+    fig, axes = loss_panels(
+        frame, settings, CORPORA, methods, height=4.4, upright=True, free=(PRETRAINING,), legend={"below": 4}
+    )
+    for begin in frame[(frame["metric"] == "stage_begins") & (frame["value"] > 0)]["value"].unique():
+        for ax in axes:
+            ax.axvline(begin * 1e9 / settings.unit()[0], color="0.35", linewidth=0.8, linestyle="--")
     return fig

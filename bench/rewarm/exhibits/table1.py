@@ -11,6 +11,7 @@ Cost: reading the text and tokenising it once.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from pydantic import Field
 
 from bench.exhibit import Arm, ArmRun, Row, row
 from bench.record import Record
+from bench.report.table import compare
 from bench.rewarm.counts import CountSpec
 from bench.rewarm.design import SAME, SHORT, RewarmSettings
 from bench.rewarm.spec import PAPERS_TEXT, Generated, Text
@@ -28,13 +30,14 @@ if TYPE_CHECKING:
 
 CAPTION = (
     "Percent of the training sequences that are drawn from each source, tokens of the training and validation text, and "
-    "how often the schedule passes through them; the paper's beside ours. The paper's own part of SlimPajama is "
-    "unpublished."
+    "how often the schedule passes through them, with the paper's numbers in brackets (its passes are derived). The "
+    "paper's own part of SlimPajama is unpublished."
 )
 MARGINS = {"sampling_percent": 0.1, "train_tokens": 0.5, "val_tokens": 1.0}
 
 TOTAL = "Total"
-PUBLISHED = {"sampling_percent": "sampling %", "train_tokens": "train tokens (B)", "val_tokens": "val. tokens (M)"}
+WITHOUT_SPREAD = re.compile(r" ± 0\.0+(?= |$)")
+"""Of counts that every seed shares."""
 SEVEN = "7-source mixture"
 """The mixture that the table lists; the authors' configuration may have had five sources."""
 
@@ -89,34 +92,29 @@ def rows(run: ArmRun, record: Record) -> Iterator[Row]:
 def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     import pandas as pd
 
-    ours = frame[frame["dataset"] != ""].groupby(["dataset", "metric"], sort=False)["value"].mean()
-    theirs = published[published["provenance"] == "printed"].set_index(["dataset", "metric"])["value"]
-    derived = published[(published["metric"] == "epochs_drawn") & (published["method"] == SEVEN)]
-    epochs = derived.sort_values("x").groupby("dataset")["value"].last()  # over the whole schedule
-    sources = [name for name, _ in (*theirs.index, *ours.index) if name != TOTAL]
-    # Sizes at a reduced scale are in millions.
+    # Over the whole schedule, the longest of the lengths for which passes were derived.
+    passes = published[(published["metric"] == "epochs_drawn") & (published["method"] == SEVEN)].sort_values("x")
+    printed = published[published["provenance"] == "printed"]
+    theirs = pd.concat([printed, passes.drop_duplicates("dataset", keep="last")])
     unit, sign = settings.unit()
+    scaled = frame.assign(value=frame["value"].where(frame["metric"] != "train_tokens", frame["value"] * 1e9 / unit))
+    columns = {
+        "sampling (%)": ("sampling_percent", 2),
+        f"train tokens ({sign}{'' if sign == 'B' else ' [B]'})": ("train_tokens", 2),
+        "val. tokens (M)": ("val_tokens", 2 if sign == "B" else 3),
+        "passes": ("epochs_drawn", 2),
+    }
+    sources = [name for name in (*printed["dataset"], *frame["dataset"]) if name not in ("", TOTAL)]
     lines = []
     for source in (*dict.fromkeys(sources), TOTAL):
-        line = {"source": source}
-        for metric, name in PUBLISHED.items():
-            line[f"paper: {name}"] = _number(theirs.get((source, metric)), 2)
-        line["paper: epochs (derived)"] = _number(epochs.get(source), 2)
-        line["ours: sampling %"] = _number(ours.get((source, "sampling_percent")), 2)
-        train, val = (ours.get((source, metric)) for metric in ("train_tokens", "val_tokens"))
-        line[f"ours: train tokens ({sign})"] = _number(None if train is None else train * 1e9 / unit, 2)
-        line["ours: val. tokens (M)"] = _number(val, 3)
-        line["ours: epochs"] = _number(ours.get((source, "epochs_drawn")), 2)
-        lines.append(line)
+        cells = {
+            head: compare(scaled, theirs, metric=metric, digits=digits, printed=2, dataset=source)
+            for head, (metric, digits) in columns.items()
+        }
+        lines.append({"source": source, **{head: WITHOUT_SPREAD.sub("", text) for head, text in cells.items()}})
     divergence = frame[frame["metric"] == "divergence"]["value"]
     if len(divergence):
         name = "languages" if isinstance(settings.corpora, Generated) else "corpora"
         remark = f"Jensen-Shannon divergence of the tokens of both {name}: {divergence.iloc[0]:.3g} nats"
         lines.append({**dict.fromkeys(lines[0], ""), "source": remark})
     return pd.DataFrame(lines)
-
-
-def _number(value: Any, digits: int) -> str:
-    from bench.report.table import NOTHING
-
-    return NOTHING if value is None else f"{value:,.{digits}f}"
