@@ -112,6 +112,8 @@ def grid(names: Sequence[str], lines: Mapping[Any, Mapping[Any, str]]) -> pd.Dat
     """A frame of cells: texts of the row heads, which have names, -> heading -> text; tuples are headings in two lines."""
     import pandas as pd
 
+    if not lines:
+        return pd.DataFrame()
     columns = max((list(line) for line in lines.values()), key=len)
     rows = [[line.get(column, "–") for column in columns] for line in lines.values()]
     index = pd.MultiIndex.from_tuples(lines, names=list(names))
@@ -132,6 +134,19 @@ def further_columns(frame: pd.DataFrame, **labels: Any) -> dict[str, str]:
         "test images": f"{min(images.values()):,.0f}" if images else "–",
         "seeds": str(len(images)),
     }
+
+
+def timing_cells(frame: pd.DataFrame, published: pd.DataFrame, **labels: Any) -> dict[tuple[str, str], str]:
+    """Seconds of an epoch of each phase and of the whole schedule; the published ones of an epoch have one digit."""
+    from bench.report.table import compare
+
+    phases = {
+        ("seconds of an epoch", name): compare(
+            frame, published, metric="seconds_per_epoch", digits=DIGITS, printed=1, x=phase, **labels
+        )
+        for phase, name in enumerate(("eps = 0", "ramp", "final"))
+    }
+    return {**phases, ("total (s)", ""): compare(frame, published, metric="total_seconds", **labels)}
 
 
 def mean_text(values: Values) -> str:

@@ -29,8 +29,8 @@ from bench.certified.design import (
     timings,
 )
 from bench.certified.exhibits._rows import distinct, seconds, timing_rows
-from bench.certified.exhibits._tables import grid, heading, values_of
-from bench.certified.exhibits.table3 import PHASE_NAMES, RAMP
+from bench.certified.exhibits._tables import grid, heading, timing_cells, values_of
+from bench.certified.exhibits.table3 import RAMP
 from bench.exhibit import Arm, claim
 from bench.stats import Finding, above
 
@@ -72,15 +72,10 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> pd
             labels = {"dataset": SETUPS[setup].role, "model": model}
             vanilla = values_of(frame, "seconds_per_epoch", method=VANILLA, x=RAMP, **labels)
             for method in METHODS:
-                phases = [values_of(frame, "seconds_per_epoch", method=method, x=phase, **labels) for phase in range(3)]
-                total = values_of(frame, "total_seconds", method=method, **labels)
+                ramp = values_of(frame, "seconds_per_epoch", method=method, x=RAMP, **labels)
                 lines[*heading(settings, setup), MODELS[model], NAMES[method]] = {
-                    **{
-                        ("seconds of an epoch", name): number(values, 2)
-                        for name, values in zip(PHASE_NAMES, phases, strict=True)
-                    },
-                    ("total (s)", ""): number(total, 1),
-                    ("ramp / vanilla", ""): number(phases[RAMP] / vanilla, 2),
+                    **timing_cells(frame, published, method=method, **labels),
+                    ("ramp / vanilla", ""): number(ramp / vanilla, 2),
                 }
     return grid(["data set", "epochs", "network", "method"], lines)
 

@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CAPTION = (
-    "Errors in percent, with the published value in brackets; the paper has one run a cell, at eps 1/255. Verified "
-    "errors are of the last epoch, on the whole validation set, through auto_LiRPA; the best epoch is chosen on the "
-    "same set and therefore optimistic."
+    "Errors in percent, with the published value in brackets and the lowest of a row in bold; the paper has one run a "
+    "cell, at eps 1/255. Verified errors are of the last epoch, on the whole validation set, through auto_LiRPA; the best "
+    "epoch is chosen on the same set and therefore optimistic."
 )
 MARGINS = {"standard_error": 1.5, "verified_error": 1.0}
 

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from bench.certified.design import CROWN_IBP, METHODS, NAMES, OURS, SETUPS, VANILLA, CertifiedSettings, timings
 from bench.certified.exhibits._rows import seconds, timing_rows
-from bench.certified.exhibits._tables import DIGITS, LITERATURE, grid, heading, mean_text, values_of
+from bench.certified.exhibits._tables import DIGITS, LITERATURE, grid, heading, mean_text, timing_cells, values_of
 from bench.exhibit import Arm, claim
 from bench.stats import Finding, above, equivalent_to
 
@@ -33,7 +33,6 @@ CAPTION = (
 )
 
 ZERO, RAMP, FINAL = range(3)
-PHASE_NAMES = ("eps = 0", "ramp", "final")
 
 
 class Settings(CertifiedSettings):
@@ -55,8 +54,6 @@ rows = timing_rows
 
 
 def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> pd.DataFrame:
-    from bench.report.table import compare
-
     vanilla = values_of(frame, "total_seconds", method=VANILLA)
     printed = published[published["metric"] == "total_seconds"].set_index("method")["value"]
     lines: dict[tuple[str, ...], dict[tuple[str, str], str]] = {}
@@ -66,13 +63,7 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> pd
     for method in METHODS:
         ratio = mean_text(values_of(frame, "total_seconds", method=method) / vanilla)
         lines[*heading(settings, "cifar_160"), NAMES[method]] = {
-            **{
-                ("seconds of an epoch", name): compare(
-                    frame, published, metric="seconds_per_epoch", digits=DIGITS, printed=1, method=method, x=phase
-                )
-                for phase, name in enumerate(PHASE_NAMES)
-            },
-            ("total (s)", ""): compare(frame, published, metric="total_seconds", method=method),
+            **timing_cells(frame, published, method=method),
             ("total / vanilla", ""): f"{ratio} [{printed[method] / printed[VANILLA]:.{DIGITS}f}]",
         }
     return grid(["data set", "epochs", "method"], lines)
