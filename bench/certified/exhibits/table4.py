@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 CAPTION = (
     "CNN-7 on CIFAR-10: errors in percent, mean and standard deviation over seeds, with the published value in "
-    "brackets and the lowest in bold. Verified errors are of the last epoch, on the whole test set, through auto_LiRPA; the best epoch is "
-    "chosen on the test set and therefore optimistic. Rows r3 and r8 are vanilla IBP and ours of Table 1."
+    "brackets and the lowest in bold. Verified errors are of the last epoch, on the whole test set, through auto_LiRPA; "
+    "the best epoch is chosen on the test set and therefore optimistic. Rows r3 and r8 are vanilla IBP and ours of Table 1."
 )
 MARGINS = {"standard_error": 1.0, "verified_error": 1.0}
 
