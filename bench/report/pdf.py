@@ -236,7 +236,14 @@ def _exhibit(item: Shown, entries: Sequence[Entry]) -> dict[str, Any]:
         "code": item.code,
         "claims": [_claim(entry) for entry in entries if entry.kind in ("claim", "estimate")],
         "beside": [
-            [entry.name.replace("_", " "), entry.published_text(), entry.ours_text(), str(entry.finding.n), entry.unit, entry.verdict]
+            [
+                entry.name.replace("_", " "),
+                entry.published_text(),
+                entry.ours_text(),
+                str(entry.finding.n),
+                entry.unit,
+                entry.verdict,
+            ]
             for entry in _spread_over(both, MOST_BESIDE)
         ],
         "beside_of": len(both),
