@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from bench import config, exhibit
+from bench.cli.main import main
 from bench.errors import UserError
 from bench.report import collect, draw, reference
 from bench.workflow import plan as planning
@@ -60,6 +61,20 @@ def test_a_table_is_exported_as_latex_with_its_numbers(made: Made, tmp_path: Pat
     files = draw.export(made(), "invented/distance", tmp_path)
     assert [path.name for path in files] == ["invented-distance.tex", "invented-distance.csv"]
     assert r"\toprule" in files[0].read_text()
+
+
+def test_the_command_draws_panels_and_leaves_the_results_alone(
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = made()
+    options = ["--scale", str(tmp_path / "toy.yaml"), "--exhibits", "invented/curve", "--width", "3.25"]
+    options += ["--style", "ggplot"]
+    assert main(["draw", *options, "--format", "svg"]) == 0
+    folder = plan.layout.exhibits.with_name("figures")
+    assert {path.name for path in folder.iterdir()} == {"invented-curve-a.svg", "invented-curve-a.csv"}
+    assert str(folder / "invented-curve-a.svg") in capsys.readouterr().out
+    assert main(["draw", *options, "--into", str(tmp_path / "mine")]) == 0
+    assert (tmp_path / "mine" / "invented-curve-a.pdf").exists() and not plan.layout.exhibits.exists()
 
 
 @pytest.mark.parametrize("width", [0.0, -1.0, float("nan"), 1000.0])

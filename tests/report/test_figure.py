@@ -63,6 +63,14 @@ def test_missing_runs_are_marked(tmp_path: Path) -> None:
     assert saved(tmp_path / "one") != saved(tmp_path / "two", missing=("a run",))
 
 
+def test_missing_runs_are_named_below_a_legend_that_stands_below(tmp_path: Path) -> None:
+    fig, _ = crossing(6, top=1.0)
+    figure.save(fig, tmp_path / "one", missing=("a run", "another"), formats=("png",))
+    (below,), (note,) = fig.legends, fig.texts
+    assert note.get_text() == "2 runs missing"
+    assert note.get_window_extent().y1 <= below.get_window_extent().y0 + 1
+
+
 def test_signs_that_no_font_has_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fig, (ax,) = figure.panels(1, 1)
     ax.set_title("accuracy \U00012000")

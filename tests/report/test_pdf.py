@@ -123,8 +123,8 @@ def test_the_first_page_stands_alone(report: Path) -> None:
         "5 claims: 1 reproduced, 1 not reproduced, 2 undecided, 1 not run.",
         "30 published numbers: 30 reproduced.",
         "1 claim: one seed",
-        "warmstart/table7 T1a: Statement of T1a.",
-        "warmstart/table7 T1c: A lost statement.",
+        "warmstart Table 7, T1a: Statement of T1a.",
+        "warmstart Table 7, T1c: A lost statement.",
         "42 runs took 2.0 h",
         "1,234 hours on one GPU",
     ):
@@ -182,9 +182,14 @@ def test_settings_that_differ_alike_are_one_row(tmp_path: Path) -> None:
         shown(tmp_path, "warmstart/table12", "table", departures=(seeds,), settings=("seeds", "own")),
     ]
     assert pdf.settings_table(both) == [
-        ["seeds", "what seeds is", "5", "3", "all"],
         ["own", "what own is", "1", "2", "table7"],
+        ["seeds", "what seeds is", "5", "3", "all"],
     ]
+    other = shown(tmp_path, "warmstart/table8", "table", departures=(departure("seeds", "5", "1"),))
+    assert pdf.settings_table([*both, other])[1:] == [
+        ["seeds", "what seeds is", "5", "3", "table7, table12"],
+        ["", "", "", "1", "table8"],
+    ], "what does not change stands once"
     assert pdf.settings_table(both[1:])[0][-1] == "table12", "one exhibit is no rule"
 
 

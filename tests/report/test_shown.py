@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from typing import Any
 
 import pytest
@@ -48,6 +50,17 @@ def test_a_sentence_says_what_differs(monkeypatch: pytest.MonkeyPatch, changes: 
     assert differences.sentence("invented", Settings(**changes)) == expected
 
 
+def test_a_caption_says_how_many_of_the_papers_points_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(differences, "phrases", lambda paper: PHRASES)
+    assert differences.selection("invented", Settings(drifts=(0.1,), width=8)) == "Drawn: 1 of 3 drifts."
+    assert differences.selection("invented", Settings(width=8)) == ""
+
+
+def test_the_caption_of_a_figure_with_few_points_says_so() -> None:
+    plan = planning.make(config.load("ci"), ["warmstart/fig3"])
+    assert re.search(r"Drawn: .*\d of 4 batch sizes", shown.of_plan(plan)[0].caption)
+
+
 def test_phrases_speak_of_settings_that_there_are() -> None:
     for paper in exhibit.papers():
         fields = {
@@ -82,18 +95,18 @@ def test_a_docstring_is_read_for_the_paper_and_what_it_reports() -> None:
     Cost: much.
     """
     lines = "\n".join(line.strip() for line in docstring.splitlines())
-    about, expected = shown.described(lines)
+    about, expected = shown.described(lines.replace("every", "`every`"))
     assert about == "The weights become lambda times themselves, before every round."
     assert expected == "Expected (digitised): 80.2 % at the end, and slower."
     assert shown.described("") == ("", "")
 
 
-def test_every_exhibit_says_what_its_paper_does() -> None:
-    import sys
-
+def test_every_exhibit_says_what_its_paper_is_and_does() -> None:
     for name, chosen in exhibit.registry().items():
         about, _ = shown.described(sys.modules[chosen.module].__doc__ or "")
-        assert len(about) > 40 and "``" not in about and "Cost:" not in about, name
+        assert len(about) > 40 and "`" not in about and "Cost:" not in about, name
+        assert " " in shown.title_of_paper(chosen.module), name
+    assert shown.title_of_paper("no.such.module") == ""
 
 
 def test_exhibits_come_in_the_papers_order() -> None:

@@ -36,8 +36,8 @@ CAPTION = (
 MARGINS = {"sampling_percent": 0.1, "train_tokens": 0.5, "val_tokens": 1.0}
 
 TOTAL = "Total"
-WITHOUT_SPREAD = re.compile(r" ± 0\.0+(?= |$)")
-"""Of counts that every seed shares."""
+WITHOUT = re.compile(r" ± 0\.0+(?= |$)|– (?=\[)")
+"""The spread of counts that every seed shares, and the sign for nothing of ours beside a published number."""
 SEVEN = "7-source mixture"
 """The mixture that the table lists; the authors' configuration may have had five sources."""
 
@@ -111,7 +111,7 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> pd
             head: compare(scaled, theirs, metric=metric, digits=digits, printed=2, dataset=source)
             for head, (metric, digits) in columns.items()
         }
-        lines.append({"source": source, **{head: WITHOUT_SPREAD.sub("", text) for head, text in cells.items()}})
+        lines.append({"source": source, **{head: WITHOUT.sub("", text) for head, text in cells.items()}})
     divergence = frame[frame["metric"] == "divergence"]["value"]
     if len(divergence):
         name = "languages" if isinstance(settings.corpora, Generated) else "corpora"
