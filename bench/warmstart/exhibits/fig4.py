@@ -107,7 +107,9 @@ def draw(frame: Any, published: Any, settings: Settings) -> figure.Figure:
     metrics = ("val_acc", "acc_relative_difference")
     for ax, series, metric in zip(axes, method_series(FIRST, WS), metrics, strict=True):
         curves(ax, frame, [series], settings=settings, published=published, metric=metric)
-        legend(ax, settings)
+        ax.set_title(series.legend)
+    if settings.at_protocol():  # elsewhere the titles say all
+        legend(axes[0], settings, below=2)
     axes[1].axhline(0, color="0.5", linewidth=0.8, linestyle="--")
     axes[0].set(xlabel="epoch of the first training", ylabel="validation accuracy (%)")
     axes[1].set(xlabel="epoch at which the second training starts", ylabel="difference from random init (%)")
