@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from bench import config, exhibit, published, stats
+from bench.certified.design import SETUPS
 from bench.certified.spec import Certified, Initialisation, TimingComparison, Verification
 from bench.exhibit import LABELS, ArmRun, Chance, Exhibit, ExhibitSettings
 from bench.record import Record
@@ -419,14 +420,28 @@ def test_exhibits_are_drawn(name: str, scale: str, tmp_path: Path) -> None:
 
 def test_table_rows_have_the_published_number_and_n_beside_ours() -> None:
     frame = frame_of("table1", as_printed("table1"))
-    cells = of("table1").draw(frame, published.of_exhibit(of("table1")), settings_at("paper", "table1"))
-    line = cells[(cells["model"] == "CNN-7") & (cells["method"] == "ours") & cells["schedule"].str.startswith("160")]
-    (row,) = line.to_dict("records")
-    assert row["verified error"] == "65.58 ± 0.02 [65.58]"
-    assert row["test images"] == "1,000"
-    assert row["seeds"] == "5"
-    best = cells[(cells["method"] == "ours (best run)") & (cells["model"] == "CNN-7")].to_dict("records")
-    assert best[-1]["verified error"] == "65.56 [65.03]"
+    tables = of("table1").draw(frame, published.of_exhibit(of("table1")), settings_at("paper", "table1"))
+    assert list(tables) == ["", "Further errors", "Other work, as printed"]
+    long = tables[""].loc["CIFAR-10, eps 8/255", SETUPS["cifar_160"].panel]
+    assert list(long.index) == ["vanilla IBP", "CROWN-IBP", "ours", "ours (best run)"]
+    assert [f"{network} {kind}" for network, kind in long.columns[1:4]] == [
+        "CNN-7 verified",
+        "Wide-ResNet standard",
+        "Wide-ResNet verified",
+    ]
+    assert long["CNN-7", "verified"]["ours"] == "**65.58 ± 0.02** [65.58]"
+    assert long["CNN-7", "verified"]["ours (best run)"] == "65.56 [65.03]"
+    further = tables["Further errors"].loc["CIFAR-10, eps 8/255", SETUPS["cifar_160"].panel, "ours", "CNN-7"]
+    assert (further["test images"], further["seeds"]) == ("1,000", "5")
+    assert ("MNIST", "200 (9+51 epochs)", "CROWN-IBP (Zhang et al.)") in tables["Other work, as printed"].index
+
+
+def test_the_lowest_error_of_a_row_is_bold_where_methods_are_columns() -> None:
+    table2 = of("table2").draw(
+        frame_of("table2", as_printed("table2")), pd.DataFrame(columns=COLUMNS), settings_at("paper", "table2")
+    )
+    bold = table2[""].map(lambda text: text.startswith("**"))
+    assert [*bold.loc[:, "ours"].all()] == [True, True] and bold.sum(axis=1).eq(2).all()
 
 
 def test_chance_is_that_of_a_network_that_answers_alike_to_everything() -> None:
@@ -448,11 +463,14 @@ def test_headings_name_the_radius_of_the_runs() -> None:
     """At scale small runs are at 2/255 where the paper's are at 8/255."""
     small = {name: settings_at("small", name) for name in ("table1", "radii", "recipes")}
     table1 = of("table1").draw(frame_of("table1", scale="small"), published.of_exhibit(of("table1")), small["table1"])
-    ours = table1[table1["model"] != "other work"]["data set"]
-    assert set(ours) == {"MNIST, eps 0.1", "CIFAR-10, eps 2/255"}
+    assert set(table1[""].index.get_level_values("data set")) == {"MNIST, eps 0.1", "CIFAR-10, eps 2/255"}
     radii = of("radii").draw(frame_of("radii", scale="small"), published.of_exhibit(of("radii")), small["radii"])
     # 2/255 and 0.3 of the paper, a fourth each.
-    assert set(radii["eps"]) == {"0.1 → 0.025", "2/255 → 0.001961", "0.3 → 0.075 (trained at eps 0.4 → 0.1)"}
+    assert set(radii[""].index.get_level_values("eps")) == {
+        "0.1 → 0.025",
+        "2/255 → 0.001961",
+        "0.3 → 0.075 (trained at eps 0.4 → 0.1)",
+    }
     recipes = of("recipes")
     fig = recipes.draw(frame_of("recipes", scale="small"), published.of_exhibit(recipes), small["recipes"])
     assert {ax.get_title().partition("eps")[2] for ax in fig.axes} == {" 8/255 → 2/255"}

@@ -26,6 +26,7 @@ from bench.workflow.plan import Plan
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 Call = Callable[..., subprocess.CompletedProcess[str]]
+pytestmark = pytest.mark.timeout(900)  # Snakemake starts several processes, which takes long on a busy machine
 
 
 @pytest.fixture
