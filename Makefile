@@ -97,7 +97,7 @@ doctor: env
 	@$(BENCH) doctor
 
 test: env
-	$(BIN)/python -m pytest -m "not slow and not gpu and not cluster" $(PYTEST)
+	$(BIN)/python -m pytest -m "not slow and not gpu and not cluster" --numprocesses 2 --dist loadfile $(PYTEST)
 
 lint: env
 	$(BIN)/ruff check .

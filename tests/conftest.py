@@ -1,7 +1,8 @@
-"""Shared by all tests: the invented paper, a results folder of their own, the command line as a function, skipped tests.
+"""Shared by all tests: the invented paper, a results folder of their own, the command line as a function.
 
-Every run ends with the list of what was skipped and why. With ``--fail-on-skip FILE``, or ``CI=true`` in the environment,
-a skipped test that the file does not name fails the run. The file has a pattern of test names a line.
+``--fail-on-skip FILE`` (or ``CI=true`` in the environment) fails the run on a skipped test that FILE does not name. FILE has
+a pattern of test names a line.
+Every run ends with the list of what was skipped and why.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -18,6 +19,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PAPERS = ROOT / "tests" / "papers"
 EXPECTED_SKIPS = Path(__file__).with_name("expected_skips.txt")
+# Networks of this size gain nothing from a second thread, and the other process needs the core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 class Skips:
@@ -83,7 +86,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def invented(results: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def invented(results: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The invented paper, registered in this process and in those it starts; gives the path of its scale file."""
     from bench import exhibit
 

@@ -63,9 +63,3 @@ def test_results_are_there_as_soon_as_they_are_known(tmp_path: Path) -> None:
     content = json.loads(results.path.read_text())
     assert content["broken"] == {"error": "ZeroDivisionError: division by zero"}
     assert content["later"].startswith("left out") and content["second"] == 2
-
-
-def test_at_most_eight_files_and_nine_minutes() -> None:
-    assert len(first_gpu.PARTS) + 2 <= 8
-    assert first_gpu.LIMIT + first_gpu.GRACE < 9 * 60
-    assert first_gpu.MOST_BYTES < 16e6

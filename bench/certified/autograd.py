@@ -25,8 +25,10 @@ class _Linear(torch.autograd.Function):
         x, radius, weight = ctx.saved_tensors
         grad_x = grad_radius = grad_weight = None
         if ctx.needs_input_grad[2]:
-            grad_weight = over_radius.t() @ radius
-            grad_weight.mul_(torch.sign(weight)).addmm_(over_x.t(), x)
+            rows = (tensor.flatten(0, -2) for tensor in (over_radius, radius, over_x, x))
+            over_radius_rows, radius_rows, over_x_rows, x_rows = rows
+            grad_weight = over_radius_rows.t() @ radius_rows
+            grad_weight.mul_(torch.sign(weight)).addmm_(over_x_rows.t(), x_rows)
         if ctx.needs_input_grad[0]:
             grad_x = over_x @ weight
         if ctx.needs_input_grad[1]:
@@ -35,7 +37,7 @@ class _Linear(torch.autograd.Function):
 
 
 def linear(x: Tensor, radius: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """x W^T for clean and centre rows together [R, in], and r |W|^T for the radius [B, in]."""
+    """x W^T for clean and centre rows together [R, ..., in], and r |W|^T for the radius [B, ..., in]."""
     kind = x.device.type
     if torch.is_autocast_enabled(kind):
         # Autocast does not reach inside an autograd function.

@@ -211,6 +211,10 @@ class CertifiedSettings(DataSettings):
     test_images: dict[PaperDataset, int] = Field(
         default_factory=dict, description="test images at most; the whole set where none is given"
     )
+    final_images: dict[PaperDataset, int] = Field(
+        default_factory=dict,
+        description="test images at most of the final interval bounds and standard error; `test_images` where none is given",
+    )
     classes: dict[PaperDataset, int] = Field(
         default_factory=dict, description="number of classes, the first ones; all where none is given"
     )
@@ -224,7 +228,12 @@ class CertifiedSettings(DataSettings):
     tin_lambda_0: float = Field(0.2, ge=0, le=100, description="weight of the regularisers on TinyImageNet [C]")
     lr: float = Field(5e-4, gt=0, le=1, description="learning rate of Adam [C]")
     halve_after_add: bool = Field(True, description="residual halving of the IBP initialisation [C, October 2021]")
-    l_relu: Literal["skip", "code"] = Field("skip", description="L_relu of a layer without active neurons [P], [C]")
+    l_relu: Literal["skip", "code"] = Field(
+        "skip", description="L_relu of a layer without active neurons in training: left out [P], or 2 [C]"
+    )
+    loss_fusion: bool = Field(
+        True, description="CROWN-IBP: bound the loss itself [C]; false is each margin of a matrix"
+    )
     report: Literal["last", "best_on_test", "best_on_val"] = Field(
         "last", description="epoch that is reported; the paper does not say [U]"
     )
@@ -235,6 +244,16 @@ class CertifiedSettings(DataSettings):
     verify_with: tuple[Bound, ...] = Field(
         ("ibp", "crown_ibp"), min_length=1, description="bounds of the verification, through auto_LiRPA"
     )
+
+    def number_of_classes(self, role: PaperDataset) -> int:
+        return self.classes.get(role, DATA_SETS[self.dataset(role)].classes)
+
+    def tested(self, role: PaperDataset, final: bool) -> int:
+        """Number of test images of the final standard error and interval bounds, or of everything else that is tested."""
+        data = DATA_SETS[self.dataset(role)]
+        whole = data.test * self.number_of_classes(role) // data.classes
+        most = self.test_images.get(role, whole)
+        return min(whole, max(most, self.final_images.get(role, 0)) if final else most)
 
     def schedule(self, setup: SetupName) -> Schedule:
         return self.schedules.get(setup, SETUPS[setup].schedule)
@@ -263,6 +282,7 @@ class CertifiedSettings(DataSettings):
             "regularizers": components.regularizers,
             "lambda_0": self.tin_lambda_0 if role == "tiny_imagenet" and components.regularizers else None,
             "bound": components.bound,
+            "loss_fusion": self.loss_fusion and components.bound == "crown_ibp",
             "eps": None if is_default else eps,
             "schedule": self.schedule(setup),
             "batch": self.batch.get(role),
@@ -279,13 +299,14 @@ class CertifiedSettings(DataSettings):
         }
         return Certified(**{**protocol, **fields})
 
-    def verification(self, training: Certified, **fields: Any) -> Verification:
-        """The verification of a network on its scale's whole test set."""
+    def verification(self, role: PaperDataset, training: Certified, **fields: Any) -> Verification:
+        """The verification of a network on its scale's test images."""
         protocol = {
             "seed": training.seed,
             "parent": training,
             "methods": self.verify_with,
             "pgd_steps": self.pgd_steps,
+            "ibp_samples": self.final_images.get(role),
         }
         return Verification(**{**protocol, **fields})
 
@@ -336,7 +357,7 @@ def trained_and_verified(
         return settings.training(setup, model, method, seed, **fields)
 
     def verification(seed: int) -> Verification:
-        return settings.verification(training(seed))
+        return settings.verification(SETUPS[setup].role, training(seed))
 
     labels = labels_of(setup, model, method) if labels is None else labels
     yield Arm(labels, training, seeds)
@@ -383,6 +404,13 @@ def radius_text(radius: float) -> str:
     """``8/255`` for a multiple of 1/255 up to 32, else a decimal number."""
     steps = radius * 255
     return f"{round(steps)}/255" if steps < 32.5 and abs(steps - round(steps)) < 1e-6 else f"{radius:.4g}"
+
+
+def scaled_radius_text(settings: DataSettings, role: PaperDataset, published: float) -> str:
+    """A radius of the paper, and the radius of this scale's runs behind an arrow where it is another: ``8/255 → 2/255``."""
+    actual = settings.radius(role, published)
+    text = radius_text(published)
+    return text if abs(actual - published) < 1e-6 else f"{text} → {radius_text(actual)}"
 
 
 def schedule_text(settings: CertifiedSettings, setup: SetupName) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +72,6 @@ def measure(
     *,
     batch: int,
     tau: float = 0.5,
-    empty: str = "skip",
     details: bool = True,
 ) -> Measured:
     """Standard and verified error by interval bounds in eval mode, and what Figures 2 to 6 show.
@@ -84,8 +82,8 @@ def measure(
         eps: radius; with 0 the verified error is the standard one, and bounds are measured at 1e-6.
         within: range of normalised images.
         batch: samples at once.
-        tau: tolerance of the regularisers.
-        empty: see `regularizers.relu_balance`.
+        tau: tolerance of the regularisers. L_relu is measured as the authors log it: a layer without an active neuron
+            counts 2, also where training leaves it out.
         details: measure layers and regularisers too.
     """
     training = model.training
@@ -104,9 +102,8 @@ def measure(
         # A misclassified sample is never verified, whatever rounding says.
         unverified += (misclassified | (output.lower <= 0).any(1)).sum() if eps else misclassified.sum()
         if details:
-            rule: Literal["skip", "code"] = "code" if empty == "code" else "skip"
             tightness += len(labels) * regularizers.tightness(radius, output.relus, tau)
-            balance += len(labels) * regularizers.relu_balance(output.relus, tau, rule)
+            balance += len(labels) * regularizers.relu_balance(output.relus, tau, "code")
             for layer, bounds in zip(layers, output.relus, strict=True):
                 _add(layer, *bounds)
     model.train(training)

@@ -8,9 +8,12 @@ no pass of their own for it. Source: bench/certified/protocol.md, section a.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import copy
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -55,12 +58,14 @@ class Pass:
 
 
 def bounds(model: nn.Module, lower: Tensor, upper: Tensor, *, clean: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Interval bounds of a module's output.
+    """Interval bounds of a network's output, sound for the function that the network computes in its present state.
+
+    The network is traced at each call. What a new trace computes is compared with the network's own output once.
 
     Args:
-        model: any module that ``torch.fx`` can trace and that is made of Conv2d, Linear, BatchNorm1d/2d, ReLU, Flatten,
+        model: any network that ``torch.fx`` can trace and that is made of Conv2d, Linear, BatchNorm1d/2d, ReLU, Flatten,
             average pooling and residual additions. In train mode BatchNorm updates its running statistics.
-        lower: [B, ...], lower ends of the input.
+        lower: [B, ...], lower ends of the input, in the dtype of the network's weights.
         upper: upper ends, same shape.
         clean: the unperturbed batch; required in train mode with BatchNorm.
 
@@ -68,11 +73,11 @@ def bounds(model: nn.Module, lower: Tensor, upper: Tensor, *, clean: Tensor | No
         lower and upper bounds of the output, differentiable.
 
     Raises:
-        UserError: an unknown layer, a lower bound above the upper one, NaN bounds, no clean batch where one is needed,
-            or a batch of one in train mode with BatchNorm.
+        UserError: a layer that bounds cannot follow; input of another type, dtype or shape; a lower bound above the upper
+            one; NaN bounds; no clean batch where one is needed, or a batch of one in train mode with BatchNorm.
     """
-    output = propagate(model, *interval(lower, upper), clean=_checked(model, lower, clean))
-    return _finite(model, output, lower, upper, clean)
+    output = _checked_pass(model, lower, upper, clean, None)
+    return output.lower, output.upper
 
 
 def margins(model: nn.Module, lower: Tensor, upper: Tensor, labels: Tensor, *, clean: Tensor | None = None) -> Tensor:
@@ -82,7 +87,7 @@ def margins(model: nn.Module, lower: Tensor, upper: Tensor, labels: Tensor, *, c
         model: see `bounds`; its output is [B, K].
         lower: [B, ...].
         upper: [B, ...].
-        labels: int64 [B].
+        labels: int64 [B], from 0 to K - 1.
         clean: see `bounds`.
 
     Returns:
@@ -91,22 +96,206 @@ def margins(model: nn.Module, lower: Tensor, upper: Tensor, labels: Tensor, *, c
     Raises:
         UserError: see `bounds`.
     """
-    output = propagate(model, *interval(lower, upper), clean=_checked(model, lower, clean), labels=labels)
-    return _finite(model, output, lower, upper, clean)[0]
+    return _checked_pass(model, lower, upper, clean, labels).lower
+
+
+def _checked_pass(model: nn.Module, lower: Tensor, upper: Tensor, clean: Tensor | None, labels: Tensor | None) -> Pass:
+    centre, radius = interval(lower, upper)
+    graph = graph_of(model)
+    _check_fits(model, lower)
+    clean = _needed_clean(graph, lower, clean)
+    shape = _compared(model, graph, centre if clean is None else clean, clean)
+    if labels is not None:
+        _check_labels(labels, lower, shape)
+    output = propagate(graph, centre, radius, clean=clean, labels=labels)
+    if not bool(torch.isfinite(output.lower).all() & torch.isfinite(output.upper).all()):
+        where = first_not_finite(model, centre, radius, clean=clean)
+        raise UserError(f"bounds are not finite, first after {where}")
+    return output
+
+
+# Checks of input ------------------------------------------------------------------------------------------------------
 
 
 def interval(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
     """Centre and radius.
 
     Raises:
-        UserError: shapes differ, or a lower end lies above the upper operation.
+        UserError: the ends are no floating-point tensors of one shape and dtype, or a lower end lies above the upper one.
     """
-    if lower.shape != upper.shape:
-        raise UserError(f"lower bounds have shape {tuple(lower.shape)}, upper bounds {tuple(upper.shape)}")
+    _check_real("lower bounds", lower)
+    _check_real("upper bounds", upper)
+    for name in ("shape", "dtype", "device"):
+        ends = [getattr(end, name) for end in (lower, upper)]
+        if ends[0] != ends[1]:
+            below, above = (tuple(end) if name == "shape" else end for end in ends)
+            raise UserError(f"lower bounds have {name} {below}, upper bounds {above}; give both alike")
     if bool((lower > upper).any()):
         worst = (lower - upper).max().item()
         raise UserError(f"a lower bound lies {worst:.3g} above its upper bound; give lower <= upper everywhere")
     return (lower + upper) / 2, (upper - lower) / 2
+
+
+def _check_real(what: str, tensor: Any) -> None:
+    """Integers would wrap around at 0 and 255, and carry no radius below 1.
+
+    Raises:
+        UserError: it is no tensor, or not of floating-point numbers.
+    """
+    if not isinstance(tensor, Tensor):
+        raise UserError(f"{what} are {type(tensor).__module__}.{type(tensor).__name__}; give torch tensors")
+    if not tensor.is_floating_point():
+        raise UserError(f"{what} are {tensor.dtype}; give floating-point numbers, images scaled as in training")
+
+
+def _check_fits(model: nn.Module, lower: Tensor) -> None:
+    """A rounded box would be another box, so that nothing is converted.
+
+    Raises:
+        UserError: the network has another dtype, or is elsewhere.
+    """
+    for name, weight in model.named_parameters():
+        if weight.is_floating_point() and weight.dtype != lower.dtype:
+            raise UserError(
+                f"bounds are {lower.dtype}, weight '{name}' is {weight.dtype}; convert the box or the network"
+            )
+        if weight.device != lower.device:
+            raise UserError(f"bounds are on {lower.device}, weight '{name}' is on {weight.device}; move one of them")
+
+
+def _check_labels(labels: Any, lower: Tensor, shape: torch.Size) -> None:
+    """Labels are int64 [B] of classes that the output has.
+
+    Raises:
+        UserError: they are not.
+    """
+    if len(shape) != 2:
+        raise UserError(f"the network's output has shape {tuple(shape)}; margins need [B, K]")
+    if not isinstance(labels, Tensor) or labels.dtype != torch.int64:
+        kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+        raise UserError(f"labels are {kind}; give a tensor of torch.int64")
+    if labels.shape != lower.shape[:1] or labels.device != lower.device:
+        raise UserError(
+            f"labels have shape {tuple(labels.shape)} on {labels.device}; give {tuple(lower.shape[:1])} on {lower.device}"
+        )
+    if bool(((labels < 0) | (labels >= shape[1])).any()):
+        low, high = int(labels.min()), int(labels.max())
+        raise UserError(f"labels go from {low} to {high}; the network has {shape[1]} classes, 0 to {shape[1] - 1}")
+
+
+def _needed_clean(graph: Graph, lower: Tensor, clean: Tensor | None) -> Tensor | None:
+    """The clean batch where BatchNorm needs it."""
+    names = [name for name, norm in graph.norms if uses_batch_statistics(norm)]
+    if not names:
+        return None
+    if clean is None:
+        raise UserError(
+            f"layer '{names[0]}' takes BatchNorm statistics from the unperturbed batch in train mode: "
+            "give `clean`, or call model.eval()"
+        )
+    _check_real("images of the clean batch", clean)
+    if len(clean) < 2:
+        raise UserError(f"layer '{names[0]}': a batch of {len(clean)} has no statistics; give 2 samples or more")
+    if (clean.shape[1:], clean.dtype, clean.device) != (lower.shape[1:], lower.dtype, lower.device):
+        raise UserError(
+            f"the clean batch is {tuple(clean.shape)}, {clean.dtype} on {clean.device}; "
+            f"the bounds are {tuple(lower.shape)}, {lower.dtype} on {lower.device}"
+        )
+    return clean
+
+
+# Comparison with the network itself -----------------------------------------------------------------------------------
+
+_COMPARED: WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], torch.Size]] = WeakKeyDictionary()
+"""Network -> trace and kind of input that were compared with it -> shape of the output."""
+
+
+def _compared(model: nn.Module, graph: Graph, x: Tensor, clean: Tensor | None) -> torch.Size:
+    """Compares bounds of radius 0 around `x` with the network's own output, once for each trace.
+
+    Returns:
+        the shape of the output for a batch of the size of `x`.
+
+    Raises:
+        UserError: they differ, or the network does not take this input; names the first layer that differs.
+    """
+    key = (graph.signature, x.shape, x.dtype)
+    known = _COMPARED.setdefault(model, {})
+    if key not in known:
+        output, close = _agrees(model, graph, x, clean)
+        if not close and x.dtype != torch.float64:
+            # What differs by rounding alone agrees in float64.
+            precise = copy.deepcopy(model).double()
+            _, close = _agrees(precise, graph_of(precise), x.double(), None if clean is None else clean.double())
+        if not close:
+            where = _first_difference(model, graph, x, clean)
+            raise UserError(f"{type(model).__name__}: computes something else than its trace, first in {where}")
+        known[key] = output.shape
+    return known[key]
+
+
+def _agrees(model: nn.Module, graph: Graph, x: Tensor, clean: Tensor | None) -> tuple[Tensor, bool]:
+    """The network's output, and whether bounds of radius 0 are equal to it."""
+    with _state_kept(model):
+        try:
+            output = model(x.clone())
+        except Exception as error:  # whatever the network raises for input that it does not take
+            reason = str(error).partition("\n")[0]
+            raise UserError(
+                f"{type(model).__name__} does not take input of shape {tuple(x.shape)}: {reason}"
+            ) from error
+    with _state_kept(model):
+        bound = propagate(graph, x, torch.zeros_like(x), clean=clean)
+    streams = [bound.centre, *([] if bound.clean is None else [bound.clean])]
+    return output, all(_close(stream, output) for stream in streams)
+
+
+def _close(stream: Tensor, output: Tensor) -> bool:
+    """Equal but for rounding; both may be NaN, which is told of elsewhere."""
+    scale = output.abs().nan_to_num(0, 0).max() if output.numel() else 0
+    tolerance = float(torch.finfo(output.dtype).eps ** 0.5 * scale)
+    return stream.shape == output.shape and torch.allclose(stream, output, rtol=0, atol=tolerance, equal_nan=True)
+
+
+@contextlib.contextmanager
+def _state_kept(model: nn.Module) -> Iterator[None]:
+    """Without gradients; afterwards buffers and the random generator are as before."""
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        with torch.no_grad():
+            for name, buffer in model.named_buffers():
+                buffer.copy_(buffers[name])
+
+
+def _first_difference(model: nn.Module, graph: Graph, x: Tensor, clean: Tensor | None) -> str:
+    """The first layer whose result differs between the network and its trace, for people."""
+    outputs: dict[int, list[Tensor]] = {}
+    names: list[str] = []
+
+    def note(module: nn.Module, _: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            outputs.setdefault(id(module), []).append(output.clone())
+
+    def look(operation: Operation, value: Streams) -> None:
+        module = operation.norm or operation.module
+        expected = outputs.get(id(module), [])
+        if not names and module is not None and (not expected or not _close(value.centre, expected.pop(0))):
+            names.append(f"layer '{operation.name}'")
+
+    hooks = [module.register_forward_hook(note) for module in model.modules()]
+    with _state_kept(model):
+        model(x.clone())
+    for hook in hooks:
+        hook.remove()
+    with _state_kept(model):
+        propagate(graph, x, torch.zeros_like(x), clean=clean, look=look)
+    return names[0] if names else "what lies between its layers"
+
+
+# Propagation ----------------------------------------------------------------------------------------------------------
 
 
 def box(images: Tensor, eps: Tensor | float, low: Tensor, high: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,8 +312,9 @@ def box(images: Tensor, eps: Tensor | float, low: Tensor, high: Tensor, scale: T
         scale: [1, C, 1, 1], one over the standard deviation: pixel units to normalised ones.
 
     Raises:
-        UserError: eps is negative.
+        UserError: eps is negative, or images are not of floating-point numbers.
     """
+    _check_real("images", images)
     if isinstance(eps, float | int) and not eps >= 0:
         raise UserError(f"eps {eps:g} is negative; a radius is 0 or more")
     reach = eps * scale
@@ -137,50 +327,20 @@ def uses_batch_statistics(norm: Norm) -> bool:
     return norm.training or norm.running_mean is None
 
 
-def _checked(model: nn.Module, lower: Tensor, clean: Tensor | None) -> Tensor | None:
-    """The clean batch where BatchNorm needs it."""
-    places = [place for place, norm in graph_of(model).norms if uses_batch_statistics(norm)]
-    if not places:
-        return None
-    if clean is None:
-        raise UserError(
-            f"layer '{places[0]}' takes BatchNorm statistics from the unperturbed batch in train mode: "
-            "give `clean`, or call model.eval()"
-        )
-    if len(clean) < 2:
-        raise UserError(f"layer '{places[0]}': a batch of {len(clean)} has no statistics; give 2 samples or more")
-    if clean.shape[1:] != lower.shape[1:]:
-        raise UserError(f"the clean batch has shape {tuple(clean.shape)}, the bounds {tuple(lower.shape)}")
-    return clean
-
-
-def _finite(
-    model: nn.Module, output: Pass, lower: Tensor, upper: Tensor, clean: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    low, high = output.lower, output.upper
-    if not bool(torch.isfinite(low).all() & torch.isfinite(high).all()):
-        where = first_not_finite(model, (lower + upper) / 2, (upper - lower) / 2, clean=clean)
-        raise UserError(f"bounds are not finite, first after {where}")
-    return low, high
-
-
-@torch.no_grad()
 def first_not_finite(model: nn.Module, centre: Tensor, radius: Tensor, *, clean: Tensor | None) -> str:
     """The first layer whose bounds are NaN or infinite, for people; running statistics are left aloperation."""
-    places: list[str] = []
+    names: list[str] = []
 
     def look(operation: Operation, value: Streams) -> None:
         finite = torch.isfinite(value.centre).all() & torch.isfinite(value.radius).all()
-        if not places and not bool(finite):
-            places.append(f"layer '{operation.place}'")
+        if not names and not bool(finite):
+            names.append(f"layer '{operation.name}'")
 
     if not bool(torch.isfinite(centre).all() & torch.isfinite(radius).all()):
         return "the input"
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    propagate(model, centre, radius, clean=clean, look=look)
-    for name, buffer in model.named_buffers():
-        buffer.copy_(buffers[name])
-    return places[0] if places else "the output"
+    with _state_kept(model):
+        propagate(model, centre, radius, clean=clean, look=look)
+    return names[0] if names else "the output"
 
 
 def propagate(
@@ -221,11 +381,6 @@ def propagate(
             del values[source]
     output = values[last]
     return Pass(output.clean, output.centre, output.radius, relus)
-
-
-def relu_layers(model: nn.Module) -> list[str]:
-    """Places of the ReLU layers, in the order of `Pass.relus`."""
-    return graph_of(model).relus()
 
 
 # Layers ---------------------------------------------------------------------------------------------------------------
@@ -298,11 +453,13 @@ def _conv(operation: Operation, x: Streams) -> Streams:
 def _linear(operation: Operation, x: Streams) -> Streams:
     layer = operation.module
     assert isinstance(layer, nn.Linear)
+    # A parametrised weight may be another at each look.
+    weight, bias = layer.weight, layer.bias
     # The clean and the centre rows share one product; their numbers may differ (recipes with attacked points).
     rows = x.centre if x.clean is None else torch.cat((x.clean, x.centre))
-    out, radius = autograd.linear(rows, x.radius, layer.weight)
-    if layer.bias is not None:
-        out = out + layer.bias
+    out, radius = autograd.linear(rows, x.radius, weight)
+    if bias is not None:
+        out = out + bias
     if x.clean is None:
         return Streams(None, out, radius)
     return Streams(out[: len(x.clean)], out[len(x.clean) :], radius)
@@ -321,14 +478,14 @@ def _relu(operation: Operation, x: Streams) -> Streams:
     return Streams(clean, *autograd.relu(x.centre, x.radius))
 
 
-def _each(operation: Operation, x: Streams) -> Streams:
+def _mapped(operation: Operation, x: Streams) -> Streams:
     assert operation.map is not None
     clean = None if x.clean is None else operation.map(x.clean)
     value = Streams(clean, operation.map(x.centre), operation.map(x.radius))
     before, after = tuple(x.centre.shape), tuple(value.centre.shape)
     if after[:1] != before[:1]:
         raise UserError(
-            f"'{operation.place}' makes {after} of {before}; bounds are of each sample, by the first dimension"
+            f"'{operation.name}' makes {after} of {before}; bounds are of each sample, by the first dimension"
         )
     return value
 
@@ -347,7 +504,8 @@ _APPLY: dict[str, Callable[..., Streams]] = {
     "linear": _linear,
     "norm": _norm,
     "relu": _relu,
-    "each": _each,
+    "average": _mapped,
+    "view": _mapped,
     "add": _add,
     "same": _same,
 }
@@ -379,10 +537,11 @@ def _margins(operation: Operation, inputs: list[Streams], labels: Tensor | None)
         return Streams(output.clean, centre, output.radius.gather(1, true) + output.radius.gather(1, rest))
     layer, x = operation.module, inputs[0]
     assert isinstance(layer, nn.Linear)
-    clean = None if x.clean is None else F.linear(x.clean, layer.weight, layer.bias)
-    logits = F.linear(x.centre, layer.weight, layer.bias)
-    rest = others(labels, layer.out_features)
+    weight, bias = layer.weight, layer.bias
+    clean = None if x.clean is None else F.linear(x.clean, weight, bias)
+    logits = F.linear(x.centre, weight, bias)
+    rest = others(labels, len(weight))
     centre = logits.gather(1, true) - logits.gather(1, rest)
-    rows = layer.weight[labels][:, None, :] - layer.weight[rest]
+    rows = weight[labels][:, None, :] - weight[rest]
     radius = torch.einsum("bkf,bf->bk", rows.abs(), x.radius)
     return Streams(clean, centre, radius)

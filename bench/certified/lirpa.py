@@ -236,14 +236,58 @@ class Bounded:
         Returns:
             clean logits [B, K], margins [B, K - 1], and lower and upper bounds of each ReLU's input.
         """
+        logits, matrix, low, _, relus = self._interval_margins(x, lower, upper, labels)
+        if crown_share > 0:
+            rows = rows_at_once(x, sum(end[0].numel() for end, _ in relus))
+            low = (1 - crown_share) * low + crown_share * self._backward(matrix, rows)
+        return logits, low, relus
+
+    def mixed_losses(
+        self, x: Tensor, lower: Tensor, upper: Tensor, labels: Tensor, crown_share: float
+    ) -> tuple[Tensor, Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
+        """Upper bounds of the loss itself (loss fusion), which need one backward bound instead of K - 1.
+
+        The loss is log sum_j exp(-m_j) with the margins m_j, and m_y = 0. With m_j between a_j and b_j by IBP, the chord of
+        the exponential bounds the sum by a linear function of the margins, sum_j exp(-b_j) + k_j (b_j - m_j), and
+        CROWN-IBP bounds sum_j k_j m_j from below. The two bounds of the sum are mixed as those of the margins are.
+
+        Source: bench/certified/protocol.md, section a.
+
+        Returns:
+            clean logits [B, K], losses [B], margins by IBP [B, K - 1], and lower and upper bounds of each ReLU's input.
+        """
+        logits, matrix, low, high, relus = self._interval_margins(x, lower, upper, labels)
+        # The largest exponent is taken out of the sum, which overflows otherwise.
+        largest = (-low).max(1, keepdim=True).values.clamp(min=0).detach()
+        top, bottom, rest = torch.exp(-low - largest), torch.exp(-high - largest), torch.exp(-largest[:, 0])
+        total = rest + top.sum(1)
+        if crown_share > 0:
+            # (top - bottom) / width, without its cancellation in narrow intervals.
+            width = (high - low).clamp(min=torch.finfo(low.dtype).tiny)
+            slope = top * -torch.expm1(-width) / width
+            sums = self._backward(slope[:, None, :] @ matrix, rows=1)[:, 0]
+            crown = rest + (bottom + slope * high).sum(1) - sums
+            total = (1 - crown_share) * total + crown_share * crown
+        # Rounding must not take the bound below what the sum is at least.
+        losses = torch.log(torch.maximum(total, rest + bottom.sum(1))) + largest[:, 0]
+        return logits, losses, low, relus
+
+    def _interval_margins(
+        self, x: Tensor, lower: Tensor, upper: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
+        """Clean logits, matrix of differences, lower and upper margins by IBP, and bounds of each ReLU's input."""
         logits = self.module(self._input(x, lower, upper))
         matrix = difference_matrix(labels, logits.shape[1], logits.dtype)
-        low, _ = self.module.compute_bounds(x=None, IBP=True, C=matrix, method=None)
-        relus = [node.inputs[0] for node in self.module.modules() if type(node).__name__ == "BoundRelu"]
-        if crown_share > 0:
-            rows = rows_at_once(x, sum(node.lower[0].numel() for node in relus))
-            low = (1 - crown_share) * low + crown_share * self._backward(matrix, rows)
-        return logits, low, [(node.lower, node.upper) for node in relus]
+        low, high = self.module.compute_bounds(x=None, IBP=True, C=matrix, method=None)
+        nodes = [node.inputs[0] for node in self.module.modules() if type(node).__name__ == "BoundRelu"]
+        return logits, matrix, low, high, [(node.lower, node.upper) for node in nodes]
+
+    def release(self) -> None:
+        """Drops the bounds and coefficients of the last pass, which the nodes keep alive until the next one."""
+        self.module._clear_and_set_new(None)
+        for node in self.module.modules():
+            node.__dict__.pop("lA", None)
+            node.__dict__.pop("uA", None)
 
     def _backward(self, matrix: Tensor, rows: int) -> Tensor:
         """Backward bounds from the interval pass's intermediate ones, at most `rows` rows of the matrix at once.

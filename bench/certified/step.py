@@ -127,7 +127,7 @@ class Step:
         kind += " regularised" if regularised else ""
         if self.bounded is not None and 1e-5 < 1 - share < 1:
             kind = f"crown{' regularised' if regularised else ''}"
-        factor = torch.full((), weight, device=self.device)
+        factor = torch.full((), weight, dtype=images.dtype, device=self.device)
         if kind.startswith("crown"):
             self._crown_share = 1 - float(torch.tensor(self.spec.target * share)) / self.spec.target
         if kind.startswith("crown") or self.spec.recipe.objective != "ibp":
@@ -145,6 +145,9 @@ class Step:
             part, part_labels = images[start : start + self.size], labels[start : start + self.size]
             loss, margins, logits = self._forward(kind, len(part))(part, part_labels, eps, factor)
             (loss * (len(part) / len(labels))).backward()
+            if kind.startswith("crown"):
+                assert self.bounded is not None
+                self.bounded.release()
             self._count(loss.detach(), margins.detach(), logits.detach(), part_labels)
         self._update()
         return ()
@@ -180,7 +183,8 @@ class Step:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Interval bounds of the box, or of the boxes that the recipe replaces it with."""
         recipe, within = self.spec.recipe, self.within
-        reach = eps.clamp(min=TINY_EPS) if regularised else eps
+        # Only where eps is exactly 0: any other eps is used as it is, however small (authors' code).
+        reach = torch.full_like(eps, TINY_EPS) if zero else eps
         centre, radius = box(images, reach, within.low, within.high, within.scale)
         box_labels, count = labels, len(labels)
         if recipe.objective != "ibp" and not zero:
@@ -236,13 +240,16 @@ class Step:
     def _crown(
         self, images: Tensor, labels: Tensor, eps: Tensor, weight: Tensor, *, zero: bool, regularised: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Mixed CROWN-IBP bounds through auto_LiRPA."""
+        """Mixed CROWN-IBP bounds through auto_LiRPA, of the loss or of each margin."""
         assert self.bounded is not None
         centre, radius = box(images, eps, self.within.low, self.within.high, self.within.scale)
-        logits, lower, relus = self.bounded.mixed_margins(
-            images, centre - radius, centre + radius, labels, self._crown_share
-        )
-        loss = robust_loss(lower)
+        inputs = images, centre - radius, centre + radius, labels, self._crown_share
+        if self.spec.loss_fusion:
+            logits, losses, lower, relus = self.bounded.mixed_losses(*inputs)
+            loss = losses.mean()
+        else:
+            logits, lower, relus = self.bounded.mixed_margins(*inputs)
+            loss = robust_loss(lower)
         if regularised:
             pairs = [((low + high) / 2, (high - low) / 2) for low, high in relus]
             loss = loss + weight * self._regularizers(radius, pairs)
@@ -269,7 +276,7 @@ class Step:
         torch.maximum(sums.bad, (~torch.isfinite(total)).to(sums.bad.dtype), out=sums.bad)
         sums.good += 1 - sums.bad
         optimizer: Any = self.optimizer
-        optimizer.grad_scale = ((total + 1e-6) / self.spec.clip).clamp(min=1.0)
+        optimizer.grad_scale = ((total + 1e-6) / self.spec.clip).clamp(min=1.0).float()
         optimizer.found_inf = sums.bad
         self.optimizer.step()
 

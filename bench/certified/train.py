@@ -165,11 +165,12 @@ class Trainer:
     def _shifts(self, epoch: int, starts: list[int]) -> list[Tensor | None]:
         """Random crops and flips of the epoch's batches, on the device; ``None`` for each where there are none."""
         padding, flip = self.spec.augmentation()
-        if not flip:
+        if not padding and not flip:
             return [None] * len(starts)
         generator = seeds.generator("certified", "augment", self.spec.dataset, self.spec.seed, epoch)
         sizes = [min(self.spec.batch_size, self.count - start) for start in starts]
         shifts = draw_shifts(sizes, padding=padding, generator=generator)
+        shifts[2] *= flip
         return list(to_device(shifts, self.context.device).split(sizes, dim=1))
 
     def _batch(self, order: Tensor, start: int, shifts: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -230,7 +231,7 @@ class Trainer:
 
     def _test(self, eps: float) -> dict[str, float]:
         spec = self.spec
-        common: dict[str, Any] = {"batch": self.test_batch, "tau": spec.tau, "empty": spec.l_relu}
+        common: dict[str, Any] = {"batch": self.test_batch, "tau": spec.tau}
         test = evaluate.measure(self.model, self.data.test, eps, self.data.range, **common)
         self._note_layers(test.layers)
         row = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -44,6 +45,8 @@ class Options:
     dtype: str = "float32"
     alpha_iterations: int = 20
     seed: int = 0
+    attacked: int | None = None
+    """Samples that are attacked and bounded by every method; those behind them get interval bounds only."""
 
 
 @dataclass
@@ -51,16 +54,21 @@ class Tally:
     """Counts so far; plain values, so that an interrupted verification can resume."""
 
     done: int = 0
+    done_attacked: int = 0
     wrong: int = 0
     attacked: int = 0
     unverified: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
+    def samples(self, metric: str) -> int:
+        """Number of samples that a metric is of."""
+        return self.done if metric in ("standard_error", "verified_error_ibp") else self.done_attacked
+
     def errors(self) -> dict[str, float]:
         """Percent, by the names of a record's metrics."""
         counts = {"standard_error": self.wrong, "pgd_error": self.attacked}
         counts |= {f"verified_error_{method}": count for method, count in self.unverified.items()}
-        return {name: 100 * count / self.done for name, count in counts.items()}
+        return {name: 100 * count / self.samples(name) for name, count in counts.items()}
 
 
 MOST_AT_ONCE = 250
@@ -170,6 +178,7 @@ class Verifier:
             }
         else:
             self.batch = batch or batch_size(self.model, example, options.methods, classes)
+        self.ibp_batch = batch or batch_size(self.model, example, ("ibp",), classes)
         self.bounded = lirpa.Bounded(self.model, example, iterations=options.alpha_iterations)
         self.bounded.train(False)
 
@@ -189,15 +198,23 @@ class Verifier:
         return tally
 
     def _batch(self, tally: Tally) -> None:
-        first, last = tally.done, min(tally.done + self.batch, len(self.pool))
+        attacked_samples = len(self.pool) if self.options.attacked is None else self.options.attacked
+        whole = tally.done < attacked_samples
+        methods = self.options.methods if whole else ("ibp",)
+        size, end = (self.batch, attacked_samples) if whole else (self.ibp_batch, len(self.pool))
+        first, last = tally.done, min(tally.done + size, end)
         images, labels = self.pool.take(torch.arange(first, last, device=self.device))
         images = images.to(self.dtype)
         centre, radius = box(images, self.options.eps, self.range.low, self.range.high, self.range.scale)
         with torch.no_grad():
             wrong = self.model(images).argmax(1) != labels
-        with self._timed(tally, "pgd"):
-            attacked = wrong | self._attack(centre, radius, labels, wrong, first)
-        for method in self.options.methods:
+        attacked = wrong
+        if whole:
+            with self._timed(tally, "pgd"):
+                attacked = wrong | self._attack(centre, radius, labels, wrong, first)
+            tally.attacked += int(attacked.sum())
+            tally.done_attacked = last
+        for method in methods:
             with self._timed(tally, method), _memory_of(method):
                 low = self._bounds(method, images, centre, radius, labels)
             unverified = (low <= 0).any(1)
@@ -208,7 +225,6 @@ class Verifier:
                 raise FailedRun(self.label, None, f"{why}; try float64")
             tally.unverified[method] += int(unverified.sum())
         tally.wrong += int(wrong.sum())
-        tally.attacked += int(attacked.sum())
         tally.done = last
 
     def _bounds(self, method: str, *batch: Tensor) -> Tensor:
@@ -218,7 +234,7 @@ class Verifier:
             parts = zip(*(tensor.split(size) for tensor in batch), strict=True)
             return torch.cat([self._margins(method, *part) for part in parts])
 
-        size = min(self.at_once.get(method, self.batch), len(batch[0]))
+        size = min(self.at_once.get(method, len(batch[0])), len(batch[0]))
         margins, fitted = memory.fitting(act, size)
         if fitted < size:
             self.at_once[method] = fitted
@@ -265,19 +281,15 @@ class Verifier:
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Loads named tensors, or tensors of other names that fit in order.
+    """Loads named tensors, or tensors of other names layer by layer: each tensor of a layer by its kind.
 
     Raises:
-        UserError: the checkpoint is of another architecture; names the first tensor that does not fit.
+        UserError: the checkpoint is of another architecture, or its tensors cannot be told apart; names the first one.
     """
-
-    def kept(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name.removeprefix("module."): tensor for name, tensor in state.items() if "num_batches" not in name}
-
-    expected, state = kept(model.state_dict()), kept(tensors)
-    if set(expected) != set(state) and len(expected) == len(state):
-        state = dict(zip(expected, state.values(), strict=True))
+    expected, state = _named(model.state_dict()), _named(tensors)
     other = f"{where}: a checkpoint of another architecture"
+    if set(expected) != set(state) and len(expected) == len(state):
+        state = _renamed(expected, state, where)
     for name, tensor in expected.items():
         if name not in state:
             raise UserError(f"{other}; it has no '{name}' {tuple(tensor.shape)}")
@@ -285,13 +297,80 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str) ->
             raise UserError(
                 f"{other}; '{name}' is {tuple(state[name].shape)}, this network needs {tuple(tensor.shape)}"
             )
+        if not torch.equal(state[name].to(tensor.dtype).to(state[name].dtype), state[name]):
+            raise UserError(f"{where}: '{name}' is {state[name].dtype} and would be rounded to {tensor.dtype}")
     if extra := sorted(set(state) - set(expected)):
         raise UserError(f"{other}; this network has no '{extra[0]}'")
     model.load_state_dict(state, strict=False)
 
 
+KINDS = ("weight", "bias", "running_mean", "running_var")
+"""Kinds of tensors of a layer: the last part of their names."""
+
+
+def _named(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors without counters, and without what wrappers for several GPUs put before their names."""
+    return {
+        name.removeprefix("module."): tensor
+        for name, tensor in tensors.items()
+        if not name.endswith("num_batches_tracked")
+    }
+
+
+def _layers(tensors: Mapping[str, Tensor], where: str) -> dict[str, dict[str, Tensor]]:
+    """Layer -> kind -> tensor, in the order of the checkpoint.
+
+    Raises:
+        UserError: a tensor is of no known kind.
+    """
+    layers: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        layer, _, kind = name.rpartition(".")
+        if kind not in KINDS:
+            raise UserError(
+                f"{where}: '{name}' is no {', '.join(KINDS)} of a layer; rename the tensors as this network's"
+            )
+        layers.setdefault(layer, {})[kind] = tensor
+    return layers
+
+
+def _renamed(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    """The tensors under this network's names: the first layer's for its first, each by its kind.
+
+    Raises:
+        UserError: a layer has tensors of other kinds or shapes, or their order says nothing.
+    """
+
+    def natural(name: str) -> list[tuple[int, str]]:
+        return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
+
+    ours, theirs = _layers(expected, where), _layers(state, where)
+    names = list(theirs)
+    if names == sorted(names) != sorted(names, key=natural):
+        raise UserError(
+            f"{where}: its tensors are in alphabetical order ('{names[0]}', '{names[1]}', …), so that the order of its "
+            "layers is lost; rename them as this network's"
+        )
+    renamed: dict[str, Tensor] = {}
+    for (name, tensors), (their_name, their_tensors) in zip(ours.items(), theirs.items(), strict=False):
+        shapes, their_shapes = (
+            {kind: tuple(tensor.shape) for kind, tensor in layer.items()} for layer in (tensors, their_tensors)
+        )
+        if shapes != their_shapes:
+            raise UserError(
+                f"{where}: a checkpoint of another architecture; layer '{their_name}' has {_text(their_shapes)}, "
+                f"this network's '{name}' has {_text(shapes)}"
+            )
+        renamed |= {f"{name}.{kind}": their_tensors[kind] for kind in tensors}
+    return renamed
+
+
+def _text(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{kind} {shape}" for kind, shape in sorted(shapes.items()))
+
+
 def train(spec: Verification, context: Context) -> Result:
-    """Verifies the weights of the parent run on the test samples that it reports on.
+    """Verifies the weights of the parent run, on the first of the test samples.
 
     Raises:
         FailedRun: clean error <= attacked error <= verified error does not hold for some sample.
@@ -299,9 +378,7 @@ def train(spec: Verification, context: Context) -> Result:
         UserError: the weights do not fit, or memory does not suffice.
     """
     parent = spec.parent
-    pool = samples_of(parent, context).test
-    if spec.samples is not None:
-        pool = Pool(pool.images[: spec.samples], pool.labels[: spec.samples], pool.mean, pool.std, pool.channels_last)
+    pool = samples_of(parent.model_copy(update={"report_samples": spec.test_samples()}), context).test
     model = draw_network(parent, parent.shape(), parent.classes())
     load_weights(model, context.parent_tensors("weights"), parent.label())
     options = Options(
@@ -313,6 +390,7 @@ def train(spec: Verification, context: Context) -> Result:
         dtype=spec.dtype,
         alpha_iterations=spec.alpha_iterations,
         seed=spec.seed,
+        attacked=min(spec.attacked_samples(), len(pool)),
     )
     verifier = Verifier(model, pool, parent.dataset, options, spec.batch, spec.label())
     tally = Tally(**(context.resume() or {}))
@@ -322,7 +400,8 @@ def train(spec: Verification, context: Context) -> Result:
         context.checkpoint(lambda: vars(now))
 
     verifier.run(tally, after_batch)
-    metrics = {**tally.errors(), "samples": float(tally.done), "eps": options.eps}
+    counts = {"samples": float(tally.done), "samples_attacked": float(tally.done_attacked)}
+    metrics = {**tally.errors(), **counts, "eps": options.eps}
     costs: dict[str, float] = {f"seconds_{name}": round(value, 3) for name, value in tally.seconds.items()}
     notes: dict[str, Any] = {"auto_lirpa": lirpa.version(), "dtype": spec.dtype}
     if verifier.at_once:

@@ -274,7 +274,9 @@ def _collected(scale: str, exhibits: Sequence[str], source: str) -> Plan:
 @exhibits_option
 @source_option
 @click.option("--page", is_flag=True, help="Also write the page of all that has been drawn so far.")
-@click.option("--into", type=click.Path(path_type=Path), help="Folder for figures of a paper of one's own; nothing else.")
+@click.option(
+    "--into", type=click.Path(path_type=Path), help="Folder for figures of a paper of one's own; nothing else."
+)
 @click.option("--format", "form", type=click.Choice(("pdf", "png", "pgf", "svg")), help="Format of such figures.")
 @click.option("--width", type=float, metavar="INCHES", help="Each panel alone, that wide.")
 @click.option("--style", metavar="FILE", help="Matplotlib style over the suite's own.")

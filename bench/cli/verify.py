@@ -164,7 +164,7 @@ def lines(tally: Tally, steps: int, eps: float) -> list[str]:
         seconds = tally.seconds.get("pgd" if key == "pgd_error" else method)
         spent = "" if seconds is None else f"  {seconds:8.1f} s"
         report.append(
-            f"{name:32} {value:6.2f} %  eps {0 if key == 'standard_error' else eps:.5g}  n {tally.done}{spent}"
+            f"{name:32} {value:6.2f} %  eps {0 if key == 'standard_error' else eps:.5g}  n {tally.samples(key)}{spent}"
         )
     return report
 

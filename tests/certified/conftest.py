@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,15 @@ def network(name: str, norm: str, shape: tuple[int, int, int], classes: int, *, 
                 module.running_mean += 0.3 * torch.randn(module.num_features, generator=draw)
                 module.running_var *= 0.5 + torch.rand(module.num_features, generator=draw)
     return model
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads wait for each other longer than layers of these sizes take, on a busy machine a hundred times as long."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(params=ARCHITECTURES, ids=lambda a: f"{a[0]}-{a[1]}-{a[2][1]}")

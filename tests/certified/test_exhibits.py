@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 
 from bench import config, exhibit, published, stats
+from bench.certified.design import SETUPS
 from bench.certified.spec import Certified, Initialisation, TimingComparison, Verification
-from bench.exhibit import LABELS, ArmRun, Exhibit, ExhibitSettings
+from bench.exhibit import LABELS, ArmRun, Chance, Exhibit, ExhibitSettings
 from bench.record import Record
 from bench.report import collect, figure, judge, table
 from bench.report.collect import COLUMNS
@@ -200,7 +201,7 @@ def test_every_trained_network_is_verified_on_the_whole_test_set_of_its_scale(sc
     assert trained == set(verified)
     for spec in verified.values():
         assert set(spec.methods) >= {"ibp", "crown_ibp"}
-        assert spec.test_samples() == spec.parent.test_samples()
+        assert spec.attacked_samples() == spec.parent.test_samples() <= spec.test_samples()
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if of(name).margins])
@@ -222,7 +223,7 @@ def test_claims_hold_on_the_printed_numbers(name: str) -> None:
     frame = frame_of(name, as_printed(name), seeds=5)
     for claim in of(name).claims:
         outcome = claim.test(frame)
-        assert outcome.verdict == "reproduced", (claim.name, outcome)
+        assert outcome.verdict == ("reproduced" if claim.kind == "claim" else "estimate"), (claim.name, outcome)
 
 
 @pytest.mark.parametrize(
@@ -274,9 +275,19 @@ def test_claims_fail_where_one_part_does(name: str, claim: str, by: float, label
     assert verdict(shifted(frame, by, **labels), name, claim).verdict == "not reproduced"
 
 
-def test_a_weak_claim_is_never_failed() -> None:
-    frame = shifted(frame_of("table4", as_printed("table4")), 3.0, method="r5_init_tightness")
-    assert verdict(frame, "table4", "T4g").verdict == "undecided"
+def test_init_helps_only_where_it_lowers_the_error_by_more_than_the_margin() -> None:
+    """Printed 67.63 % with the initialisation and 67.01 % without: 0.9 points less is still no help, 1.1 points are."""
+    frame = frame_of("table4", as_printed("table4"), seeds=5)
+    assert verdict(shifted(frame, -0.9, method="r4_init"), "table4", "T4c").verdict == "reproduced"
+    assert verdict(shifted(frame, -1.1, method="r4_init"), "table4", "T4c").verdict == "not reproduced"
+
+
+def test_how_the_regularisers_alternate_is_estimated() -> None:
+    """Printed 68.96 and 69.38 % after 70 epochs, 66.74 and 66.46 % after 160: 0.42 + 0.28 points."""
+    frame = frame_of("table4", as_printed("table4"), seeds=5)
+    assert verdict(frame, "table4", "T4g").estimate == pytest.approx(0.7)
+    changed = shifted(frame, 3.0, method="r5_init_tightness", panel="160 (1+80+79)")
+    assert verdict(changed, "table4", "T4g").estimate == pytest.approx(3.7)
 
 
 def test_absolute_errors_are_compared_at_the_papers_protocol_only() -> None:
@@ -409,14 +420,65 @@ def test_exhibits_are_drawn(name: str, scale: str, tmp_path: Path) -> None:
 
 def test_table_rows_have_the_published_number_and_n_beside_ours() -> None:
     frame = frame_of("table1", as_printed("table1"))
-    cells = of("table1").draw(frame, published.of_exhibit(of("table1")), settings_at("paper", "table1"))
-    line = cells[(cells["model"] == "CNN-7") & (cells["method"] == "ours") & cells["schedule"].str.startswith("160")]
-    (row,) = line.to_dict("records")
-    assert row["verified error"] == "65.58 ± 0.02 [65.58]"
-    assert row["test images"] == "1,000"
-    assert row["seeds"] == "5"
-    best = cells[(cells["method"] == "ours (best run)") & (cells["model"] == "CNN-7")].to_dict("records")
-    assert best[-1]["verified error"] == "65.56 [65.03]"
+    tables = of("table1").draw(frame, published.of_exhibit(of("table1")), settings_at("paper", "table1"))
+    assert list(tables) == ["", "Further errors", "Other work, as printed"]
+    long = tables[""].loc["CIFAR-10, eps 8/255", SETUPS["cifar_160"].panel]
+    assert list(long.index) == ["vanilla IBP", "CROWN-IBP", "ours", "ours (best run)"]
+    assert [f"{network} {kind}" for network, kind in long.columns[1:4]] == [
+        "CNN-7 verified",
+        "Wide-ResNet standard",
+        "Wide-ResNet verified",
+    ]
+    assert long["CNN-7", "verified"]["ours"] == "**65.58 ± 0.02** [65.58]"
+    assert long["CNN-7", "verified"]["ours (best run)"] == "65.56 [65.03]"
+    further = tables["Further errors"].loc["CIFAR-10, eps 8/255", SETUPS["cifar_160"].panel, "ours", "CNN-7"]
+    assert (further["test images"], further["seeds"]) == ("1,000", "5")
+    assert ("MNIST", "200 (9+51 epochs)", "CROWN-IBP (Zhang et al.)") in tables["Other work, as printed"].index
+
+
+def test_the_lowest_error_of_a_row_is_bold_where_methods_are_columns() -> None:
+    table2 = of("table2").draw(
+        frame_of("table2", as_printed("table2")), pd.DataFrame(columns=COLUMNS), settings_at("paper", "table2")
+    )
+    bold = table2[""].map(lambda text: text.startswith("**"))
+    assert [*bold.loc[:, "ours"].all()] == [True, True] and bold.sum(axis=1).eq(2).all()
+
+
+def test_chance_is_that_of_a_network_that_answers_alike_to_everything() -> None:
+    def level(scale: str, name: str, metric: str, dataset: str = "cifar10") -> Chance | None:
+        chance = of(name).chance
+        assert chance is not None
+        return chance(settings_at(scale, name), {"dataset": dataset, "metric": metric})
+
+    assert level("paper", "table1", "verified_error") == level("paper", "table4", "pgd_error") == (90, 10_000)
+    assert level("ci", "table1", "verified_error") == (80, 5_000) and level("ci", "table4", "pgd_error") == (80, 500)
+    assert level("ci", "radii", "verified_error_crown_ibp", "mnist") == (80, 500)
+    assert level("paper", "table2", "best_verified_error", "tiny_imagenet") == (99.5, 10_000)
+    assert level("ci", "recipes", "certified_accuracy_ibp") == (20, 5_000)
+    assert level("ci", "table1", "at_protocol") is level("ci", "recipes", "test_images") is None
+    assert level("ci", "fig5", "train_verified_error_early", "tiny_imagenet") is None
+
+
+def test_headings_name_the_radius_of_the_runs() -> None:
+    """At scale small runs are at 2/255 where the paper's are at 8/255."""
+    small = {name: settings_at("small", name) for name in ("table1", "radii", "recipes")}
+    table1 = of("table1").draw(frame_of("table1", scale="small"), published.of_exhibit(of("table1")), small["table1"])
+    assert set(table1[""].index.get_level_values("data set")) == {"MNIST, eps 0.1", "CIFAR-10, eps 2/255"}
+    radii = of("radii").draw(frame_of("radii", scale="small"), published.of_exhibit(of("radii")), small["radii"])
+    # 2/255 and 0.3 of the paper, a fourth each.
+    assert set(radii[""].index.get_level_values("eps")) == {
+        "0.1 → 0.025",
+        "2/255 → 0.001961",
+        "0.3 → 0.075 (trained at eps 0.4 → 0.1)",
+    }
+    recipes = of("recipes")
+    fig = recipes.draw(frame_of("recipes", scale="small"), published.of_exhibit(recipes), small["recipes"])
+    assert {ax.get_title().partition("eps")[2] for ax in fig.axes} == {" 8/255 → 2/255"}
+    markers = [line.get_markerfacecolor() for ax in fig.axes for line in ax.get_lines()]
+    assert "none" not in markers  # numbers of later work at 8/255 are not beside runs at 2/255
+    fig = recipes.draw(frame_of("recipes"), published.of_exhibit(recipes), settings_at("paper", "recipes"))
+    assert {ax.get_title().partition("eps")[2] for ax in fig.axes} == {" 8/255", " 2/255"}
+    assert "none" in [line.get_markerfacecolor() for ax in fig.axes for line in ax.get_lines()]
 
 
 def test_a_number_is_expected_from_as_many_seeds_as_the_protocol_repeats_its_cell() -> None:

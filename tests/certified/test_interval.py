@@ -196,6 +196,10 @@ def averaged(x: Tensor) -> Tensor:
         pytest.param(lambda x: torch.reshape(x, (x.size(0), -1)), flattened, id="reshape function"),
         pytest.param(lambda x: torch.flatten(input=x, start_dim=1), flattened, id="flatten input="),
         pytest.param(nn.Flatten(1, 3), flattened, id="Flatten to 3"),
+        pytest.param(lambda x: F.avg_pool2d(x, x.size(3)).flatten(1), averaged, id="avg_pool2d size"),
+        pytest.param(lambda x: F.avg_pool2d(x, x.shape[2:]).flatten(1), averaged, id="avg_pool2d shape"),
+        pytest.param(lambda x: F.adaptive_avg_pool2d(x, x.size(2) // 4).flatten(1), averaged, id="size arithmetic"),
+        pytest.param(lambda x: x.view(-1, x.size(1) * x.size(2) * x.size(-1)), flattened, id="view of sizes"),
     ],
 )
 def test_one_meaning_has_one_bound_however_it_is_written(written: Any, meant: Any) -> None:
@@ -241,6 +245,73 @@ def test_bad_input_is_one_clear_line() -> None:
         interval.bounds(model, x, x[:2])
 
 
+INPUT: list[Any] = [
+    pytest.param(
+        {"lower": lambda x: x.double(), "upper": lambda x: x.double()}, r"float64, weight '0\.weight'", id="f64"
+    ),
+    pytest.param({"upper": lambda x: x.double()}, "lower bounds have dtype torch.float32, upper", id="mixed"),
+    pytest.param({"lower": lambda x: x.numpy()}, "lower bounds are numpy.ndarray", id="numpy"),
+    pytest.param({"upper": lambda x: x.tolist()}, "upper bounds are builtins.list", id="list"),
+    pytest.param({"lower": lambda x: (255 * x).byte()}, "lower bounds are torch.uint8", id="uint8"),
+    pytest.param({"lower": lambda x: x.long(), "upper": lambda x: x.long()}, "torch.int64", id="int64"),
+    pytest.param(
+        {name: lambda x: x[:, :1] for name in ("lower", "upper", "clean")},
+        r"does not take input of shape \(5, 1, 12, 12\)",
+        id="shape",
+    ),
+    pytest.param({"clean": lambda x: (255 * x).byte()}, "clean batch are torch.uint8", id="clean uint8"),
+    pytest.param({"clean": lambda x: x.double()}, "the clean batch is .*float64", id="clean f64"),
+    pytest.param({"clean": lambda x: x[:, :, 1:]}, r"the clean batch is \(5, 3, 11, 12\)", id="clean shape"),
+    pytest.param({"labels": lambda y: y + 1}, "labels go from 1 to 5; the network has 5 classes", id="label too large"),
+    pytest.param({"labels": lambda y: y - 1}, "labels go from -1", id="label too small"),
+    pytest.param({"labels": lambda y: y.int()}, "labels are torch.int32", id="int32 labels"),
+    pytest.param({"labels": lambda y: y.float()}, "labels are torch.float32", id="float labels"),
+    pytest.param({"labels": lambda y: y.tolist()}, "labels are list", id="listed labels"),
+    pytest.param({"labels": lambda y: y[:3]}, r"labels have shape \(3,\)", id="fewer labels"),
+    pytest.param({"labels": lambda y: F.one_hot(y, 5)}, r"labels have shape \(5, 5\)", id="one-hot labels"),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), INPUT)
+def test_input_of_another_kind_is_one_clear_line(changes: dict[str, Any], words: str) -> None:
+    model = network("cnn7", "full", (3, 12, 12), 5).train()
+    x, y = batch((3, 12, 12), 5)
+    arguments: dict[str, Any] = {"lower": x, "upper": x, "labels": y, "clean": x}
+    arguments |= {name: change(arguments[name]) for name, change in changes.items()}
+    with pytest.raises(UserError, match=words) as raised:
+        interval.margins(model, **arguments)
+    assert "\n" not in str(raised.value)
+
+
+def test_what_a_user_may_hand_in_as_a_network() -> None:
+    x = torch.rand(3, 4)
+    plain = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+    with pytest.raises(UserError, match="is scripted"):
+        interval.bounds(torch.jit.script(plain), x, x)
+    with pytest.raises(UserError, match=r"layer '1' is scripted"):
+        interval.bounds(nn.Sequential(nn.Linear(4, 3), torch.jit.script(nn.ReLU())), x, x)
+    with pytest.raises(UserError, match="parameter is not a member"):
+        interval.bounds(Of(lambda x: nn.Linear(4, 3)(x)), x, x)
+    expected = interval.bounds(plain, x - 0.1, x + 0.1)
+    alike = Of(lambda x: nn.ReLU()(x))  # a layer without weights may be made inside forward
+    torch.testing.assert_close(interval.bounds(alike, x - 0.1, x + 0.1)[0], F.relu(x - 0.1))
+    torch.testing.assert_close(interval.bounds(torch.compile(plain, backend="eager"), x - 0.1, x + 0.1), expected)
+
+
+def test_linear_layers_of_more_dimensions_have_gradients() -> None:
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)).double()
+    x = torch.rand(3, 5, 4, dtype=torch.float64)
+    low, high = interval.bounds(model, x - 0.1, x + 0.1)
+    assert low.shape == (3, 5, 2)
+    flat = interval.bounds(model, x.flatten(0, 1) - 0.1, x.flatten(0, 1) + 0.1)
+    ours = torch.autograd.grad((high - low).square().sum(), list(model.parameters()))
+    theirs = torch.autograd.grad((flat[1] - flat[0]).square().sum(), list(model.parameters()))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other)
+    with pytest.raises(UserError, match=r"margins need \[B, K\]"):
+        interval.margins(model, x, x, torch.tensor([0, 1, 0]))
+
+
 class Of(nn.Module):
     """A network of one function."""
 
@@ -255,6 +326,10 @@ class Of(nn.Module):
 @pytest.mark.parametrize(
     ("function", "words"),
     [
+        pytest.param(
+            lambda x: F.avg_pool2d(F.relu(x), x.size(3)), "with a size of another tensor", id="size of another"
+        ),
+        pytest.param(lambda x: F.avg_pool2d(x, 2, divisor_override=-4), "avg_pool2d", id="negative average"),
         pytest.param(lambda x: x * x, r"'mul' is mul\(x\); bounds know Conv2d, Linear", id="product"),
         pytest.param(lambda x: x + 1.0, r"'add' is add\(1\.0\) and takes a constant", id="constant"),
         pytest.param(lambda x: x.mean(dim=0), r"'mean' is mean\(dim=0\)", id="mean over samples"),
@@ -287,11 +362,3 @@ def test_bounds_that_are_not_finite_name_the_first_layer() -> None:
     with pytest.raises(UserError, match="not finite, first after layer '6, 7'"):
         interval.margins(model, x - 0.1, x + 0.1, y)
     assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
-
-
-def test_exchanged_layers_are_seen() -> None:
-    model = nn.Sequential(nn.Linear(3, 2))
-    x = torch.rand(2, 3)
-    interval.bounds(model, x, x)
-    model[0] = nn.Linear(3, 4)
-    assert interval.bounds(model, x, x)[0].shape == (2, 4)

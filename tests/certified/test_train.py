@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bench.certified import dataset, interval, lirpa, regularizers, step, train
+from bench.certified import dataset, evaluate, interval, lirpa, regularizers, step, train
 from bench.certified.dataset import Range
 from bench.certified.eps_schedule import Schedule
 from bench.certified.spec import Certified, Network, Recipe
@@ -205,6 +205,37 @@ def test_population_statistics_are_means_over_the_training_set(make_context: Mak
     first = trainer.model[0](images)
     torch.testing.assert_close(trainer.model[1].running_mean, first.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
     assert all(m.momentum == 0.1 for m in trainer.model.modules() if isinstance(m, nn.BatchNorm2d))
+
+
+def test_balance_is_measured_as_the_authors_log_it_and_trained_as_the_paper_says(make_context: MakeContext) -> None:
+    """A layer without an active neuron counts 2 of the mean over layers where it is measured, and nothing in training."""
+    spec = tiny(regularizers=("relu",))
+    trainer = train.Trainer(spec, make_context(spec))
+    trainer.model[1].bias.data.fill_(-100.0)  # BatchNorm before the first of six ReLUs
+    within = trainer.data.range
+    images, labels = trainer.data.test.take(torch.arange(40))
+    measured = evaluate.measure(trainer.model, trainer.data.test, 0.01, within, batch=40)
+    centre, radius = interval.box(images, 0.01, within.low, within.high, within.scale)
+    relus = interval.propagate(trainer.model.eval(), centre, radius, keep_relus=True).relus
+    code, paper = (regularizers.relu_balance(relus, 0.5, rule).item() for rule in ("code", "skip"))
+    assert measured.relu == pytest.approx(code) and code == pytest.approx(paper + 2 / 6)
+    trainer.model.train()
+    clean = {"clean": images, "keep_relus": True}
+    trained = interval.propagate(trainer.model, centre, radius, **clean).relus
+    loss, margins, _ = trainer.step._make("robust regularised")(images, labels, torch.tensor(0.01), torch.tensor(1.0))
+    expected = step.robust_loss(margins) + regularizers.relu_balance(trained, 0.5, "skip")
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_images_are_cropped_where_they_are_not_mirrored(make_context: MakeContext) -> None:
+    """A data set of digits has the one and not the other."""
+    spec = tiny(crop=1, flip=False)
+    trainer = train.Trainer(spec, make_context(spec))
+    order, plain = torch.arange(32), trainer.data.train.images[:32]
+    padded = F.pad(plain, (1, 1, 1, 1), mode="replicate")
+    shifts = torch.stack([padded[:, :, y : y + 12, x : x + 12] for y in range(3) for x in range(3)])
+    batch, _ = trainer._batch(order, 0, trainer._shifts(0, [0])[0])
+    assert (batch == shifts).flatten(2).all(2).any(0).all() and not torch.equal(batch, plain)
 
 
 def test_impossible_settings_are_refused(make_context: MakeContext) -> None:

@@ -59,6 +59,84 @@ def test_the_bounded_module_has_the_statistics_of_the_trained_network(trained: t
     torch.testing.assert_close(bounded.module(images), model(images), rtol=1e-4, atol=1e-4)
 
 
+def foreign(state: dict[str, torch.Tensor], order: tuple[str, ...]) -> dict[str, torch.Tensor]:
+    """The state under other names, layer by layer, each layer's tensors in another order."""
+    layers: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensor in state.items():
+        layer, _, kind = name.rpartition(".")
+        layers.setdefault(layer, {})[kind] = tensor
+    return {
+        f"net.block{number}.{kind}": tensors[kind]
+        for number, tensors in enumerate(layers.values(), start=8)
+        for kind in order
+        if kind in tensors
+    }
+
+
+def moved(seed: int) -> nn.Module:
+    """A CNN-7 in which no two tensors are alike."""
+    model = models.build_seeded("cnn7", seed, num_classes=5, in_shape=(3, 12, 12), width=4, units=8)
+    draw = torch.Generator().manual_seed(seed)
+    for tensor in model.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.uniform_(0.5, 1.5, generator=draw)
+    return model
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"),
+        ("bias", "weight", "running_var", "running_mean"),
+        ("running_mean", "running_var", "bias", "weight"),
+    ],
+)
+def test_foreign_tensors_are_matched_by_kind(order: tuple[str, ...]) -> None:
+    """BatchNorm's weight and bias have equal shapes, as have its statistics: their order says nothing."""
+    model, twin = moved(0), moved(1)
+    verify.load_weights(twin, foreign(model.state_dict(), order), "foreign.pt")
+    for (name, ours), theirs in zip(model.state_dict().items(), twin.state_dict().values(), strict=True):
+        assert name.endswith("num_batches_tracked") or torch.equal(ours, theirs), name
+
+
+def renamed(old: str, new: str) -> Any:
+    return lambda state: {name.replace(old, new): tensor for name, tensor in state.items()}
+
+
+def swapped(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The second and third layer exchanged."""
+    names = list(state)
+    return {name: state[name] for name in [*names[:2], *names[6:8], *names[2:6], *names[8:]]}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        pytest.param(renamed("running_mean", "moving_average"), "moving_average.*no weight, bias", id="unknown kind"),
+        pytest.param(swapped, "another architecture; layer 'net.block10' has", id="order of layers"),
+        pytest.param(lambda state: dict(sorted(state.items())), "alphabetical order", id="alphabetical"),
+        pytest.param(lambda state: dict(list(state.items())[1:]), "another architecture", id="incomplete"),
+        pytest.param(lambda state: {**state, "net.extra.weight": torch.ones(2)}, "another architecture", id="more"),
+        pytest.param(
+            lambda state: {name: tensor.double() + 1e-12 for name, tensor in state.items()}, "rounded to", id="rounded"
+        ),
+    ],
+)
+def test_what_cannot_be_matched_is_refused_in_one_line(change: Any, words: str) -> None:
+    state = foreign(moved(0).state_dict(), verify.KINDS)
+    with pytest.raises(UserError, match=words) as raised:
+        verify.load_weights(moved(1), change(state), "foreign.pt")
+    assert "\n" not in str(raised.value)
+
+
+def test_halves_and_exact_doubles_are_loaded() -> None:
+    model, twin = moved(0), moved(1)
+    verify.load_weights(twin, {name: tensor.double() for name, tensor in model.state_dict().items()}, "double.pt")
+    assert torch.equal(twin.state_dict()["0.weight"], model.state_dict()["0.weight"])
+    verify.load_weights(twin, {name: tensor.half() for name, tensor in model.state_dict().items()}, "half.pt")
+    assert torch.equal(twin.state_dict()["0.weight"], model.state_dict()["0.weight"].half().float())
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_errors_are_ordered_and_equal_those_of_training(
     trained: tuple[Certified, Context], make_context: MakeContext, dtype: str
@@ -75,21 +153,42 @@ def test_errors_are_ordered_and_equal_those_of_training(
         assert found["standard_error"] <= found["pgd_error"] <= found[f"verified_error_{method}"] <= 100
 
 
-def test_interrupted_verification_goes_on_by_batch(
+def test_interval_bounds_may_have_more_images_than_the_rest(
     trained: tuple[Certified, Context], make_context: MakeContext
 ) -> None:
+    """The attack and the backward bounds are of the same images as without them."""
     spec, parent = trained
-    chosen = Verification(seed=7, parent=spec, methods=("ibp",), pgd_steps=3, batch=16)
+    few = Verification(seed=7, parent=spec, pgd_steps=3)
+    more = few.model_copy(update={"ibp_samples": 300})
+    errors, expected = (
+        verify.train(run, child(make_context, parent, run, name)).metrics
+        for run, name in ((more, "more"), (few, "few"))
+    )
+    assert (errors["samples"], errors["samples_attacked"]) == (300, 40) and more.cost().flops > few.cost().flops
+    for metric in ("pgd_error", "verified_error_crown_ibp"):
+        assert errors[metric] == expected[metric]
+    whole = few.model_copy(update={"parent": spec.model_copy(update={"report_samples": 300}), "methods": ("ibp",)})
+    reported = verify.train(whole, child(make_context, parent, whole, "whole")).metrics
+    for metric in ("standard_error", "verified_error_ibp"):
+        assert errors[metric] == reported[metric] != expected[metric]
+
+
+@pytest.mark.parametrize("more", [{}, {"ibp_samples": 56}])
+def test_interrupted_verification_goes_on_by_batch(
+    trained: tuple[Certified, Context], make_context: MakeContext, more: dict[str, int]
+) -> None:
+    spec, parent = trained
+    chosen = Verification(seed=7, parent=spec, methods=("ibp",), pgd_steps=3, batch=16, **more)
     expected = verify.train(chosen, child(make_context, parent, chosen, "whole")).metrics
     stops = 0
     for _ in range(5):
         try:
-            found = verify.train(chosen, child(make_context, parent, chosen, "parts", deadline=0.0))
+            found = verify.train(chosen, child(make_context, parent, chosen, f"parts{len(more)}", deadline=0.0))
         except OutOfTime:
             stops += 1
             continue
         break
-    assert stops == 3 and found.metrics == expected
+    assert stops == 3 + len(more) and found.metrics == expected
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -38,15 +38,15 @@ def test_pictures_beside_a_reference_are_drawn_again(
 ) -> None:
     """And nothing else is written than what the call names."""
     root = tmp_path / "reference"
-    for paper in ("warmstart",):
-        (root / "ci").mkdir(parents=True)
-        for file in reference.folder("ci").glob(f"{paper}.*"):
-            shutil.copy(file, root / "ci")
+    (root / "ci").mkdir(parents=True)
+    for file in reference.folder("ci").glob("warmstart.*"):
+        shutil.copy(file, root / "ci")
     picture = root / "ci" / "warmstart-fig1.png"
     picture.write_bytes(b"old")
     (tmp_path / "configs").mkdir()
     monkeypatch.setenv("BENCH_REFERENCE", str(root))
     monkeypatch.setattr(generated, "CONFIGS", tmp_path / "configs")
+    monkeypatch.setattr(generated, "verdicts_of", lambda scale: "a test of its own looks at them")
     paths = generated.write()
     assert picture in paths and picture.read_bytes().startswith(b"\x89PNG")
     assert {path for folder in (root, tmp_path / "configs") for path in folder.rglob("*") if path.is_file()} == {

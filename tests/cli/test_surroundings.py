@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from bench import paths
+from bench import exhibit, paths
+from bench.cli.main import main
 
 ROOT = paths.PROJECT
-pytestmark = pytest.mark.timeout(1000)  # each call imports torch and more, which takes long on a busy machine
+pytestmark = pytest.mark.timeout(1000)  # a process imports torch and more, which takes long on a busy machine
 STRANGER = 54321
 """A user id without an account."""
 Answer = subprocess.CompletedProcess[str]
@@ -35,15 +36,14 @@ COMMANDS = """
 import json, sys
 from bench.cli.main import main
 for words in json.loads(sys.argv[1]):
-    if code := main(words):
-        raise SystemExit(code)
+    print(f"exit code {main(words)}", file=sys.stderr)
 """
 
 
 def call(folder: Path, *commands: str, prefix: tuple[str, ...] = (), **changes: str | None) -> Answer:
-    """Calls of the command line, one after the other in one process until one fails."""
+    """Calls of the command line, one after the other in one process; each one's exit code stands below its errors."""
     words = json.dumps([shlex.split(command) for command in commands])
-    return subprocess.run(
+    answer = subprocess.run(
         [*prefix, sys.executable, "-c", COMMANDS, words],
         cwd=folder,
         env=environment(**changes),
@@ -52,6 +52,12 @@ def call(folder: Path, *commands: str, prefix: tuple[str, ...] = (), **changes: 
         errors="backslashreplace",
         timeout=900,
     )
+    assert answer.returncode == 0 and "Traceback" not in answer.stderr, answer.stderr
+    return answer
+
+
+def succeeds(answer: Answer, commands: int) -> None:
+    assert answer.stderr.count("exit code 0") == answer.stderr.count("exit code") == commands, answer.stderr
 
 
 @pytest.fixture
@@ -85,23 +91,18 @@ def stranger() -> Iterator[tuple[Path, Call]]:
 
 def test_a_user_id_without_an_account_trains_and_draws(stranger: tuple[Path, Call], scale: str) -> None:
     folder, bench = stranger
-    answer = bench(*(f"{words} --scale {scale}" for words in ("run --limit 6", "collect", "draw", "judge", "status")))
-    assert answer.returncode == 0 and "Traceback" not in answer.stderr, answer.stderr
+    steps = ("run --limit 6", "collect", "draw", "judge", "status")
+    answer = bench("doctor", *(f"{words} --scale {scale}" for words in steps))
+    succeeds(answer, 6)
     assert len(list((folder / "results/toy/runs").glob("*.json"))) == 6
     assert "Matplotlib" not in answer.stderr
-
-
-def test_a_user_id_without_an_account_is_named_by_doctor(stranger: tuple[Path, Call]) -> None:
-    _, bench = stranger
-    answer = bench("doctor")
     assert f"user id {STRANGER} has no account" in answer.stdout and "home folder" in answer.stdout
 
 
 @pytest.mark.slow
 def test_a_user_id_without_an_account_reproduces(stranger: tuple[Path, Call], scale: str) -> None:
     folder, bench = stranger
-    answer = bench(f"reproduce --scale {scale}")
-    assert answer.returncode == 0, answer.stdout + answer.stderr
+    succeeds(bench(f"reproduce --scale {scale}"), 1)
     assert (folder / "results/toy/paper.pdf").exists()
 
 
@@ -110,45 +111,36 @@ def test_a_home_that_cannot_be_written(stranger: tuple[Path, Call], scale: str) 
     home = folder / "home"
     home.mkdir(mode=0o755)
     answer = bench(*(f"{words} --scale {scale}" for words in ("run --limit 1", "collect", "draw")), HOME=str(home))
-    assert answer.returncode == 0 and "Traceback" not in answer.stderr, answer.stderr
+    succeeds(answer, 3)
     assert not list(home.iterdir()) and "Matplotlib" not in answer.stderr
 
 
-@pytest.mark.parametrize(
-    ("words", "name"),
-    [
-        ("plan --freeze", "results"),
-        ("run", "results"),
-        ("plan", None),
-        ("status", None),
-        ("reproduce", "not writable"),
-        ("pack --into carried", "carried"),
-    ],
-)
-def test_a_folder_of_somebody_else_is_one_line(
-    stranger: tuple[Path, Call], scale: str, words: str, name: str | None
-) -> None:
+def test_a_folder_of_somebody_else_is_one_line(stranger: tuple[Path, Call], scale: str) -> None:
     folder, bench = stranger
-    if words.startswith("pack"):
-        assert bench(f"run --scale {scale} --limit 1").returncode == 0
-    os.chown(folder, 0, 0)
-    try:
-        answer = bench(f"{words} --scale {scale}", TMPDIR="/tmp")
-    finally:
-        os.chown(folder, STRANGER, STRANGER)
-    if name is None:
-        assert answer.returncode == 0 and answer.stderr == ""
-    else:
-        assert answer.returncode == 2
-        (line,) = answer.stderr.splitlines()
-        assert line.startswith("error: ") and name in line
+    succeeds(bench(f"run --scale {scale} --limit 1"), 1)
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, 0, 0)
+    calls = ("plan", "status", "plan --freeze", "reproduce", "pack --into carried", "run --limit 1")
+    answer = bench(*(f"{words} --scale {scale}" for words in calls), TMPDIR="/tmp")
+    lines = answer.stderr.splitlines()
+    assert lines[:2] == ["exit code 0", "exit code 0"], "what only reads goes on"
+    for line, code, word in zip(
+        lines[2::2], lines[3::2], ("results", "not writable", "carried", "results"), strict=True
+    ):
+        assert code == "exit code 2" and line.startswith("error: ") and word in line
 
 
-def test_another_folder(scale: str, tmp_path: Path) -> None:
-    commands = ("plan --freeze", "run --limit 3", "collect", "draw", "judge", "status")
-    answer = call(tmp_path, *(f"{words} --scale {scale}" for words in commands), BENCH_RESULTS=None)
-    assert answer.returncode == 0, answer.stderr
-    assert (tmp_path / "results/toy/verdicts.md").exists()
+@pytest.mark.parametrize("name", ["elsewhere", 'it\'s "odd" {b} [1] * #2 & é %s $HOME a:b ~'])
+def test_another_folder_of_any_name(name: str, scale: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("BENCH_RESULTS")
+    monkeypatch.setenv("BENCH_DATA", str(folder / "data"))
+    for words in ("plan --freeze", "run --limit 3", "collect", "draw", "judge", "paper", "status"):
+        assert main([*words.split(), "--scale", scale]) == 0
+    assert len(list((folder / "results/toy/runs").glob("*.json"))) == 3
+    assert (folder / "results/toy/verdicts.md").exists()
 
 
 @pytest.mark.slow
@@ -156,8 +148,7 @@ def test_another_folder(scale: str, tmp_path: Path) -> None:
 def test_reproducing_in_another_folder(scale: str, tmp_path: Path, name: str) -> None:
     folder = tmp_path / name
     folder.mkdir()
-    answer = call(folder, f"reproduce --scale {scale}", BENCH_RESULTS=str(folder / "results"))
-    assert answer.returncode == 0, answer.stdout + answer.stderr
+    succeeds(call(folder, f"reproduce --scale {scale}", BENCH_RESULTS=str(folder / "results")), 1)
     assert (folder / "results/toy/paper.pdf").exists() and (folder / "results/toy/report.zip").exists()
 
 
@@ -178,8 +169,7 @@ def made_under(folder: Path, **locale: str | None) -> dict[str, bytes]:
     folder.mkdir()
     (folder / "toy.yaml").write_text(SCALE, encoding="utf-8")
     commands = ("plan", "run", "run", "collect", "draw", "judge", "paper", "status")
-    answer = call(folder, *(f"{words} --scale ./toy.yaml" for words in commands), BENCH_RESULTS=None, **locale)
-    assert answer.returncode == 0 and "Traceback" not in answer.stderr, answer.stderr
+    succeeds(call(folder, *(f"{words} --scale ./toy.yaml" for words in commands), BENCH_RESULTS=None, **locale), 8)
     root = folder / "results/toy"
     assert (root / "paper.pdf").exists()
     written = [*root.glob("*.md"), *root.glob("*.html"), *root.glob("*.csv"), *root.glob("exhibits/invented/*.*")]
@@ -247,9 +237,8 @@ def test_a_locale_of_iso_8859_1_changes_no_file(expected: dict[str, bytes], tmp_
 def test_letters_that_a_terminal_lacks_are_escaped(invented: Path, tmp_path: Path) -> None:
     (tmp_path / "größer.yaml").write_text(SCALE + "größe: 1\n", encoding="utf-8")
     answer = call(tmp_path, "plan --scale ./größer.yaml", LC_ALL="C.UTF-8", PYTHONIOENCODING="ascii")
-    assert answer.returncode == 2
-    (line,) = answer.stderr.splitlines()
-    assert line.startswith("error: ") and "gr\\xf6" in line
+    line, code = answer.stderr.splitlines()
+    assert code == "exit code 2" and line.startswith("error: ") and "gr\\xf6" in line
 
 
 @pytest.mark.parametrize("variable", ["BENCH_RESULTS", "BENCH_DATA", "BENCH_REFERENCE"])
@@ -266,32 +255,19 @@ def test_an_empty_variable_is_as_none(variable: str, monkeypatch: pytest.MonkeyP
     [
         ("BENCH_CHECKPOINT_SECONDS", "abc", "run"),
         ("BENCH_EXTRA", "/nowhere/at/all", "plan"),
-        ("BENCH_RESULTS", "/dev/null/x", "plan --freeze"),
-        ("BENCH_RESULTS", "/dev/null/x", "run"),
+        *(("BENCH_RESULTS", "/dev/null/x", words) for words in ("plan --freeze", "run", "reproduce")),
     ],
 )
 def test_a_variable_that_makes_no_sense_is_one_line(
-    scale: str, tmp_path: Path, variable: str, value: str, words: str
+    scale: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    variable: str,
+    value: str,
+    words: str,
 ) -> None:
-    answer = call(tmp_path, f"{words} --scale {scale}", **{variable: value})
-    assert answer.returncode == 2
-    (line,) = answer.stderr.splitlines()
+    monkeypatch.setenv(variable, value)
+    exhibit.registry.cache_clear()
+    assert main([*words.split(), "--scale", scale]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and value in line
-
-
-def test_a_results_folder_that_is_a_file_is_named(scale: str, tmp_path: Path) -> None:
-    (tmp_path / "taken").write_text("")
-    for words in ("plan --freeze", "run", "reproduce"):
-        answer = call(tmp_path, f"{words} --scale {scale}", BENCH_RESULTS=str(tmp_path / "taken"))
-        assert answer.returncode == 2
-        (line,) = answer.stderr.splitlines()
-        assert str(tmp_path / "taken") in line
-
-
-def test_odd_names_of_folders(scale: str, tmp_path: Path) -> None:
-    folder = tmp_path / 'it\'s "odd" {b} [1] * #2 & é %s $HOME a:b ~'
-    where = {"BENCH_RESULTS": str(folder), "BENCH_DATA": str(folder / "data")}
-    commands = ("run --limit 3", "collect", "draw", "judge", "paper", "status")
-    answer = call(tmp_path, *(f"{words} --scale {scale}" for words in commands), **where)
-    assert answer.returncode == 0, answer.stderr
-    assert len(list((folder / "toy" / "runs").glob("*.json"))) == 3

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.cli import main as command_line
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 KNOWN = {"FROM", "RUN", "ENV", "WORKDIR", "COPY", "ENTRYPOINT", "CMD"}
 
@@ -27,48 +29,32 @@ def of(name: str) -> list[str]:
     return [arguments for instruction, arguments in instructions() if instruction == name]
 
 
-def test_every_line_is_an_instruction_that_we_know() -> None:
-    assert {name for name, _ in instructions()} <= KNOWN
-    assert instructions()[0] == ("FROM", "python:3.11-slim")
-
-
-def test_the_lock_file_is_what_is_installed_and_nothing_else() -> None:
+def test_the_lock_file_is_installed_before_the_code_is_copied() -> None:
+    assert {name for name, _ in instructions()} <= KNOWN and instructions()[0][0] == "FROM"
     pip = [run for run in of("RUN") if "pip install" in run]
-    assert len(pip) == 2
-    assert pip[0] == "python -m pip install --no-cache-dir --no-deps --requirement requirements.lock"
-    assert "--no-deps --no-build-isolation --editable ." in pip[1]
-    # As `make env` and, for Slurm, `make slurm` install it: the lines of the lock file between them, none of them twice.
-    makefile = (ROOT / "Makefile").read_text()
-    assert makefile.count("--no-deps --requirement $@.txt") == 2
-    parts = re.findall(r"grep (-v )?'\$\(ON_DEMAND\)' requirements.lock > \$@.txt", makefile)
-    assert sorted(parts) == ["", "-v "]
-    (on_demand,) = re.findall(r"^ON_DEMAND := (.*)$", makefile, re.MULTILINE)
-    later = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if re.match(on_demand, line)]
-    names = [line.partition("==")[0] for line in later]
-    assert names == ["snakemake-executor-plugin-slurm", "snakemake-executor-plugin-slurm-jobstep"]
+    assert all("--no-deps" in run for run in pip) and "requirements.lock" in pip[0] and "--editable ." in pip[1]
+    assert of("COPY") == ["requirements.lock ./", ". ."]
+    order = [arguments for _, arguments in instructions()]
+    assert order.index("requirements.lock ./") < order.index(pip[0]) < order.index(". .") < order.index(pip[1])
     assert not re.search(r"https?://|index-url", (ROOT / "Dockerfile").read_text())
-
-
-def test_what_is_copied_exists_and_the_lock_comes_before_the_code() -> None:
-    copies = of("COPY")
-    assert copies == ["requirements.lock ./", ". ."]
-    assert (ROOT / "requirements.lock").is_file()
-    order = [f"{name} {arguments}" for name, arguments in instructions()]
-    lock, install = (
-        order.index("COPY requirements.lock ./"),
-        next(n for n, line in enumerate(order) if "--requirement" in line),
-    )
-    assert lock < install < order.index("COPY . .")
-
-
-def test_each_run_line_is_a_command_of_the_shell() -> None:
     for run in of("RUN"):
         subprocess.run(["sh", "-n", "-c", run], check=True)
 
 
-def test_the_command_is_the_suites_own_and_its_variables_are_read(bench) -> None:
+def test_the_makefile_installs_each_line_of_the_lock_file_once() -> None:
+    """`make env` all but those that `make slurm` installs."""
+    makefile = (ROOT / "Makefile").read_text()
+    parts = re.findall(r"grep (-v )?'\$\(ON_DEMAND\)' requirements.lock > \$@.txt", makefile)
+    assert sorted(parts) == ["", "-v "] and makefile.count("--no-deps --requirement $@.txt") == 2
+    (on_demand,) = re.findall(r"^ON_DEMAND := (.*)$", makefile, re.MULTILINE)
+    later = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if re.match(on_demand, line)]
+    names = [line.partition("==")[0] for line in later]
+    assert names == ["snakemake-executor-plugin-slurm", "snakemake-executor-plugin-slurm-jobstep"]
+
+
+def test_the_command_is_the_suites_own_and_its_variables_are_read() -> None:
     assert of("ENTRYPOINT") == ['["python", "-m", "bench"]'] and of("CMD") == ['["doctor"]']
-    assert re.search(r"^\s+doctor\b", bench("--help").stdout, re.MULTILINE)
+    assert "doctor" in command_line.bench.commands
     (variables,) = of("ENV")
     paths = (ROOT / "bench" / "paths.py").read_text()
     for name in re.findall(r"(BENCH_\w+)=", variables):
@@ -99,12 +85,7 @@ def test_the_image_holds_the_repository_and_none_of_what_is_made() -> None:
         pytest.skip("no git history here")
     wrong = [path for path in tracked.stdout.splitlines() if ignored(path) and not path.startswith("results/")]
     assert wrong == []
-    untracked = [
-        ".venv/bin/python",
-        "results/small/runs/x.json",
-        "data/cifar-10-batches-py/data_batch_1",
-        ".snakemake/log/x",
-    ]
+    untracked = (".venv/bin/python", "results/small/runs/x.json", "data/cifar-10-batches-py/x", ".snakemake/log/x")
     assert all(ignored(path) for path in untracked)
     assert not ignored("results/reference/small/x.json")
 

@@ -124,13 +124,20 @@ if "--job" in sys.orig_argv:
     import torch
     torch.cuda.is_available = lambda: True
     torch.cuda.max_memory_allocated = torch.cuda.reset_peak_memory_stats = lambda *device: 0
-    began = time.time()
+    began, folder = time.time(), os.environ["SEEN"]
+    path = os.path.join(folder, str(os.getpid()))
     def leave():
-        with open(os.path.join(os.environ["SEEN"], str(os.getpid())), "w") as stream:
+        with open(path, "w") as stream:
             stream.write(f"{began} {time.time()} {os.environ.get('CUDA_VISIBLE_DEVICES')}")
+    leave()
     atexit.register(leave)
+    while len(os.listdir(folder)) < 2 and time.time() < began + 120:
+        time.sleep(0.1)
 """
-"""A `sitecustomize` by which torch finds a GPU, and each job leaves when it ran and which GPU it was given."""
+"""A `sitecustomize` by which torch finds a GPU, and each job leaves when it ran and which GPU it was given.
+
+The first job waits for the second one, which must get the other GPU: otherwise short jobs would take turns.
+"""
 
 
 def test_one_job_on_each_gpu(slurm, start, scale, results, tmp_path) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 
 from bench import config, exhibit
+from bench.cli.main import main
 from bench.report import collect
 from bench.workflow import execute
 from bench.workflow import plan as planning
@@ -53,17 +53,17 @@ def test_nothing_is_derived_from_nothing(invented: Path, monkeypatch: pytest.Mon
     assert frame.empty and len(facts.missing) == 6
 
 
-def test_a_table_of_other_records_is_noticed(
-    invented: Path, results: Path, bench: Callable[..., subprocess.CompletedProcess[str]]
-) -> None:
+def test_a_table_of_other_records_is_noticed(invented: Path, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plan = planning.make(config.load(str(invented)))
     execute.run_all(plan, plan.to_train(), tell=lambda text: None)
     name = "invented/distance"
-    bench("collect", "--scale", str(invented))
-    assert bench("draw", "--scale", str(invented)).stderr == ""
+    capsys.readouterr()
+    assert main(["collect", "--scale", str(invented)]) == main(["draw", "--scale", str(invented)]) == 0
+    assert capsys.readouterr().err == ""
     plan.layout.record(plan.keys_of(name)[0]).unlink()
     assert collect.outdated(plan) == [name]
-    done = bench("judge", "--scale", str(invented), "--exhibits", name)
-    assert f"note: {name}" in done.stderr and f"collect --scale {invented} --exhibits {name}`" in done.stderr
+    assert main(["judge", "--scale", str(invented), "--exhibits", name]) == 0
+    note = capsys.readouterr().err
+    assert f"note: {name}" in note and f"collect --scale {invented} --exhibits {name}`" in note
     collect.collect(plan, name)
     assert collect.outdated(plan) == []

@@ -125,25 +125,9 @@ def test_wrong_exhibit_settings(invented: Path, tmp_path: Path, text: str, expec
     assert expected in str(caught.value)
 
 
-def test_a_wrong_shared_key_is_told_once(invented: Path, tmp_path: Path) -> None:
-    text = "scale: x\ncommon: {invented: {seeds: 0}}\nexhibits: {invented/curve: {}, invented/distance: {}}\n"
-    with pytest.raises(UserError) as caught:
-        exhibit.check(config.load(write(tmp_path, text)))
-    (line,) = str(caught.value).splitlines()
-    assert line.startswith("scale x, common.invented: seeds: ")
-
-
 def test_a_paper_that_does_not_exist_names_the_closest() -> None:
     with pytest.raises(UserError, match="'warmstrt' does not exist; did you mean 'warmstart'"):
         exhibit.select(config.load("ci"), ["warmstrt"])
-
-
-def test_a_wrong_item_of_a_list_is_told_once(tmp_path: Path) -> None:
-    text = "scale: x\nexhibits: {warmstart/architecture: {networks: [thinn]}}\n"
-    with pytest.raises(UserError) as caught:
-        exhibit.check(config.load(write(tmp_path, text)))
-    (line,) = str(caught.value).splitlines()
-    assert "networks.0: Input should be 'thin', 'wide' or 'group_norm' (found 'thinn')" in line
 
 
 def test_settings_take_paper_wide_then_own_values(invented: Path, tmp_path: Path) -> None:
@@ -160,19 +144,28 @@ def test_settings_take_paper_wide_then_own_values(invented: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("text", "words"),
     [
-        ("exhibits: {warmstart/table2: {datasets: [cifar11]}}", "datasets"),
-        ("exhibits: {warmstart/fig13: {pairs: [{dataset: svhn, model: resnet19}]}}", "model"),
+        (
+            "common: {invented: {seeds: 0}}\nexhibits: {invented/curve: {}, invented/distance: {}}",
+            ["scale x, common.invented: seeds: "],
+        ),
+        (
+            "exhibits: {warmstart/architecture: {networks: [thinn]}}",
+            ["networks.0: Input should be 'thin', 'wide' or 'group_norm' (found 'thinn')"],
+        ),
+        ("exhibits: {warmstart/table2: {datasets: [cifar11]}}", ["datasets", "cifar10"]),
+        ("exhibits: {warmstart/fig13: {pairs: [{dataset: svhn, model: resnet19}]}}", ["model", "thin_resnet18"]),
     ],
+    ids=["a shared key", "an item of a list", "a data set", "a model"],
 )
-def test_an_unknown_data_set_or_model_is_one_line_that_names_what_is_allowed(
-    tmp_path: Path, text: str, expected: str
+def test_a_wrong_value_is_told_once_with_what_is_allowed(
+    invented: Path, tmp_path: Path, text: str, words: list[str]
 ) -> None:
     with pytest.raises(UserError) as caught:
         exhibit.check(config.load(write(tmp_path, f"scale: x\n{text}\n")))
     (line,) = str(caught.value).splitlines()
-    assert expected in line and ("cifar10" in line or "thin_resnet18" in line)
+    assert all(word in line for word in words), line
 
 
 def wrong(value: Any) -> list[Any]:

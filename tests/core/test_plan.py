@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -143,10 +144,8 @@ def test_jobs_grow_where_there_would_be_too_many(invented: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("scale", ["ci", "small", "paper", "paper-cpu"])
-def test_no_job_waits_for_itself(scale: str) -> None:
-    from graphlib import TopologicalSorter
-
-    packed = jobs_of(planning.make(config.load(scale)))
+def test_no_job_waits_for_itself(scale: str, plan_of) -> None:
+    packed = jobs_of(plan_of(scale))
     tuple(TopologicalSorter({job.name: job.after for job in packed}).static_order())
 
 

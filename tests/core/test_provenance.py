@@ -24,15 +24,11 @@ COMMIT = "import json; from bench import machine; print(json.dumps(machine.commi
 
 
 def git(folder: Path, *words: str) -> str:
-    identity = {
-        "GIT_AUTHOR_NAME": "a",
-        "GIT_AUTHOR_EMAIL": "a@b",
-        "GIT_COMMITTER_NAME": "a",
-        "GIT_COMMITTER_EMAIL": "a@b",
-    }
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | identity
-    done = subprocess.run(["git", *words], cwd=folder, env=environment, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *words]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 def repository(folder: Path, *files: str) -> str:
@@ -81,37 +77,27 @@ def test_no_commit_without_a_repository(tmp_path: Path) -> None:
     assert commit_of(copy(tmp_path / "suite"), GIT_CEILING_DIRECTORIES=str(tmp_path)) == UNKNOWN
 
 
-@pytest.mark.parametrize("where", ["vendor/suite", "."])
-def test_unpacked_inside_another_repository_it_is_not_at_that_ones_commit(tmp_path: Path, where: str) -> None:
-    outer = tmp_path / "outer"
-    outer.mkdir()
-    (outer / "other.txt").write_text("of another project\n")
-    repository(outer, "other.txt")
-    assert commit_of(copy(outer / where)) == UNKNOWN
-
-
-def test_committed_inside_another_repository_it_is_not_at_that_ones_commit(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("where", "tracked"), [("vendor/suite", "other.txt"), (".", "other.txt"), ("vendor/suite", "vendor")]
+)
+def test_inside_another_repository_it_is_not_at_that_ones_commit(tmp_path: Path, where: str, tracked: str) -> None:
     """Neither is a copy that the other repository tracks."""
     outer = tmp_path / "outer"
-    project = copy(outer / "vendor" / "suite")
-    repository(outer, "vendor")
+    project = copy(outer / where)
+    (outer / "other.txt").write_text("of another project\n")
+    repository(outer, tracked)
     assert commit_of(project) == UNKNOWN
 
 
 def test_variables_of_git_name_another_repository(tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "bench").mkdir()
-    (other / "bench" / "machine.py").write_text("")
+    other, project = copy(tmp_path / "other"), copy(tmp_path / "suite")
+    (other / "bench" / "paths.py").write_text("")
     repository(other, "bench")
-    project = copy(tmp_path / "suite")
     commit = repository(project, "bench")
-    named = {
-        "GIT_DIR": str(other / ".git"),
-        "GIT_WORK_TREE": str(other),
-        "GIT_INDEX_FILE": str(other / ".git" / "index"),
-    }
-    assert commit_of(project, **named) == {"commit": commit, "clean": True}
+    git_folder = other / ".git"
+    named = {"GIT_DIR": git_folder, "GIT_WORK_TREE": other, "GIT_INDEX_FILE": git_folder / "index"}
+    variables = {name: str(path) for name, path in named.items()}
+    assert commit_of(project, **variables) == {"commit": commit, "clean": True}
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -31,16 +30,6 @@ def uninterrupted(invented: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return expected
 
 
-def start(scale: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "WALK_SECONDS": "0.01", "BENCH_CHECKPOINT_SECONDS": "0"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "bench", "run", "--scale", str(scale), *arguments],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-
-
 def test_out_of_time_goes_on_where_it_stopped(
     invented: Path, uninterrupted: dict[str, dict], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -56,14 +45,20 @@ def test_out_of_time_goes_on_where_it_stopped(
     assert any(record.read(path).provenance["resumed"] for path in plan.layout.runs.glob("*.json"))
 
 
-def test_two_processes_never_train_the_same_run(invented: Path, results: Path) -> None:
-    first = start(invented)
-    until = time.monotonic() + 120
-    while not list(results.glob("toy/scratch/*/state.pt")):  # it trains
-        assert first.poll() is None and time.monotonic() < until
-        time.sleep(0.02)
-    second = start(invented)
-    assert (first.wait(timeout=120), second.wait(timeout=120)) == (0, 0)
+def test_two_processes_never_train_the_same_run(invented: Path, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This one begins while the other trains, and waits for its runs."""
+    monkeypatch.setenv("WALK_SECONDS", "0.01")
+    monkeypatch.setenv("BENCH_CHECKPOINT_SECONDS", "0")
+    command = [sys.executable, "-m", "bench", "run", "--scale", str(invented)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as other:
+        until = time.monotonic() + 120
+        while not list(results.glob("toy/scratch/*/state.pt")):
+            assert other.poll() is None and time.monotonic() < until
+            time.sleep(0.02)
+        plan = planning.make(config.load(str(invented)))
+        tally = execute.run_all(plan, plan.to_train(), tell=lambda text: None)
+        assert not tally.failed and len(tally.trained) < 15
+        assert other.wait(timeout=120) == 0
     assert planning.make(config.load(str(invented))).to_train() == []
 
 

@@ -4,29 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from bench import config
-from bench.workflow import plan as planning
 from bench.workflow import smoke
 
-SCALES = ("ci", "small", "paper")
-LEFT_OUT: dict[str, set[str]] = {scale: set() for scale in SCALES}
-"""Scale -> labels of the kinds that need more than 16 GB and do not run here: none."""
 
-
-@pytest.mark.parametrize("scale", SCALES)
-def test_no_kind_of_run_is_left_out(scale: str) -> None:
-    kinds = smoke.kinds(planning.make(config.load(scale)))
-    assert {spec.label() for spec in smoke.left_out(kinds)} == LEFT_OUT[scale]
-
-
-@pytest.mark.parametrize("scale", SCALES)
-def test_numbers_alone_make_no_kind(scale: str) -> None:
-    """Learning rates, shrink factors, radii and sizes would make thousands of them."""
-    plan = planning.make(config.load(scale))
+@pytest.mark.parametrize("scale", ["ci", "small", "paper"])
+def test_numbers_alone_make_no_kind_and_none_is_left_out(scale: str, plan_of) -> None:
+    """Learning rates, shrink factors, radii and sizes would make thousands of them. None needs more than 16 GB."""
+    plan = plan_of(scale)
     kinds = smoke.kinds(plan)
     assert len(kinds) < 300 and len(kinds) < len(plan.runs)
-    for trainer in {run.spec.trainer for run in plan.runs.values()}:
-        assert any(spec.trainer == trainer for spec in kinds)
+    assert {spec.trainer for spec in kinds} == {run.spec.trainer for run in plan.runs.values()}
+    assert not smoke.left_out(kinds)
 
 
 @pytest.mark.parametrize(
@@ -37,8 +25,8 @@ def test_numbers_alone_make_no_kind(scale: str) -> None:
         pytest.param("paper", marks=[pytest.mark.slow, pytest.mark.timeout(7200)]),
     ],
 )
-def test_every_kind_of_run_works(scale: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_kind_of_run_works(scale: str, plan_of, monkeypatch: pytest.MonkeyPatch) -> None:
     """A minute or two for the reduced scales; for scale paper more than an hour, nearly all of it CROWN-IBP with 200
     classes, and 15 GB for its 410M network."""
     monkeypatch.setenv("BENCH_SMOKE_QUIET", "1")
-    assert smoke.smoke(planning.make(config.load(scale))) == 0
+    assert smoke.smoke(plan_of(scale)) == 0

@@ -6,8 +6,7 @@ import json
 
 import pytest
 
-from bench import config, words
-from bench.workflow import plan as planning
+from bench import words
 
 
 @pytest.mark.parametrize(
@@ -28,10 +27,9 @@ def test_a_setting_is_formatted_without_quotes_or_null(value: object, text: str)
 
 
 @pytest.mark.parametrize("scale", ["ci", "small", "paper", "paper-cpu"])
-def test_departures_are_plain_data_on_both_sides(scale: str) -> None:
+def test_departures_are_plain_data_on_both_sides(scale: str, plan_of) -> None:
     """Nested settings of the paper would be named by their class otherwise."""
-    plan = planning.make(config.load(scale))
-    for name, settings in plan.settings.items():
+    for name, settings in plan_of(scale).settings.items():
         departures = settings.departures()
         assert json.loads(json.dumps(departures)) == {field: list(pair) for field, pair in departures.items()}, name
         assert all(paper != here for paper, here in departures.values()), name

@@ -61,7 +61,7 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return found, Tokenizer.from_file(str(path))
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(text=st.lists(st.sampled_from(ALPHABET) | st.characters(codec="utf-8"), max_size=30).map("".join))
 def test_ids_are_those_of_the_library(both: tuple[Encoder, Tokenizer], text: str) -> None:
     fast, exact = both
@@ -74,8 +74,6 @@ def test_ids_are_those_of_the_library(both: tuple[Encoder, Tokenizer], text: str
         *("\n" * 100_000, "a" * 100_000, " " * 100_001 + "x", "\t\n" * 50_000, "é" * 50_000),
         # More white space than tiktoken's regular expressions have stack for.
         *(
-            "\n" * 500_000,
-            "\t" * 500_000,
             "\r\n" * 250_000,
             "x" + " \n\u3000" * 200_000 + "é",
             "<|endoftext|>" + "\n" * 500_000,

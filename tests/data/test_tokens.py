@@ -8,7 +8,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,28 +21,7 @@ from bench.data import documents, shards, text, tokenize
 from bench.data.text import Corpus, Files
 from bench.errors import UserError
 
-WORDS = [
-    "the",
-    "warm",
-    "up",
-    "of",
-    "a",
-    "network",
-    "is",
-    "short",
-    "and",
-    "the",
-    "rate",
-    "of",
-    "learning",
-    "falls",
-    "again",
-    "to",
-    "its",
-    "floor",
-    "after",
-    "that",
-]
+WORDS = "the warm up of a network is short and the rate of learning falls again to its floor after that"
 
 FRAME = zstandard.ZstdCompressor().compress(b'{"text": "a"}\n{"text": "b"}\n')
 """Two documents."""
@@ -53,11 +31,8 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12
 
 def rows_of(name: str, count: int) -> list[dict[str, Any]]:
     """Documents of growing length that name their file; the first has characters of several bytes."""
-    made = []
-    for number in range(count):
-        words = [WORDS[(number * 7 + place) % len(WORDS)] for place in range(3 + number % 11)]
-        made.append({"text": f"{name} {number} " + " ".join(words) + (" — λ ε 𝛼" if number == 0 else "")})
-    return made
+    texts = (f"{name} {number} {WORDS[number % 7 : 20 + 7 * (number % 11)]}" for number in range(count))
+    return [{"text": text + (" — λ ε 𝛼" if number == 0 else "")} for number, text in enumerate(texts)]
 
 
 def write(path: Path, rows: list[Any]) -> None:
@@ -176,17 +151,20 @@ def test_several_processes_write_the_same_bytes(tmp_path: Path) -> None:
 
 
 KILLED = """
-import sys, time
+import os, signal, sys
 from pathlib import Path
-from bench.data import documents, shards, text, tokenize
+from bench.data import shards, text, tokenize
 from bench.data.text import Corpus, Files
 one = Corpus("one", "raw", train=(Files("up/*.jsonl", "upstream"),), val=(Files("up/val.jsonl", "upstream"),))
 text.CORPORA = {"one": one, "text-upstream": one}
-add = shards.Writer.add
-def slowly(self, tokens):
-    time.sleep(0.002)
+add, left = shards.Writer.add, int(sys.argv[2])
+def counted(self, tokens):
+    global left
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
     add(self, tokens)
-shards.Writer.add = slowly
+shards.Writer.add = counted
 tokenize.tokenize("one", "bpe-300", Path(sys.argv[1]))
 """
 
@@ -200,18 +178,9 @@ def test_sigkill_while_writing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
             write(root / f"raw/up/{name}.jsonl", rows_of(name, 150))
     tokenize.tokenize("one", "bpe-300", tmp_path / "whole")
     folder = tmp_path / "killed" / "tokens"
-    for wanted in (1, 2):  # killed in the middle of the file after so many
-        process = subprocess.Popen(
-            [sys.executable, "-c", KILLED, str(tmp_path / "killed")], cwd=Path(__file__).parents[2]
-        )
-        until = time.monotonic() + 100
-        while time.monotonic() < until and process.poll() is None:
-            parts = list(folder.rglob("*.part"))
-            if len(list(folder.rglob("*.done"))) >= wanted and any(part.exists() for part in parts):
-                break
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+    for documents_before in (200, 220):  # in the middle of the second file, and of the third
+        call = [sys.executable, "-c", KILLED, str(tmp_path / "killed"), str(documents_before)]
+        assert subprocess.run(call, cwd=Path(__file__).parents[2]).returncode == -signal.SIGKILL
     done = {path: path.stat().st_mtime_ns for path in folder.rglob("*.bin")}
     assert len(done) >= 2
     tokenize.tokenize("one", "bpe-300", tmp_path / "killed")
@@ -220,58 +189,42 @@ def test_sigkill_while_writing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 
 # What can be wrong with text.
-@pytest.mark.parametrize(
-    ("rows", "said"),
-    [
-        (
-            [{"text": "fine"}, {"body": "x", "id": 1}],
-            r"train\.jsonl:2: no field 'text' with a string \(found: body, id\)",
-        ),
-        ([{"text": 7}], r"train\.jsonl:1: no field 'text'"),
-        ([["a list"]], r"train\.jsonl:1: no field 'text' with a string \(found: list\)"),
-        ([{"text": "x", "meta": "{"}], r"train\.jsonl:1: 'meta' is no object"),
-        ([{"text": ""}], "holds no document; an empty shard cannot be trained on"),
-        ([], "holds no document"),
-    ],
-)
-def test_text_that_cannot_be_used(corpora: Path, rows: list[Any], said: str) -> None:
-    tokenize.vocabulary("bpe-300", corpora)
-    (corpora / "raw/up/train.jsonl.zst").unlink()
-    write(corpora / "raw/up/train.jsonl", rows)
-    with pytest.raises(UserError, match=said) as error:
-        tokenize.tokenize("one", "bpe-300", corpora)
-    assert "\n" not in str(error.value)
-    assert not list((corpora / "tokens").rglob("*.part")) and not list((corpora / "tokens").rglob("*.bin"))
+def lines(*rows: Any) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("train.jsonl", b'{"text": "a"}\n{"text": \n', r"train\.jsonl:2: not JSON"),
-        ("train.jsonl", b'{"text": "\xff\xfe"}\n', r"train\.jsonl:1: damaged or no UTF-8 text"),
-        (
-            "train.jsonl",
-            b'{"text": "a"}\n{"text": "ab\\ud800c"}\n',
-            r"train\.jsonl:2: '\\ud800' at character 2 .* half of",
-        ),
-        ("train.jsonl.zst", b"no zstandard frame", r"train\.jsonl\.zst: damaged"),
+        ("jsonl", lines({"text": "fine"}, {"body": "x", "id": 1}), r":2: no field 'text' .*\(found: body, id\)"),
+        ("jsonl", lines({"text": 7}), r":1: no field 'text'"),
+        ("jsonl", lines(["a list"]), r":1: no field 'text' .*\(found: list\)"),
+        ("jsonl", lines({"text": "x", "meta": "{"}), r":1: 'meta' is no object"),
+        ("jsonl", lines({"text": ""}), "holds no document"),
+        ("jsonl", b"", "holds no document"),
+        ("jsonl", b'{"text": "a"}\n{"text": \n', ":2: not JSON"),
+        ("jsonl", b'{"text": "\xff\xfe"}\n', ":1: damaged or no UTF-8"),
+        ("jsonl", b'{"text": "a"}\n{"text": "ab\\ud800c"}\n', r":2: '\\ud800' at character 2 .* half of"),
+        ("jsonl", POINTER, "git lfs pull"),
+        ("jsonl", b"PAR1 and so on", r"Parquet; .*\.parquet"),
+        ("jsonl", b"<!DOCTYPE html><p>404", "a web page"),
+        ("jsonl.zst", b"no zstandard frame", "damaged"),
         # Cut short within the second frame: what the first one holds reads like the whole file.
-        ("train.jsonl.zst", FRAME + FRAME[:-1], r"train\.jsonl\.zst: .*cut short .*; fetch the file again"),
-        ("train.jsonl.zst", FRAME[:5], r"train\.jsonl\.zst: .*cut short"),
-        ("train.jsonl.gz", gzip.compress(b'{"text": "a"}\n')[:-4], r"train\.jsonl\.gz: .*cut short"),
-        ("train.jsonl", POINTER, r"train\.jsonl: .*git lfs pull"),
-        ("train.jsonl.zst", POINTER, r"train\.jsonl\.zst: .*git lfs pull"),
-        ("train.jsonl.xz", b"\xfd7zXZ\0 and so on", r"train\.jsonl\.xz: .*unpack"),
-        ("train.jsonl", b"PAR1 and so on", r"train\.jsonl: Parquet; .*\.parquet"),
-        ("train.jsonl", b"<!DOCTYPE html><p>404", r"train\.jsonl: a web page"),
+        ("jsonl.zst", FRAME + FRAME[:-1], "cut short .*; fetch the file again"),
+        ("jsonl.zst", FRAME[:5], "cut short"),
+        ("jsonl.zst", POINTER, "git lfs pull"),
+        ("jsonl.gz", gzip.compress(b'{"text": "a"}\n')[:-4], "cut short"),
+        ("jsonl.xz", b"\xfd7zXZ\0 and so on", "unpack"),
     ],
 )
-def test_damaged_files(corpora: Path, name: str, content: bytes, said: str) -> None:
+def test_text_that_cannot_be_used_leaves_no_shard(corpora: Path, name: str, content: bytes, said: str) -> None:
     tokenize.vocabulary("bpe-300", corpora)
     (corpora / "raw/up/train.jsonl.zst").unlink()
-    (corpora / "raw/up" / name).write_bytes(content)
-    with pytest.raises(UserError, match=said):
+    (corpora / "raw/up" / f"train.{name}").write_bytes(content)
+    with pytest.raises(UserError, match=rf"train\.{name}.*{said}") as error:
         tokenize.tokenize("one", "bpe-300", corpora)
+    assert "\n" not in str(error.value)
+    assert not list((corpora / "tokens").rglob("*.part")) and not list((corpora / "tokens").rglob("*.bin"))
 
 
 def packed(name: str, window: int = 0) -> bytes:
@@ -294,13 +247,15 @@ def packed(name: str, window: int = 0) -> bytes:
         ("train.jsonl.gz", packed("gzip")),
         ("train.jsonl", packed("gzip")),
         ("train.jsonl.zstd", packed("zstd", window=17)),
+        ("train.jsonl.zst", 3 * FRAME),
     ],
 )
 def test_files_are_read_whatever_they_are_packed_by(corpora: Path, name: str, content: bytes) -> None:
     (corpora / "raw/up/train.jsonl.zst").unlink()
     (corpora / "raw/up" / name).write_bytes(content)
     ((part, _),) = documents.inputs(text.corpus("one"), "train", corpora)
-    assert [content for content, _ in part.documents()] == ["a", "b"]
+    texts = [content for content, _ in part.documents()]
+    assert texts == ["a", "b"] * (len(texts) // 2) and len(texts) == (6 if content == 3 * FRAME else 2)
     assert part.stem == "up-train"
 
 
@@ -327,31 +282,25 @@ def test_parquet_below_a_folder_with_any_name(sample: Corpus, tmp_path: Path, fo
     assert list(part.documents()) == [(f"of {folder}", {"a": "b"})]
 
 
-def test_parquet_that_cannot_be_used(sample: Corpus, tmp_path: Path) -> None:
-    path = tmp_path / "raw" / "x.parquet"
-    for content, said in (
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
         (POINTER, "git lfs pull"),
         (b"PAR1 cut short", "damaged or no Parquet"),
-        (b"no such thing", "damaged or no Parquet"),
-    ):
-        path.parent.mkdir(exist_ok=True)
+        ([{"body": "x", "id": 1}], r"no column 'text' \(found: body, id\)"),
+    ],
+)
+def test_parquet_that_cannot_be_used(sample: Corpus, tmp_path: Path, content: Any, said: str) -> None:
+    path = tmp_path / "raw" / "x.parquet"
+    if isinstance(content, bytes):
+        path.parent.mkdir()
         path.write_bytes(content)
-        ((part, _),) = documents.inputs(sample, "train", tmp_path)
-        with pytest.raises(UserError, match=said) as error:
-            list(part.documents())
-        assert str(path) in str(error.value) and "\n" not in str(error.value)
-    parquet(path, [{"body": "x", "id": 1}])
-    with pytest.raises(UserError, match=r"no column 'text' \(found: body, id\)"):
+    else:
+        parquet(path, content)
+    ((part, _),) = documents.inputs(sample, "train", tmp_path)
+    with pytest.raises(UserError, match=said) as error:
         list(part.documents())
-
-
-def test_frames_one_after_another_are_one_file(corpora: Path) -> None:
-    counts = []
-    for frames in (1, 3):
-        (corpora / "raw/up/train.jsonl.zst").write_bytes(frames * FRAME)
-        made = tokenize.tokenize("one", "bpe-300", corpora)
-        counts += [index.documents for name in made if "train" in name for index in made[name].values()]
-    assert counts == [2, 6]
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_document_without_its_source(corpora: Path) -> None:
@@ -569,10 +518,8 @@ def test_a_subset_ends_with_the_document_that_fills_it(whole: Path) -> None:
         assert shard.index.documents == len(shard.offsets) - 1 < all_of_it.index.documents
     counts = text.token_counts(whole, "bpe-300", "two")
     assert (counts["a"], counts["b"]["train"]) == ({"train": 60, "val": 20}, 25)
-    assert text.training_windows(whole, "bpe-300", "two", length=9, vocabulary=300, seed=0).windows(0, 4).shape == (
-        4,
-        9,
-    )
+    windows = text.training_windows(whole, "bpe-300", "two", length=9, vocabulary=300, seed=0)
+    assert windows.windows(0, 4).shape == (4, 9)
 
 
 def test_a_subset_that_is_not_there_is_named(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:

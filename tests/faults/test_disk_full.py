@@ -12,10 +12,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench import checkpoint, record
-from bench.data import fetch
+from bench.cli.main import main
+from bench.data import fetch, shards
 from bench.errors import UserError
+from bench.run import Result
 
 
 class Disk:
@@ -26,10 +29,8 @@ class Disk:
 
     def fill(self, leave: int) -> None:
         """Leaves about `leave` bytes free."""
-        self.empty()
-        ballast = self.root / "ballast"
         free = shutil.disk_usage(self.root).free
-        ballast.write_bytes(b"\0" * max(0, free - leave))
+        (self.root / "ballast").write_bytes(b"\0" * max(0, free - leave))
 
     def empty(self) -> None:
         (self.root / "ballast").unlink(missing_ok=True)
@@ -38,83 +39,84 @@ class Disk:
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Callable[[int], Disk]]:
     """``disk(400_000)``: a file system of that size in memory; skipped where it cannot be mounted."""
-    mounted: list[Path] = []
+    root = tmp_path / "disk"
+    root.mkdir()
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("mounting a small file system needs root")
 
     def mount(size: int) -> Disk:
-        root = tmp_path / f"disk{len(mounted)}"
-        root.mkdir()
         call = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(root)]
-        if os.geteuid() != 0 or shutil.which("mount") is None:
-            pytest.skip("mounting a small file system needs root")
         done = subprocess.run(call, capture_output=True, text=True)
         if done.returncode != 0:
             pytest.skip(f"a small file system cannot be mounted here: {done.stderr.strip()}")
-        mounted.append(root)
         return Disk(root)
 
     yield mount
-    for root in mounted:
+    if root.is_mount():
         subprocess.run(["umount", "--lazy", str(root)], check=True)
 
 
-def names(root: Path) -> list[str]:
-    """Files that are not hidden, without locks and ballast."""
-    files = (path for path in root.rglob("*") if path.is_file() and path.suffix != ".lock" and path.name != "ballast")
-    return sorted(str(path.relative_to(root)) for path in files)
+def files(root: Path) -> list[str]:
+    """All files but locks and ballast, also hidden ones."""
+    found = (path for path in root.rglob("*") if path.is_file() and path.suffix != ".lock" and path.name != "ballast")
+    return sorted(str(path.relative_to(root)) for path in found)
 
 
-THEN = "one clear line, nothing half-written, goes on after space is freed"
-
-
-def test_a_record(disk, injected) -> None:
-    from bench.run import Result
-
-    small = disk(100_000)
-    path = small.root / "runs" / "key.json"
+def write_record(root: Path) -> bool:
     result = Result({"val_acc": 50.0}, {"epochs": {"epoch": list(range(10_000))}})
-    plan = record.Record("key", {"seed": 0}, "a run", result, {}, {})
-    small.fill(leave=8_192)
-    with pytest.raises(UserError, match=r"key\.json: no space left") as caught:
-        record.write(path, plan)
-    assert len(str(caught.value).splitlines()) == 1
-    assert names(small.root) == [] and not list(small.root.rglob(".*"))
+    written = record.Record("key", {"seed": 0}, "a run", result, {}, {})
+    record.write(root / "key.json", written)
+    return record.read(root / "key.json") == written
+
+
+def write_weights(root: Path) -> bool:
+    checkpoint.save_tensors(root / "weights.safetensors", {"w": torch.ones(40_000)})
+    return len(checkpoint.load_tensors(root / "weights.safetensors")["w"]) == 40_000
+
+
+def unpack_data(root: Path) -> bool:
+    """An archive that was put into the data folder, which has no room for its content."""
+    packed = gzip.compress(bytes(range(256)) * 600, compresslevel=0)
+    download = {"name": "file.gz", "bytes": len(packed), "checksum": f"sha256:{hashlib.sha256(packed).hexdigest()}"}
+    source = {"files": {"file": "any"}, "downloads": [download | {"unpack": "gzip", "urls": ["http://127.0.0.1:9/"]}]}
+    catalogue = root.parent / "catalogue.yaml"
+    catalogue.write_text(json.dumps({"one": {"title": "One file", "home": "http://127.0.0.1:9/"} | source}))
+    (root.parent / "file.gz").write_bytes(packed)
+    if not (root / "file.gz").exists():
+        (root / "file.gz").symlink_to(root.parent / "file.gz")
+    return fetch.ensure("one", root, catalogue=catalogue)[0].stat().st_size == 153_600
+
+
+@pytest.mark.parametrize(
+    ("write", "leave", "left"),
+    [(write_record, 8_192, []), (write_weights, 40_000, []), (unpack_data, 50_000, ["file.gz"])],
+)
+def test_what_does_not_fit_leaves_nothing_and_can_be_written_later(
+    disk, write: Callable[[Path], bool], leave: int, left: list[str]
+) -> None:
+    small = disk(400_000)
+    small.fill(leave)
+    with pytest.raises(UserError, match="no space left") as caught:
+        write(small.root)
+    assert len(str(caught.value).splitlines()) == 1 and files(small.root) == left
     small.empty()
-    record.write(path, plan)
-    assert record.read(path) == plan
-    injected("disk full", "a record", THEN)
+    assert write(small.root)
 
 
-def test_a_checkpoint_stays_the_last_whole_one(disk, injected) -> None:
-    import torch
-
+def test_a_checkpoint_stays_the_last_whole_one(disk) -> None:
     small = disk(400_000)
     path = small.root / "state.pt"
     checkpoint.save_state(path, {"step": 1, "weights": torch.ones(20_000)})
     small.fill(leave=40_000)
     with pytest.raises(UserError, match="no space left"):
         checkpoint.save_state(path, {"step": 2, "weights": torch.ones(40_000)})
-    assert checkpoint.load_state(path)["step"] == 1
-    assert names(small.root) == ["state.pt"] and len(list(small.root.iterdir())) == 2
+    assert checkpoint.load_state(path)["step"] == 1 and files(small.root) == ["state.pt"]
     small.empty()
     checkpoint.save_state(path, {"step": 2, "weights": torch.ones(40_000)})
     assert checkpoint.load_state(path)["step"] == 2
-    injected("disk full", "a checkpoint", THEN)
 
 
-def test_weights(disk, injected) -> None:
-    import torch
-
-    small = disk(400_000)
-    small.fill(leave=40_000)
-    with pytest.raises(UserError, match="no space left"):
-        checkpoint.save_tensors(small.root / "weights.safetensors", {"w": torch.ones(40_000)})
-    assert names(small.root) == [] and len(list(small.root.iterdir())) == 1
-    injected("disk full", "weights", THEN)
-
-
-def test_a_shard(disk, injected) -> None:
-    from bench.data import shards
-
+def test_a_shard_that_is_not_whole_is_none(disk) -> None:
     small = disk(400_000)
     path = small.root / "text"
 
@@ -136,67 +138,42 @@ def test_a_shard(disk, injected) -> None:
     small.empty()
     write()
     assert shards.open_shard(path).index.tokens == 100_000
-    injected("disk full", "a shard of tokens", THEN)
 
 
-def test_a_data_file(disk, injected, tmp_path: Path) -> None:
-    """An archive that was put into the data folder, which has no room for its content."""
-    packed = gzip.compress(os.urandom(150_000))
-    catalogue = tmp_path / "catalogue.yaml"
-    download = {"name": "file.gz", "bytes": len(packed), "checksum": f"sha256:{hashlib.sha256(packed).hexdigest()}"}
-    source = {"files": {"file": "any"}, "downloads": [download | {"unpack": "gzip", "urls": ["http://127.0.0.1:9/"]}]}
-    catalogue.write_text(json.dumps({"one": {"title": "One file", "home": "http://127.0.0.1:9/"} | source}))
-    small = disk(400_000)
-    (small.root / "file.gz").write_bytes(packed)
-    small.fill(leave=50_000)
-    with pytest.raises(UserError, match="no space left"):
-        fetch.ensure("one", small.root, catalogue=catalogue)
-    assert not (small.root / "file").exists() and not (small.root / ".fetch").exists()
-    small.empty()
-    assert fetch.ensure("one", small.root, catalogue=catalogue)[0].stat().st_size == 150_000
-    injected("disk full", "an unpacked data file", THEN)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("leave", [0, 40_000, 90_000])
-def test_runs(leave: int, disk, bench, invented: Path, tmp_path: Path, injected) -> None:
-    """The whole command: whatever is finished stays, the rest is trained when there is room."""
+def test_runs_that_are_finished_stay_and_the_rest_goes_on(
+    leave: int, disk, invented: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     small = disk(1_500_000)
     small.fill(leave)
-    where = {"BENCH_RESULTS": str(small.root / "results"), "BENCH_CHECKPOINT_SECONDS": "0"}
-    answer = bench("run", "--scale", str(invented), **where)
-    assert answer.returncode in (1, 2), answer.stderr
-    assert "no space left" in answer.stderr and "Traceback" not in answer.stderr
-    finished = {name: path.read_bytes() for name, path in records(small.root).items()}
-    for path in records(small.root).values():
-        record.read(path)
+    monkeypatch.setenv("BENCH_RESULTS", str(small.root / "results"))
+    monkeypatch.setenv("BENCH_CHECKPOINT_SECONDS", "0")
+    assert main(["run", "--scale", str(invented)]) in (1, 2)
+    assert "no space left" in capsys.readouterr().err
+    runs = small.root / "results" / "toy" / "runs"
+    finished = {path.name: path.read_bytes() for path in runs.glob("*.json")}
+    for name in finished:
+        record.read(runs / name)
     small.empty()
-    answer = bench("run", "--scale", str(invented), **where)
-    assert answer.returncode == 0, answer.stderr
-    assert len(records(small.root)) == 15
-    lost = sum(records(small.root)[name].read_bytes() != content for name, content in finished.items())
-    assert lost == 0
-    injected("disk full", "invented runs", THEN, lost=lost)
+    assert main(["run", "--scale", str(invented)]) == 0
+    records = {path.name: path.read_bytes() for path in runs.glob("*.json")}
+    assert len(records) == 15 and records.items() >= finished.items()
 
 
-def records(root: Path) -> dict[str, Path]:
-    return {path.name: path for path in (root / "results" / "toy" / "runs").glob("*.json")}
-
-
-@pytest.mark.slow
-def test_figures_and_tables(disk, bench, invented: Path, injected) -> None:
+def test_no_half_of_a_figure_is_left(
+    disk, invented: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     small = disk(2_000_000)
-    where = {"BENCH_RESULTS": str(small.root / "results")}
+    monkeypatch.setenv("BENCH_RESULTS", str(small.root / "results"))
     for step in ("run", "collect"):
-        assert bench(step, "--scale", str(invented), **where).returncode == 0
+        assert main([step, "--scale", str(invented)]) == 0
     small.fill(leave=6_000)
-    answer = bench("draw", "--scale", str(invented), "--exhibits", "invented/curve", **where)
-    assert answer.returncode == 2, answer.stderr
-    assert "no space left" in answer.stderr and len(answer.stderr.splitlines()) == 1
+    capsys.readouterr()
+    words = ["draw", "--scale", str(invented), "--exhibits", "invented/curve"]
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
     drawn = small.root / "results" / "toy" / "exhibits" / "invented"
-    assert not list(drawn.glob("curve.p*")) and not list(drawn.glob(".*")), "no half of a figure"
+    assert "no space left" in line and not list(drawn.glob("curve.p*")) and not list(drawn.glob(".*"))
     small.empty()
-    answer = bench("draw", "--scale", str(invented), "--exhibits", "invented/curve", **where)
-    assert answer.returncode == 0, answer.stderr
+    assert main(words) == 0
     assert (drawn / "curve.pdf").read_bytes().rstrip().endswith(b"%%EOF")
-    injected("disk full", "a figure", THEN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 from collections.abc import Callable
@@ -11,13 +12,11 @@ import pytest
 
 from bench import config
 from bench.errors import FailedRun, UserError
-from bench.run import Result
+from bench.paths import Layout
+from bench.run import Result, RunSpec
 from bench.workflow import execute, process, reproduce
 from bench.workflow import plan as planning
 from bench.workflow.plan import Plan
-
-THEN = "fails by name, the other runs go on, no record"
-ALONE = "fails by name at its step, no record"
 
 
 @pytest.fixture
@@ -70,7 +69,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_it_fails_by_name_and_others_go_on(case: str, broken, capsys, injected) -> None:
+def test_it_fails_by_name_and_others_go_on(case: str, broken, capsys) -> None:
     act, expected = CASES[case]
     plan, tally = broken(act or raising(_out_of_memory()))
     failed = [plan.runs[key].spec for key in tally.failed]
@@ -86,7 +85,6 @@ def test_it_fails_by_name_and_others_go_on(case: str, broken, capsys, injected) 
     for key in tally.failed:
         assert not plan.layout.record(key).exists()
         assert json.loads(plan.layout.failure(key).read_text())["why"] == tally.failed[key]
-    injected(case, "invented runs", THEN)
 
 
 def test_a_failed_run_is_tried_again_and_its_failure_forgotten(broken, monkeypatch, invented: Path) -> None:
@@ -100,7 +98,7 @@ def test_a_failed_run_is_tried_again_and_its_failure_forgotten(broken, monkeypat
     assert not list(plan.layout.runs.glob("*.failed"))
 
 
-def test_a_missing_gpu_stops_before_anything_runs(invented: Path, injected) -> None:
+def test_a_missing_gpu_stops_before_anything_runs(invented: Path) -> None:
     import torch
 
     if torch.cuda.is_available():
@@ -111,17 +109,12 @@ def test_a_missing_gpu_stops_before_anything_runs(invented: Path, injected) -> N
         execute.run_all(plan, plan.to_train(), tell=lambda text: None)
     assert len(str(caught.value).splitlines()) == 1
     assert not list(plan.layout.runs.glob("*.json"))
-    injected("missing GPU", "a call that asks for one", "one clear line, nothing is trained")
 
 
-def test_an_exploding_warm_start_run_names_the_step(tmp_path: Path, monkeypatch, injected) -> None:
-    from bench.paths import Layout
-    from bench.training.context import Context
-    from bench.warmstart import train as rounds
+def exploding_warm_start() -> RunSpec:
     from bench.warmstart.spec import FRESH, Network, Optimizer, Round, Stop, Training
 
-    process.prepare_torch(1)
-    spec = Training(
+    return Training(
         seed=0,
         dataset="synthetic",
         generated=96,
@@ -130,24 +123,12 @@ def test_an_exploding_warm_start_run_names_the_step(tmp_path: Path, monkeypatch,
         rounds=(Round(samples=64, start=FRESH),),
         stop=Stop(epochs=60),
     )
-    import torch
-
-    context = Context(spec.identity, spec.label(), Layout("toy", tmp_path), torch.device("cpu"), compile="never")
-    with pytest.raises(FailedRun, match=r"failed at step \d+: the loss is (nan|inf) in epoch"):
-        rounds.train(spec, context)
-    injected("a diverging loss", "a warmstart run", ALONE)
 
 
-def test_an_exploding_pre_training_names_the_step(tmp_path: Path, injected) -> None:
-    import torch
-
-    from bench.paths import Layout
-    from bench.rewarm import train as pretrain
+def exploding_pre_training() -> RunSpec:
     from bench.rewarm.spec import Evaluation, Generated, PretrainSpec, Schedule
-    from bench.training.context import Context
 
-    process.prepare_torch(1)
-    spec = PretrainSpec(
+    return PretrainSpec(
         seed=0,
         model="2x32x2",
         vocabulary=16,
@@ -158,10 +139,19 @@ def test_an_exploding_pre_training_names_the_step(tmp_path: Path, injected) -> N
         schedule=Schedule(max_lr=50.0, steps=100, warmup=0.0),
         micro_batch=2,
     )
+
+
+@pytest.mark.parametrize("exploding", [exploding_warm_start, exploding_pre_training])
+def test_a_loss_that_explodes_ends_the_run_at_its_step(exploding: Callable[[], RunSpec], tmp_path: Path) -> None:
+    import torch
+
+    from bench.training.context import Context
+
+    process.prepare_torch(1)
+    spec = exploding()
     context = Context(spec.identity, spec.label(), Layout("toy", tmp_path), torch.device("cpu"), compile="never")
     with pytest.raises(FailedRun, match=r"failed at step \d+: .*loss is"):
-        pretrain.train(spec, context)
-    injected("a diverging loss", "a rewarm run", ALONE)
+        importlib.import_module(spec.trainer).train(spec, context)
 
 
 def test_the_end_of_a_call_names_causes_and_not_what_waited_for_them(

@@ -93,7 +93,9 @@ def certified(dataset: str, network: str, bound: str = "ibp") -> Counted:
     from bench.certified.step import Step
     from bench.certified.train import draw_network
 
-    options: dict[str, Any] = {} if bound == "crown_ibp" else {"init": "ibp", "regularizers": ("tightness", "relu")}
+    options: dict[str, Any] = {"init": "ibp", "regularizers": ("tightness", "relu")}
+    if bound == "crown_ibp":
+        options = {"loss_fusion": True}
     spec = Certified(seed=0, dataset=dataset, network=Network(name=network), bound=bound, **options)
 
     def make() -> Callable[[], Any]:
@@ -129,7 +131,14 @@ def pythia(micro_batch: int = 16) -> Counted:
     from bench.training.distributed import Ranks
 
     spec = PretrainSpec.model_validate(
-        {"seed": 0, "model": "410m", "schedule": {"max_lr": 1e-3}, "batch": micro_batch, "precision": "bf16"}
+        {
+            "seed": 0,
+            "model": "410m",
+            "corpora": {"kind": "generated"},
+            "schedule": {"max_lr": 1e-3},
+            "batch": micro_batch,
+            "precision": "bf16",
+        }
     )
     windows = np.zeros((micro_batch, spec.shape.context + 1), dtype=np.int64)
 

@@ -138,19 +138,29 @@ def test_weights_are_not_rounded_to_the_type_that_the_configuration_names(folder
 
 
 # What is refused.
-def drop(name: str) -> Change:
-    return lambda weights: weights.pop(name)
-
-
-def put(name: str, weight: Tensor) -> Change:
-    return lambda weights: weights.update({name: weight})
-
-
+Spoil = Callable[[Path], Any]
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 DENSE = "gpt_neox.layers.1.attention.dense.weight"
 
 
+def drop(name: str) -> Spoil:
+    return lambda folder: rewrite(folder, lambda weights: weights.pop(name))
+
+
+def put(name: str, weight: Tensor) -> Spoil:
+    return lambda folder: rewrite(folder, lambda weights: weights.update({name: weight}))
+
+
+def configured(fields: dict[str, Any]) -> Spoil:
+    return lambda folder: (folder / "config.json").write_text(json.dumps({**PUBLIC, **fields}))
+
+
+def file(name: str, content: bytes | None) -> Spoil:
+    return lambda folder: (folder / name).unlink() if content is None else (folder / name).write_bytes(content)
+
+
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("spoil", "said"),
     [
         (drop("embed_out.weight"), r"'embed_out\.weight' missing"),
         (drop("gpt_neox.layers.1.mlp.dense_h_to_4h.bias"), r"'gpt_neox\.layers\.1\.mlp\.dense_h_to_4h\.bias' missing"),
@@ -165,65 +175,35 @@ DENSE = "gpt_neox.layers.1.attention.dense.weight"
         (put(DENSE, torch.ones(32, 32, dtype=torch.int8)), r"torch\.int8, expected"),
         (put(DENSE, torch.ones(32, 32).to(torch.float8_e4m3fn)), "float8"),
         (put(DENSE, torch.full((32, 32), torch.nan)), "not finite"),
+        (configured({"model_type": "llama"}), "model_type 'llama'"),
+        (configured({"hidden_size": 64}), "hidden_size is 64"),
+        (configured({"num_hidden_layers": 3}), "num_hidden_layers is 3"),
+        (configured({"num_attention_heads": 2}), "num_attention_heads is 2"),
+        (configured({"intermediate_size": 64}), "intermediate_size is 64"),
+        (configured({"vocab_size": 97}), "vocab_size is 97"),
+        (configured({"hidden_act": "gelu_new"}), "hidden_act is 'gelu_new'"),
+        (configured({"layer_norm_eps": 1e-6}), "layer_norm_eps"),
+        (configured({"use_parallel_residual": False}), "use_parallel_residual"),
+        (configured({"attention_bias": False}), "attention_bias"),
+        (configured({"rotary_pct": 1.0}), "rope_parameters"),
+        (configured({"rotary_emb_base": 500_000}), "rope_parameters"),
+        (configured({"rope_scaling": {"rope_type": "linear", "factor": 2.0}}), "rope_parameters"),
+        (configured({"hidden_dropout": 0.1}), "hidden_dropout"),
+        (configured({"attention_dropout": 0.1}), "attention_dropout"),
+        (configured({"tie_word_embeddings": True}), "tie_word_embeddings"),
+        (configured({"max_position_embeddings": 16}), "max_position_embeddings is 16, expected 24 or more"),
+        (file("config.json", None), r"no config\.json"),
+        (file("config.json", b"{"), "damaged, not JSON"),
+        (file("config.json", b"[]"), "no JSON object"),
+        (file("config.json", POINTER), "git lfs pull"),
+        (file("model.safetensors", None), r"no weights; expected model\.safetensors or pytorch_model\.bin"),
+        (file("model.safetensors", b"nonsense"), "damaged or not of tensors"),
+        (file("model.safetensors", POINTER), "git lfs pull"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_weights_that_are_refused(folder: Path, change: Change, said: str) -> None:
-    rewrite(folder, change)
-    with pytest.raises(UserError, match=said) as error:
-        pretrained.folder_weights(folder, SHAPE)
-    assert str(folder) in str(error.value) and "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("fields", "said"),
-    [
-        ({"model_type": "llama"}, "model_type 'llama'"),
-        ({"hidden_size": 64}, "hidden_size is 64"),
-        ({"num_hidden_layers": 3}, "num_hidden_layers is 3"),
-        ({"num_attention_heads": 2}, "num_attention_heads is 2"),
-        ({"intermediate_size": 64}, "intermediate_size is 64"),
-        ({"vocab_size": 97}, "vocab_size is 97"),
-        ({"hidden_act": "gelu_new"}, "hidden_act is 'gelu_new'"),
-        ({"layer_norm_eps": 1e-6}, "layer_norm_eps"),
-        ({"use_parallel_residual": False}, "use_parallel_residual"),
-        ({"attention_bias": False}, "attention_bias"),
-        ({"rotary_pct": 1.0}, "rope_parameters"),
-        ({"rotary_emb_base": 500_000}, "rope_parameters"),
-        ({"rope_scaling": {"rope_type": "linear", "factor": 2.0}}, "rope_parameters"),
-        ({"hidden_dropout": 0.1}, "hidden_dropout"),
-        ({"attention_dropout": 0.1}, "attention_dropout"),
-        ({"tie_word_embeddings": True}, "tie_word_embeddings"),
-        ({"max_position_embeddings": 16}, "max_position_embeddings is 16, expected 24 or more"),
-    ],
-    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
-)
-def test_configurations_that_are_refused(folder: Path, fields: dict[str, Any], said: str) -> None:
-    (folder / "config.json").write_text(json.dumps({**PUBLIC, **fields}))
-    with pytest.raises(UserError, match=said) as error:
-        pretrained.folder_weights(folder, SHAPE)
-    assert "config.json" in str(error.value) and "\n" not in str(error.value)
-
-
-POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "said"),
-    [
-        ("config.json", None, r"no config\.json"),
-        ("config.json", b"{", "damaged, not JSON"),
-        ("config.json", b"[]", "no JSON object"),
-        ("config.json", POINTER, "git lfs pull"),
-        ("model.safetensors", None, r"no weights; expected model\.safetensors or pytorch_model\.bin"),
-        ("model.safetensors", b"nonsense", "damaged or not of tensors"),
-        ("model.safetensors", POINTER, "git lfs pull"),
-    ],
-)
-def test_files_that_are_refused(folder: Path, name: str, content: bytes | None, said: str) -> None:
-    if content is None:
-        (folder / name).unlink()
-    else:
-        (folder / name).write_bytes(content)
+def test_folders_that_are_refused(folder: Path, spoil: Spoil, said: str) -> None:
+    spoil(folder)
     with pytest.raises(UserError, match=said) as error:
         pretrained.folder_weights(folder, SHAPE)
     assert str(folder) in str(error.value) and "\n" not in str(error.value)

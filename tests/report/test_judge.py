@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bench import record, stats
+from bench.cli.main import main
 from bench.errors import UserError
 from bench.exhibit import Chance, by_seed
 from bench.report import chance, collect, draw, judge, reference, verdicts
@@ -429,14 +430,14 @@ def test_a_reference_of_other_settings_is_named(made: Made, committed: Path) -> 
         replicate.verify(other)
 
 
-def test_the_commands_reach_the_reference(made: Made, committed: Path, bench: Any) -> None:
+def test_the_commands_reach_the_reference(made: Made, committed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plan = made()
     reference.replace(plan, why="first")
+    there = ["--scale", plan.source, "--from", "reference"]
     for command in (["draw"], ["judge", "--strict"], ["paper"]):
-        answer = bench(*command, "--scale", plan.source, "--from", "reference")
-        assert answer.returncode == 0, answer.stderr
+        assert main([*command, *there]) == 0
     assert (plan.layout.root.with_name("toy-reference") / "paper.pdf").read_bytes().startswith(b"%PDF")
     broken = committed / "toy" / "invented.jsonl"
     broken.write_text(broken.read_text() + "not a record\n")
-    answer = bench("judge", "--scale", plan.source, "--from", "reference")
-    assert answer.returncode == 2 and "invented.jsonl:16: not a record" in answer.stderr
+    assert main(["judge", *there]) == 2
+    assert "invented.jsonl:16: not a record" in capsys.readouterr().err

@@ -339,12 +339,6 @@ def test_a_failure_alone_may_be_left_open(mean: float, verdict: str) -> None:
     assert stats.undecided(found, "the best one lies there", may_pass=True).verdict == verdict
 
 
-def test_decisions_err_as_rarely_as_stated() -> None:
-    draws = np.random.default_rng(0).normal(size=(4000, 3))
-    wrong = sum(stats.above(list(row), 0.0).verdict == "reproduced" for row in draws) / len(draws)
-    assert wrong == pytest.approx(0.025, abs=3 * math.sqrt(0.025 * 0.975 / len(draws)))
-
-
 @pytest.mark.parametrize(
     ("mean", "low", "high", "text"),
     [

@@ -4,39 +4,27 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 from bench import stats
 from bench.report import verdicts
 from bench.report.verdicts import Entry
 
+sys.path.insert(0, str(Path(__file__).parent))
+import entries
+
 
 def entry(**changes: object) -> Entry:
-    fields = {
-        "exhibit": "warmstart/table1",
-        "kind": "claim",
-        "name": "T1a",
-        "statement": "Warm starts <generalise> worse | always.",
-        "source": "Table 1",
-        "published": None,
-        "spread": None,
-        "unit": "",
-        "provenance": "text",
-        "margin": None,
-        "finding": stats.greater({0: 3.0, 1: 4.0, 2: 3.5}, {0: 1.0, 1: 1.5, 2: 1.2}),
-        "test": "difference > 0",
-        "scale": "ci",
-        "machine": "a machine",
-        "older": False,
-        "cost": "",
-        "note": "",
-    }
-    return Entry(**{**fields, **changes})  # type: ignore[arg-type]
+    found = stats.greater({0: 3.0, 1: 4.0, 2: 3.5}, {0: 1.0, 1: 1.5, 2: 1.2})
+    fields = {"statement": "Warm starts <generalise> worse | always.", "provenance": "text", **changes}
+    return entries.entry("warmstart/table1", "claim", "T1a", found, **fields)
 
 
-def number(**changes: object) -> Entry:
-    found = stats.equivalent_to({0: 51.0, 1: 52.0, 2: 51.5}, 51.7, margin=2.0)
-    fields = {"kind": "target", "name": "cifar10, val_acc", "statement": "", "published": 51.7, "margin": 2.0}
-    return entry(**{**fields, "finding": found, **changes})
+def number(kind: str = "target", ours: dict[int, float] | None = None) -> Entry:
+    ours = {0: 51.6, 1: 51.8, 2: 51.7} if ours is None else ours
+    return entries.number("warmstart/table1", "cifar10, val_acc", 51.7, ours, kind)
 
 
 def test_csv_has_every_entry_with_its_interval() -> None:
@@ -55,12 +43,12 @@ def test_false_alarms_are_stated() -> None:
 
 
 def test_context_is_shown_and_never_counted() -> None:
-    context = number(kind="context", provenance="replication:rescience2021", margin=None)
+    context = replace(number("context"), provenance="replication:rescience2021", margin=None)
     assert context.verdict == "context"
-    entries = [entry(), number(), context]
-    assert verdicts.headline(entries) == verdicts.headline(entries[:2])
-    assert "## Context, not judged" in verdicts.as_markdown(entries)
-    assert "replication:rescience2021" in verdicts.as_markdown(entries)
+    judged = [entry(), number()]
+    assert verdicts.headline([*judged, context]) == verdicts.headline(judged)
+    page = verdicts.as_markdown([*judged, context])
+    assert "## Context, not judged" in page and "replication:rescience2021" in page
 
 
 def test_what_a_scale_cannot_show_stands_with_its_reason() -> None:
@@ -72,5 +60,4 @@ def test_what_a_scale_cannot_show_stands_with_its_reason() -> None:
 
 
 def test_an_entry_that_was_not_run_says_what_it_would_cost() -> None:
-    absent = number(finding=stats.not_run("no record"), cost="about 3.0 h on 2 cores")
-    assert "would take about 3.0 h on 2 cores" in verdicts.as_markdown([absent])
+    assert "would take about 3.0 h on 2 cores" in verdicts.as_markdown([number(ours={})])

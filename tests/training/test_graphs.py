@@ -157,10 +157,6 @@ def test_an_optimiser_of_a_gpu_goes_on_on_a_cpu(name: str) -> None:
     other.step()
 
 
-def test_without_a_gpu_there_is_no_backend() -> None:
-    assert graphs.backend_of(torch.device("cpu")) is None
-
-
 def test_nothing_that_is_not_finite_passes() -> None:
     ones, nan = [torch.ones(2)], [torch.tensor([1.0, float("nan")])]
     assert graphs.different({"sums": ones}, {"sums": ones}, {"sums": [torch.zeros(2)]}) == ""

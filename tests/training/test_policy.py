@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -21,11 +22,8 @@ print(json.dumps({**policy.in_force("cuda"), "inside": inside, "after": after, "
 """
 
 
-@pytest.mark.parametrize("deterministic", [True, False])
-@pytest.mark.parametrize("own", [None, "max_split_size_mb:64"])
+@pytest.mark.parametrize(("deterministic", "own"), [(True, None), (False, "max_split_size_mb:64")])
 def test_what_is_set_is_told(deterministic: bool, own: str | None) -> None:
-    import json
-
     names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "CUBLAS_WORKSPACE_CONFIG")
     environment = {name: value for name, value in os.environ.items() if name not in names}
     if own:

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import threading
-import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -29,26 +29,25 @@ def test_what_jobs_may_use() -> None:
 
 def test_one_job_on_each_gpu_and_the_next_waits(tmp_path: Path) -> None:
     messages: list[str] = []
-    busy: dict[str, int] = {}
-    most: dict[str, int] = {}
-    guard = threading.Lock()
+    waiting = threading.Event()
+    devices: list[str] = []
+
+    def tell(text: str) -> None:
+        messages.append(text)
+        waiting.set()
 
     def job() -> None:
-        with gpus.claim(1, devices=["0", "1"], folder=tmp_path, tell=messages.append) as (device,):
-            with guard:
-                busy[device] = busy.get(device, 0) + 1
-                most[device] = max(most.get(device, 0), busy[device])
-            time.sleep(0.1)
-            with guard:
-                busy[device] -= 1
+        with gpus.claim(1, devices=["0", "1"], folder=tmp_path, tell=tell) as (device,):
+            with (tmp_path / f"busy {device}").open("x"):  # which fails where another job has it
+                devices.append(device)
+                assert waiting.wait(timeout=60)
+            (tmp_path / f"busy {device}").unlink()
 
-    threads = [threading.Thread(target=job) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert most == {"0": 1, "1": 1}
-    assert messages and messages[0] == "waiting for 1 of the GPUs 0, 1: other jobs have them"
+    with ThreadPoolExecutor() as pool:
+        for done in [pool.submit(job) for _ in range(4)]:
+            done.result()
+    assert len(devices) == 4 and set(devices[:2]) == {"0", "1"}
+    assert messages[0] == "waiting for 1 of the GPUs 0, 1: other jobs have them"
 
 
 def test_several_small_jobs_share_a_gpu_and_spread_first(tmp_path: Path) -> None:
@@ -64,19 +63,18 @@ def test_several_small_jobs_share_a_gpu_and_spread_first(tmp_path: Path) -> None
 
 def test_a_job_of_several_gpus_gets_all_or_waits(tmp_path: Path) -> None:
     order: list[str] = []
-    with gpus.claim(1, devices=["0", "1"], folder=tmp_path):
+    waiting = threading.Event()
 
-        def wide() -> None:
-            with gpus.claim(2, devices=["0", "1"], folder=tmp_path, tell=lambda text: None) as taken:
-                order.append(",".join(taken))
+    def wide() -> None:
+        with gpus.claim(2, devices=["0", "1"], folder=tmp_path, tell=lambda text: waiting.set()) as taken:
+            order.append(",".join(taken))
 
-        thread = threading.Thread(target=wide)
-        thread.start()
-        time.sleep(0.3)
+    with ThreadPoolExecutor() as pool, gpus.claim(1, devices=["0", "1"], folder=tmp_path):
+        pool.submit(wide)
+        assert waiting.wait(timeout=60)
         # While it waits it holds none: a small job finds the other GPU free.
         with gpus.claim(1, devices=["0", "1"], folder=tmp_path) as small:
             order.append(f"small {small[0]}")
-    thread.join()
     assert order == ["small 1", "0,1"]
     with (
         pytest.raises(ValueError, match="3 GPUs are asked for, this machine offers 2"),

@@ -16,14 +16,17 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from bench import config, record
+from bench.cli.main import main
 from bench.workflow import execute, planfile, reproduce
 from bench.workflow import plan as planning
 from bench.workflow.plan import Plan
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 Call = Callable[..., subprocess.CompletedProcess[str]]
+pytestmark = pytest.mark.timeout(900)  # Snakemake starts several processes, which takes long on a busy machine
 
 
 @pytest.fixture
@@ -96,35 +99,22 @@ def test_everything_is_made_and_edits_make_only_what_they_touch(bench: Call, sca
 
 
 @pytest.mark.slow
-def test_carried_records_train_nothing(bench: Call, scale: Path, results: Path, tmp_path: Path) -> None:
-    assert bench("run", "--scale", str(scale)).returncode == 0
-    carried = tmp_path / "carried"
-    assert bench("pack", "--scale", str(scale), "--into", str(carried)).returncode == 0
-    elsewhere = str(tmp_path / "elsewhere")
-    assert bench("unpack", "--scale", str(scale), "--from", str(carried), BENCH_RESULTS=elsewhere).returncode == 0
-    answer = bench("reproduce", "--scale", str(scale), BENCH_RESULTS=elsewhere)
-    assert answer.returncode == 0, answer.stderr
-    assert "run" not in rules(answer) and "draw_figure" in rules(answer)
-
-
-@pytest.mark.slow
 def test_carried_records_fill_the_gaps_of_what_was_drawn_without_them(
-    bench: Call, scale: Path, results: Path, tmp_path: Path
+    bench: Call, scale: Path, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Though they were plan before it was drawn."""
-    elsewhere = str(tmp_path / "elsewhere")
-    carried = str(tmp_path / "carried")
-    assert bench("run", "--scale", str(scale), BENCH_RESULTS=elsewhere).returncode == 0
-    assert bench("pack", "--scale", str(scale), "--into", carried, BENCH_RESULTS=elsewhere).returncode == 0
-    assert bench("run", "--scale", str(scale), "--limit", "2").returncode == 0
-    for step in ("collect", "draw", "judge", "paper"):
-        assert bench(step, "--scale", str(scale)).returncode == 0
+    """Though they were there before it was drawn; nothing is trained."""
+    at_scale, carried = ["--scale", str(scale)], str(tmp_path / "carried")
+    monkeypatch.setenv("BENCH_RESULTS", str(tmp_path / "elsewhere"))
+    assert main(["run", *at_scale]) == main(["pack", *at_scale, "--into", carried]) == 0
+    monkeypatch.setenv("BENCH_RESULTS", str(results))
+    for step in (["run", "--limit", "2"], ["collect"], ["draw"], ["judge"], ["paper"]):
+        assert main([*step, *at_scale]) == 0
     drawn = results / "toy" / "exhibits" / "invented" / "distance.md"
     assert "missing" in drawn.read_text()
-    assert bench("unpack", "--scale", str(scale), "--from", carried).returncode == 0
+    assert main(["unpack", *at_scale, "--from", carried]) == 0
     answer = call_reproduce(bench, scale)
     assert answer.returncode == 0, answer.stderr
-    assert "run" not in rules(answer)
+    assert "run" not in rules(answer) and "draw_figure" in rules(answer)
     assert "missing" not in drawn.read_text()
 
 
@@ -170,31 +160,34 @@ def test_the_longest_chain_of_jobs_starts_first(bench: Call, scale: Path, result
     assert [Path(name).stem for name in sorted(markers, key=os.path.getmtime)] == expected
 
 
-@pytest.mark.slow
-def test_a_second_call_in_the_same_folder_is_refused(bench: Call, scale: Path, results: Path) -> None:
-    from filelock import FileLock
+def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line of a call that does not begin."""
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
 
+
+def test_a_second_call_in_the_same_folder_is_refused(
+    invented: Path, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (results / "toy").mkdir(parents=True)
     with FileLock(results / "toy" / ".lock"):
-        answer = call_reproduce(bench, scale)
-    assert answer.returncode == 2
-    assert "another `reproduce`" in answer.stderr
+        assert "another `reproduce`" in refused(["reproduce", "--scale", str(invented)], capsys)
 
 
 @pytest.mark.parametrize("name", ["with {b}", "with }"])
-def test_a_folder_that_snakemake_would_misread_is_refused(bench: Call, scale: Path, tmp_path: Path, name: str) -> None:
-    where = {"BENCH_RESULTS": str(tmp_path / name)}
-    answer = bench("reproduce", "--scale", str(scale), **where)
-    assert answer.returncode == 2
-    (line,) = answer.stderr.splitlines()
+def test_a_folder_that_snakemake_would_misread_is_refused(
+    invented: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BENCH_RESULTS", str(tmp_path / name))
+    line = refused(["reproduce", "--scale", str(invented)], capsys)
     assert str(tmp_path / name) in line and "braces" in line
-    assert bench("plan", "--scale", str(scale), **where).returncode == 0
+    assert main(["plan", "--scale", str(invented)]) == 0
 
 
-def test_the_budget_stops_before_anything_runs(bench: Call, results: Path) -> None:
-    answer = bench("plan", "--scale", "paper", "--freeze")
-    assert answer.returncode == 2
-    assert " hours " in answer.stderr and "BUDGET=" in answer.stderr
+def test_the_budget_stops_before_anything_runs(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(["plan", "--scale", "paper", "--exhibits", "rewarm/fig1", "--freeze"], capsys)
+    assert " hours " in line and "BUDGET=" in line
     assert not (results / "paper" / "plan.json").exists()
 
 

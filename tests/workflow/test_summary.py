@@ -22,7 +22,7 @@ def test_claims_are_counted_by_paper_and_changes_are_named(tmp_path: Path) -> No
     after = summary.verdicts(layout)
     assert len(after) == 3, "numbers are no claims"
     lines = summary.as_text({("a/t", "A1"): "undecided", ("b/t", "B1"): "reproduced"}, after, layout).splitlines()
-    assert lines[0].split() == "a 2 claims: 1 reproduced, 1 undecided".split()
+    assert lines[0].split() == ["a", "2", "claims:", "1", "reproduced,", "1", "undecided"]
     assert "a/t A1 reproduced (was undecided)" in lines[2] and "B1" not in lines[2]
 
 

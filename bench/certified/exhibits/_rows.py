@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from bench.certified.design import NAMES, SETUPS
+from bench.certified.design import NAMES, SETUPS, CertifiedSettings
 from bench.certified.eps_schedule import PHASES
 from bench.certified.spec import Certified, Verification, seconds_metric
-from bench.exhibit import ArmRun, Row, by_seed, row
+from bench.exhibit import ArmRun, Chance, Row, by_seed, row
 from bench.record import Record
 from bench.stats import Finding, Values, greater
 
@@ -99,6 +99,18 @@ def timing_rows(run: ArmRun, record: Record) -> Iterable[Row]:
         if (name := seconds_metric(phase, method)) in record.metrics:
             yield row(run, "seconds_per_epoch", record.metrics[name], x_name="phase", x=number)
     yield row(run, "total_seconds", record.metrics[seconds_metric("total", method)])
+
+
+def chance_of_error(settings: CertifiedSettings, labels: Mapping[str, Any]) -> Chance | None:
+    """The error, standard, attacked or verified, of a network that answers alike to everything, or ``None``.
+
+    A training that collapses under its bounds ends there: all three errors are (K - 1) / K then.
+    """
+    metric = str(labels["metric"])
+    if not metric.removeprefix("best_").startswith(("standard_error", "verified_error", "pgd_error")):
+        return None
+    final = metric in ("standard_error", "verified_error")
+    return Chance(100 - 100 / settings.number_of_classes(labels["dataset"]), settings.tested(labels["dataset"], final))
 
 
 # For claims -----------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from pydantic import Field
 from bench.certified.design import (
     CROWN_IBP,
     METHODS,
+    MODELS,
     NAMES,
     OURS,
     SETUPS,
@@ -28,7 +29,7 @@ from bench.certified.design import (
     timings,
 )
 from bench.certified.exhibits._rows import distinct, seconds, timing_rows
-from bench.certified.exhibits._tables import heading, values_of
+from bench.certified.exhibits._tables import grid, heading, timing_cells, values_of
 from bench.certified.exhibits.table3 import RAMP
 from bench.exhibit import Arm, claim
 from bench.stats import Finding, above
@@ -63,24 +64,20 @@ rows = timing_rows
 
 
 def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> pd.DataFrame:
-    import pandas as pd
-
     from bench.report.table import number
 
-    lines: list[dict[str, str]] = []
+    lines: dict[tuple[str, ...], dict[tuple[str, str], str]] = {}
     for setup in settings.courses:
         for model in settings.models:
             labels = {"dataset": SETUPS[setup].role, "model": model}
             vanilla = values_of(frame, "seconds_per_epoch", method=VANILLA, x=RAMP, **labels)
             for method in METHODS:
-                columns = {**heading(settings, setup, model), "method": NAMES[method]}
-                phases = [values_of(frame, "seconds_per_epoch", method=method, x=phase, **labels) for phase in range(3)]
-                for name, values in zip(("eps = 0 (s)", "ramp (s)", "final (s)"), phases, strict=True):
-                    columns[name] = number(values, 2)
-                columns["total (s)"] = number(values_of(frame, "total_seconds", method=method, **labels), 1)
-                columns["ramp / vanilla"] = number(phases[RAMP] / vanilla, 2)
-                lines.append(columns)
-    return pd.DataFrame(lines)
+                ramp = values_of(frame, "seconds_per_epoch", method=method, x=RAMP, **labels)
+                lines[*heading(settings, setup), MODELS[model], NAMES[method]] = {
+                    **timing_cells(frame, published, method=method, **labels),
+                    ("ramp / vanilla", ""): number(ramp / vanilla, 2),
+                }
+    return grid(["data set", "epochs", "network", "method"], lines)
 
 
 @claim(

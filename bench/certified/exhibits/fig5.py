@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from bench.certified.design import OURS, CertifiedSettings, SetupName, protocol_text, trained_and_verified
+from bench.certified.exhibits._rows import chance_of_error
 from bench.certified.spec import Certified
 from bench.exhibit import Arm, ArmRun, Row, by_seed, claim, row
 from bench.record import Record
@@ -57,6 +58,9 @@ def rows(run: ArmRun, record: Record) -> Iterable[Row]:
         yield row(run, "train_verified_error", value, x_name="epoch", x=epoch)
     early = [values[epoch] for epoch in range(schedule.zero + 1, max(schedule.zero + 2, schedule.warmup))]
     yield row(run, "train_verified_error_early", sum(early) / len(early), x_name="", x=None)
+
+
+chance = chance_of_error
 
 
 def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Figure:

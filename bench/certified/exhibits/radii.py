@@ -28,12 +28,13 @@ from bench.certified.design import (
     PaperDataset,
     SetupName,
     labels_of,
-    radius_text,
+    published_radius,
+    scaled_radius_text,
     schedule_text,
     trained_and_verified,
 )
-from bench.certified.exhibits._rows import error_rows
-from bench.certified.exhibits._tables import DIGITS, error_columns, values_of
+from bench.certified.exhibits._rows import chance_of_error, error_rows
+from bench.certified.exhibits._tables import DIGITS, KINDS, Line, error_tables
 from bench.certified.spec import Verification
 from bench.exhibit import Arm, ArmRun, Row
 from bench.record import Record
@@ -80,7 +81,7 @@ class Settings(CertifiedSettings):
 
 def _at_smaller_radius(settings: Settings, method: str, seed: int) -> Verification:
     training = settings.training("mnist_70", "cnn7", method, seed)
-    return settings.verification(training, eps=settings.radius("mnist", SMALLER))
+    return settings.verification("mnist", training, eps=settings.radius("mnist", SMALLER))
 
 
 def arms(settings: Settings) -> Iterator[Arm]:
@@ -99,38 +100,31 @@ def rows(run: ArmRun, record: Record) -> Iterable[Row]:
     return (number for number in error_rows(run, record) if number["metric"] != "at_protocol")
 
 
-def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> pd.DataFrame:
-    import pandas as pd
+chance = chance_of_error
 
+
+def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> dict[str, pd.DataFrame]:
     blocks = [(SCHEDULES[radius.role], radius.eps, SETUPS[SCHEDULES[radius.role]].panel) for radius in settings.radii]
     if settings.target_networks:
         blocks.append(("mnist_70", SMALLER, AT_TARGET))
-    lines = [_line(frame, published, settings, *block, method) for block in blocks for method in METHODS]
-    return pd.DataFrame(lines)
+    lines, cited = [], []
+    for setup, eps, panel in blocks:
+        role = SETUPS[setup].role
+        radius, trained = (scaled_radius_text(settings, role, value) for value in (eps, published_radius(role)))
+        text = f"{radius} (trained at eps {trained})" if panel == AT_TARGET else radius
+        head = (PAPER_DATASETS[role], text, schedule_text(settings, setup))
+        for method in METHODS:
+            labels = {"panel": panel, "dataset": role, "method": method, "x": round(eps, 9)}
+            lines.append(Line((*head, NAMES[method]), labels))
+            cited.append(_cited(published, role, eps) if method == OURS else "–")
+    names = ("data set", "eps", "epochs", "method")
+    tables = error_tables(frame, published.iloc[:0], names, lines, {"CNN-7": {}}, of="network", within=names)
+    tables[""]["CNN-7", "best of ours, cited"] = cited
+    return tables
 
 
-def _line(
-    frame: pd.DataFrame,
-    published: pd.DataFrame,
-    settings: Settings,
-    setup: SetupName,
-    eps: float,
-    panel: str,
-    method: str,
-) -> dict[str, str]:
-    role = SETUPS[setup].role
-    actual = settings.radius(role, eps)
-    radius = radius_text(eps) if abs(actual - eps) < 1e-6 else f"{radius_text(eps)} → {radius_text(actual)}"
-    labels = {"panel": panel, "dataset": role, "method": method, "x": round(eps, 9)}
-    cited = published[published["x"] == round(eps, 9)].assign(seed=0)
-    best = [values_of(cited, f"{kind}_error", dataset=role) for kind in ("standard", "verified")]
-    return {
-        "data set": PAPER_DATASETS[role],
-        "eps": f"{radius} ({AT_TARGET})" if panel == AT_TARGET else radius,
-        "schedule": schedule_text(settings, setup),
-        "method": NAMES[method],
-        **error_columns(frame, published.iloc[:0], **labels),
-        "best of ours, cited": (
-            " / ".join(f"{values[0]:.{DIGITS}f}" for values in best) if method == OURS and all(best) else "–"
-        ),
-    }
+def _cited(published: pd.DataFrame, role: PaperDataset, eps: float) -> str:
+    """Standard and verified error that later work cites."""
+    numbers = published[(published["x"] == round(eps, 9)) & (published["dataset"] == role)].set_index("metric")["value"]
+    errors = [numbers.get(f"{kind}_error") for kind in KINDS]
+    return "–" if None in errors else " / ".join(f"{error:.{DIGITS}f}" for error in errors)

@@ -15,16 +15,25 @@ Cost: 30 trainings of 240 epochs a radius, those with an attack about three time
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from bench.certified.design import OURS, VANILLA, CertifiedSettings, labels_of, protocol_text, radius_text
+from bench.certified.design import (
+    OURS,
+    VANILLA,
+    CertifiedSettings,
+    labels_of,
+    protocol_text,
+    radius_text,
+    scaled_radius_text,
+)
 from bench.certified.eps_schedule import Schedule
 from bench.certified.exhibits._rows import distinct
 from bench.certified.spec import Recipe, Verification
-from bench.exhibit import Arm, ArmRun, Row, by_seed, claim, row
+from bench.exhibit import Arm, ArmRun, Chance, Row, by_seed, claim, row
 from bench.record import Record
 from bench.stats import Finding, any_of, greater
 
@@ -86,6 +95,7 @@ class Settings(CertifiedSettings):
 
 
 def _panel(radius: float) -> str:
+    """The paper's radius, also where a scale reduces it."""
     return f"eps {radius_text(radius)}"
 
 
@@ -103,7 +113,7 @@ def _arm(settings: Settings, radius: float, line: str, weight: float, method: st
 
     def verification(seed: int) -> Verification:
         training = settings.training("cifar_160", "cnn7", method, seed, radius=radius, **fields)
-        return settings.verification(training)
+        return settings.verification("cifar10", training)
 
     return Arm(labels, verification)
 
@@ -118,6 +128,14 @@ def rows(run: ArmRun, record: Record) -> Iterable[Row]:
     yield row(run, "test_images", record.metrics["samples"])
 
 
+def chance(settings: Settings, labels: Mapping[str, Any]) -> Chance | None:
+    """The accuracy of a network that answers alike to everything."""
+    if not (metric := str(labels["metric"])).endswith("_accuracy") and "_accuracy_" not in metric:
+        return None
+    final = metric in ("natural_accuracy", "certified_accuracy_ibp")
+    return Chance(100 / settings.number_of_classes("cifar10"), settings.tested("cifar10", final))
+
+
 def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Figure:
     from bench.report import figure
 
@@ -125,17 +143,20 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Fi
     fig, axes = figure.panels(len(settings.radii), len(bounds), sharex="row", sharey="row")
     for series in (VANILLA, OURS):
         figure.look(axes[0], series)  # reserves their styles
+    # Numbers of later work belong to the real data at their own radius.
     real = "cifar10" not in settings.stand_in
+    cited = [radius for radius in settings.radii if real and math.isclose(settings.radius("cifar10", radius), radius)]
     for index, radius in enumerate(settings.radii):
         for ax, bound in zip(axes[len(bounds) * index :], bounds, strict=False):
             for line, label in LINES.items():
                 values = frame[(frame["panel"] == _panel(radius)) & (frame["method"] == line)]
                 _draw_line(ax, values, f"certified_accuracy_{bound}", line, label)
-            if real:
+            if radius in cited:
                 _draw_cited(ax, published, round(radius, 9))
-            ax.set(xlabel="natural accuracy (%)", title=f"certified by {VERIFIERS[bound]}, {_panel(radius)}")
+            eps = scaled_radius_text(settings, "cifar10", radius)
+            ax.set(xlabel="natural accuracy (%)", title=f"certified by {VERIFIERS[bound]}, eps {eps}")
         axes[len(bounds) * index].set_ylabel("certified accuracy (%)")
-    figure.legend(axes[0], published=real)
+    figure.legend(axes[0], published=bool(cited))
     fig.suptitle(f"CNN-7, {protocol_text(settings, 'cifar_160', radius=False)}")
     return fig
 

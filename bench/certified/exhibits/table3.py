@@ -19,7 +19,7 @@ from pydantic import Field
 
 from bench.certified.design import CROWN_IBP, METHODS, NAMES, OURS, SETUPS, VANILLA, CertifiedSettings, timings
 from bench.certified.exhibits._rows import seconds, timing_rows
-from bench.certified.exhibits._tables import DIGITS, LITERATURE, heading, mean_text, values_of
+from bench.certified.exhibits._tables import DIGITS, LITERATURE, grid, heading, mean_text, timing_cells, values_of
 from bench.exhibit import Arm, claim
 from bench.stats import Finding, above, equivalent_to
 
@@ -54,33 +54,19 @@ rows = timing_rows
 
 
 def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> pd.DataFrame:
-    import pandas as pd
-
-    from bench.report.table import compare
-
-    lines: list[dict[str, str]] = []
     vanilla = values_of(frame, "total_seconds", method=VANILLA)
     printed = published[published["metric"] == "total_seconds"].set_index("method")["value"]
-    for method in METHODS:
-        columns = {**heading(settings, "cifar_160"), "method": NAMES[method]}
-        for phase, name in ((ZERO, "eps = 0 (s)"), (RAMP, "ramp (s)"), (FINAL, "final (s)")):
-            columns[name] = compare(
-                frame, published, metric="seconds_per_epoch", digits=DIGITS, printed=1, method=method, x=phase
-            )
-        columns["total (s)"] = compare(frame, published, metric="total_seconds", method=method)
-        ratio = mean_text(values_of(frame, "total_seconds", method=method) / vanilla)
-        columns["total / vanilla"] = f"{ratio} [{printed[method] / printed[VANILLA]:.{DIGITS}f}]"
-        lines.append(columns)
+    lines: dict[tuple[str, ...], dict[tuple[str, str], str]] = {}
     for line in published[published["provenance"] == "literature"].to_dict("records"):
-        lines.append(
-            {
-                "data set": "CIFAR-10",
-                "schedule": line["panel"],
-                "method": LITERATURE.get(line["method"], line["method"]),
-                "total (s)": f"[{line['value']:,.0f}]",
-            }
-        )
-    return pd.DataFrame(lines).fillna("")
+        heads = ("CIFAR-10", line["panel"], LITERATURE.get(line["method"], line["method"]))
+        lines[heads] = {("total (s)", ""): f"[{line['value']:,.0f}]"}
+    for method in METHODS:
+        ratio = mean_text(values_of(frame, "total_seconds", method=method) / vanilla)
+        lines[*heading(settings, "cifar_160"), NAMES[method]] = {
+            **timing_cells(frame, published, method=method),
+            ("total / vanilla", ""): f"{ratio} [{printed[method] / printed[VANILLA]:.{DIGITS}f}]",
+        }
+    return grid(["data set", "epochs", "method"], lines)
 
 
 @claim("T3a", "At the target eps an epoch of each method costs the same (within 5 %).", "Table 3")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.certified.design import IBP_INIT, INITS, TORCH_DEFAULT, UntrainedSettings, untrained
 from bench.certified.exhibits._rows import layer_values
-from bench.certified.exhibits._tables import values_of
+from bench.certified.exhibits._tables import grid, values_of
 from bench.certified.spec import Network
 from bench.exhibit import Arm, ArmRun, Row, claim, row
 from bench.record import Record
@@ -63,25 +63,20 @@ def rows(run: ArmRun, record: Record) -> Iterable[Row]:
 
 
 def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> pd.DataFrame:
-    import pandas as pd
-
     from bench.report.table import number
 
-    lines = []
+    lines: dict[tuple[str, str], dict[tuple[str, str], str]] = {}
     plain = frame[frame["panel"] == PLAIN]
     for layer in sorted(frame["x"].dropna().unique()):
-        dense = max(values_of(plain, "dense", x=layer).values(), default=0)
-        fan_in = max(values_of(plain, "fan_in", x=layer).values(), default=0)
-        columns = {"layer": f"{layer:.0f} ({'dense' if dense else 'conv'})", "fan-in n": f"{fan_in:,.0f}"}
+        dense, fan_in = (max(values_of(plain, name, x=layer).values(), default=0) for name in ("dense", "fan_in"))
+        columns = lines[f"{layer:.0f} ({'dense' if dense else 'conv'})", f"{fan_in:,.0f}"] = {}
         for init, name in INITS.items():
             expected = values_of(plain, "gain_formula", method=init, x=layer)
             text = number(values_of(plain, "gain", method=init, x=layer), 2)
-            columns[name] = f"{text} ({next(iter(expected.values())):.2f})" if expected else text
+            columns[PLAIN, name] = f"{text} ({next(iter(expected.values())):.2f})" if expected else text
         for init in (TORCH_DEFAULT, IBP_INIT):
-            normed = values_of(frame, "gain", method=init, panel=NORMED, x=layer)
-            columns[f"{INITS[init]}, BN in training"] = number(normed, 1)
-        lines.append(columns)
-    return pd.DataFrame(lines)
+            columns[NORMED, INITS[init]] = number(values_of(frame, "gain", method=init, panel=NORMED, x=layer), 1)
+    return grid(["layer", "fan-in n"], lines)
 
 
 @claim("T5a", "The difference gain of each initialisation is that of its formula.", "Appendix A")

@@ -9,8 +9,11 @@ from bench.report import figure
 from bench.warmstart.design import NAMES, PaperDataset, WarmstartSettings
 from bench.warmstart.exhibits._rows import where
 
-PAPER_SAMPLES = 33_333
-"""Samples of the fit split of CIFAR-10 in the paper."""
+PUBLISHED = (
+    "Bands are 95 % intervals over seeds; published points are hollow markers, or a small panel where ours cannot be "
+    "compared with them."
+)
+"""Ends the caption of a figure whose numbers were read off the paper's."""
 
 
 class Series(NamedTuple):
@@ -37,25 +40,46 @@ def title(settings: WarmstartSettings, dataset: PaperDataset = "cifar10") -> str
     return NAMES[dataset] + ("" if settings.actual(dataset) == dataset else " (generated images)")
 
 
-def digitised(published: Any, stretch: float = 1.0) -> Any:
-    """The numbers that were read off the paper's curves, with their x stretched to a reduced scale."""
-    rows = where(published, provenance="digitised")
-    return rows.assign(x=rows["x"] * stretch)
+def curves(
+    ax: figure.Axes,
+    frame: Any,
+    series: Iterable[Series],
+    *,
+    settings: WarmstartSettings | None = None,
+    published: Any = None,
+    **labels: Any,
+) -> None:
+    """Mean and interval of each series by x; beside them the paper's curves, where there are any.
 
-
-def curve(ax: figure.Axes, frame: Any, series: Series, published: Any = None, **labels: Any) -> None:
-    """Mean and interval of a series by x, with the published points beside it.
+    Published points are hollow markers where ours can be compared with them, and thin curves in a small panel elsewhere.
 
     Args:
         ax: panel.
         frame: long frame of the exhibit.
-        series: the curve.
-        published: numbers of the paper, where there are any.
+        series: the curves.
+        settings: of the exhibit, where there are published numbers.
+        published: numbers of the paper.
         labels: further labels of the numbers, such as ``metric``.
     """
-    figure.band(ax, where(frame, **labels, **series.labels), series=series.name, label=series.legend)
-    if published is not None:
-        figure.published_points(ax, where(published, **labels, **series.labels), series=series.name)
+    arms = list(series)
+    for arm in arms:
+        figure.band(ax, where(frame, **labels, **arm.labels), series=arm.name, label=arm.legend)
+    if settings is None or published is None:
+        return
+    paper = where(published, provenance="digitised", **labels)
+    points = {arm.name: where(paper, **arm.labels).dropna(subset=["x", "value"]) for arm in arms}
+    if settings.at_protocol():
+        for name, rows in points.items():
+            figure.published_points(ax, rows, series=name)
+    elif any(map(len, points.values())) and (inset := figure.published_inset(ax)) is not None:
+        for name, rows in points.items():
+            look = figure.look(ax, name)
+            inset.plot(rows["x"], rows["value"], color=look["color"], linestyle=look["linestyle"], linewidth=0.8)
+
+
+def legend(ax: figure.Axes, settings: WarmstartSettings, *, published: bool = True, **options: Any) -> None:
+    """The legend of a figure whose paper has numbers; it names their markers where ours can be compared with them."""
+    figure.legend(ax, published=published and settings.at_protocol(), **options)
 
 
 def round_cost(frame: Any) -> tuple[str, str]:
@@ -75,7 +99,7 @@ def accuracy_and_cost(
     x: str = "samples",
     published: Any = None,
     legend_in: int = 0,
-    **legend: Any,
+    **options: Any,
 ) -> figure.Figure:
     """Accuracy (left) and cost (right) on CIFAR-10.
 
@@ -85,19 +109,16 @@ def accuracy_and_cost(
         series: the curves.
         cost: metric and axis label of the right panel.
         x: label of both x axes.
-        published: numbers of the paper by number of samples, stretched to those of this scale; ``None`` if there are none.
+        published: numbers of the paper, ``None`` if there are none.
         legend_in: panel that has the legend.
-        legend: options of the legend.
+        options: of the legend.
     """
     fig, axes = figure.panels(1, 2)
-    stretch = settings.fit_samples("cifar10") / PAPER_SAMPLES
-    paper = None if published is None else digitised(published, stretch)
+    arms = list(series)
     for ax, (metric, label) in zip(axes, (("val_acc", "validation accuracy (%)"), cost), strict=True):
-        for arm in series:
-            curve(ax, frame, arm, paper, metric=metric)
+        curves(ax, frame, arms, settings=settings, published=published, metric=metric)
         ax.set(xlabel=x, ylabel=label)
     axes[1].set_ylim(bottom=0)
-    has_published = paper is not None and bool(len(paper))
-    figure.legend(axes[legend_in], published=has_published, rescaled=stretch != 1, **legend)
+    legend(axes[legend_in], settings, published=published is not None, **options)
     fig.suptitle(title(settings))
     return fig

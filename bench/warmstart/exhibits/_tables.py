@@ -35,8 +35,16 @@ def compare_starts(frame: Any, **labels: Any) -> dict[str, str]:
     }
 
 
-def table(rows: Iterable[Mapping[str, str]]) -> pd.DataFrame:
-    """Rows of text cells as a frame."""
+def table(rows: Iterable[Mapping[Any, str]], *heads: str) -> pd.DataFrame:
+    """Rows of text cells as a frame.
+
+    Args:
+        rows: column -> text; a column may be a pair, whose first part stands over all that share it.
+        heads: columns that name the rows, from the left; equal neighbours are joined.
+    """
     import pandas as pd
 
-    return pd.DataFrame(list(rows))
+    frame = pd.DataFrame(list(rows)).set_index(list(heads))
+    if any(isinstance(column, tuple) for column in frame.columns):
+        frame.columns = pd.MultiIndex.from_tuples(list(frame.columns))
+    return frame

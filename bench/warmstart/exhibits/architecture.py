@@ -60,11 +60,12 @@ chance = chance_of
 
 
 def draw(frame: Any, published: Any, settings: Settings) -> pd.DataFrame:
-    return table(
+    lines = (
         {"network": TITLES[name], "optimiser": NAMES[optimizer]}
         | compare_starts(frame, model=name, optimizer=optimizer)
         for name, optimizer in product(settings.networks, settings.optimizers)
     )
+    return table(lines, "network", "optimiser")
 
 
 @claim(

@@ -20,22 +20,19 @@ from bench.exhibit import Arm, ArmRun, Row, by_seed, claim, row
 from bench.record import Record
 from bench.report import figure
 from bench.warmstart.design import FIRST, NAMES, RI, WS, Setup, WarmstartSettings, arm
-from bench.warmstart.exhibits._figures import curve, digitised, method_series, title
+from bench.warmstart.exhibits._figures import PUBLISHED, curves, legend, method_series, title
 from bench.warmstart.exhibits._rows import both, chance_of
 from bench.warmstart.runs import both_arms, first_phase
 
 CAPTION = (
     "Train and test accuracy of a ResNet-18 that is fitted to half of CIFAR-10 and, from the dashed line on, to all "
-    "of it, against one that starts from random weights. Bands are 95 % intervals over seeds, hollow markers the "
-    "published curves."
-)
+    "of it, against one that starts from random weights. "
+) + PUBLISHED
 MARGINS = {"test_acc_final": 2.0, "test_acc_peak": 2.0, "epochs_to_99_train": 15.0, "test_acc": 3.0, "train_acc": 4.0}
-PAPER_EPOCHS = 350
-"""Epochs of each phase in the paper."""
 
 
 class Settings(WarmstartSettings):
-    epochs: int = Field(PAPER_EPOCHS, ge=2, description="epochs of each phase; no early stop [P]")
+    epochs: int = Field(350, ge=2, description="epochs of each phase; no early stop [P]")
 
 
 def arms(settings: Settings) -> Iterator[Arm]:
@@ -70,16 +67,14 @@ chance = partial(chance_of, report="official_test")
 
 def draw(frame: Any, published: Any, settings: Settings) -> figure.Figure:
     fig, axes = figure.panels(1, 2, sharey=True)
-    stretch = settings.epochs / PAPER_EPOCHS
-    paper = digitised(published, stretch)
     for panel, ax in zip(("train", "test"), axes, strict=True):
-        for series in method_series(FIRST, WS, RI):
-            curve(ax, frame, series, paper, metric=f"{panel}_acc")
+        ax.set_ylim(0, 103)
+        series = method_series(FIRST, WS, RI)
+        curves(ax, frame, series, settings=settings, published=published, metric=f"{panel}_acc")
         ax.axvline(settings.epochs, linestyle="--", color="0.5", linewidth=0.8)
         ax.set(xlabel="epoch", title=f"{panel} accuracy")
     axes[0].set_ylabel("accuracy (%)")
-    axes[0].set_ylim(0, 103)
-    figure.legend(axes[0], published=bool(len(published)), rescaled=stretch != 1)
+    legend(axes[0], settings, below=4)
     fig.suptitle(title(settings))
     return fig
 

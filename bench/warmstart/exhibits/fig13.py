@@ -19,7 +19,7 @@ from bench.exhibit import Arm, claim
 from bench.report import figure
 from bench.run import StrictModel
 from bench.warmstart.design import NAMES, PaperDataset, Setup, WarmstartSettings, arm
-from bench.warmstart.exhibits._figures import curve, method_series, title
+from bench.warmstart.exhibits._figures import curves, method_series, title
 from bench.warmstart.exhibits._rows import chance_of, combinations, gaps, last_round, round_rows, where
 from bench.warmstart.runs import STARTS, online
 
@@ -63,9 +63,8 @@ def draw(frame: Any, published: Any, settings: Settings) -> figure.Figure:
     fig, axes = figure.panels(2, columns)
     for upper, lower, pair in zip(axes[:columns], axes[columns:], settings.pairs, strict=True):
         numbers = where(frame, dataset=pair.dataset, model=pair.model)
-        for series in method_series(*STARTS):
-            curve(upper, numbers, series, metric="val_acc")
-            curve(lower, numbers, series, metric="samples_round")
+        for ax, metric in ((upper, "val_acc"), (lower, "samples_round")):
+            curves(ax, numbers, method_series(*STARTS), metric=metric)
         upper.set(title=f"{NAMES[pair.model]} on {title(settings, pair.dataset)}")
         lower.set(xlabel="samples")
         lower.set_ylim(bottom=0)

@@ -22,7 +22,7 @@ from bench.exhibit import Arm, ArmRun, Row, claim, row
 from bench.record import Record
 from bench.report import figure
 from bench.warmstart.design import NAMES, RI, WS, Setup, WarmstartSettings, arm
-from bench.warmstart.exhibits._figures import digitised, title
+from bench.warmstart.exhibits._figures import title
 from bench.warmstart.exhibits._rows import accuracy_row, chance_of, where, wide
 from bench.warmstart.runs import random_init, sgd_grid, two_phases
 from bench.warmstart.spec import Training
@@ -80,10 +80,9 @@ chance = chance_of
 
 
 def draw(frame: Any, published: Any, settings: Settings) -> figure.Figure:
-    at_scale = not {"batch_sizes", "learning_rates", "stand_in", "population"} & set(settings.departures())
-    clusters = where(digitised(published), panel="cluster")
+    clusters = where(published, provenance="digitised", panel="cluster")
     # Seconds of a P100 on the whole set mean nothing beside a reduced grid.
-    has_published = at_scale and bool(len(clusters))
+    has_published = settings.at_protocol() and bool(len(clusters))
     costs = [cost for cost in COSTS if (frame["metric"] == cost).any() or (cost == SECONDS and has_published)]
     costs = costs or [SAMPLES]
     fig, axes = figure.panels(1, len(costs), sharey=True, width="double" if len(costs) > 1 else "single")

@@ -22,16 +22,15 @@ from bench.record import Record
 from bench.report import figure
 from bench.stats import Values
 from bench.warmstart.design import FIRST, RI, WS, Setup, WarmstartSettings, arm
-from bench.warmstart.exhibits._figures import curve, digitised, method_series, title
+from bench.warmstart.exhibits._figures import PUBLISHED, curves, legend, method_series, title
 from bench.warmstart.exhibits._rows import accuracy_row, where
 from bench.warmstart.runs import first_phase, random_init, second_phase
 from bench.warmstart.spec import Training
 
 CAPTION = (
     "Left: accuracy of a ResNet-18 by epoch of training on half of the data. Right: accuracy after training on all of "
-    "it from the weights at an epoch, relative to random initialisation. Bands are 95 % intervals over seeds, hollow "
-    "markers the published curves."
-)
+    "it from the weights at an epoch, relative to random initialisation. "
+) + PUBLISHED
 MARGINS = {"val_acc": 3.0, "acc_relative_difference": 2.0}
 CHAOTIC = True
 PAPER_EPOCHS = 350
@@ -105,12 +104,12 @@ def derive(frame: Any) -> Iterator[Row]:
 
 def draw(frame: Any, published: Any, settings: Settings) -> figure.Figure:
     fig, axes = figure.panels(1, 2)
-    stretch = settings.epochs / PAPER_EPOCHS
-    paper = digitised(published, stretch)
     metrics = ("val_acc", "acc_relative_difference")
     for ax, series, metric in zip(axes, method_series(FIRST, WS), metrics, strict=True):
-        curve(ax, frame, series, paper, metric=metric)
-        figure.legend(ax, published=bool(len(paper)), rescaled=stretch != 1)
+        curves(ax, frame, [series], settings=settings, published=published, metric=metric)
+        ax.set_title(series.legend)
+    if settings.at_protocol():  # elsewhere the titles say all
+        legend(axes[0], settings, below=2)
     axes[1].axhline(0, color="0.5", linewidth=0.8, linestyle="--")
     axes[0].set(xlabel="epoch of the first training", ylabel="validation accuracy (%)")
     axes[1].set(xlabel="epoch at which the second training starts", ylabel="difference from random init (%)")

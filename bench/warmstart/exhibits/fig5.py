@@ -27,16 +27,15 @@ from bench.record import Record
 from bench.report import figure
 from bench.stats import Values
 from bench.warmstart.design import NAMES, SP, WS, Setup, Shrink, WarmstartSettings, arm
-from bench.warmstart.exhibits._figures import Series, curve, digitised, title
-from bench.warmstart.exhibits._rows import lambda_panel, shrinks_of
+from bench.warmstart.exhibits._figures import PUBLISHED, Series, curves, legend, title
+from bench.warmstart.exhibits._rows import lambda_panel, shrinks_of, where
 from bench.warmstart.runs import first_phase, second_phase, shrink_start
 from bench.warmstart.spec import KEPT, Probe, Restart, Training
 
 CAPTION = (
     "L2 norm of the mean-loss gradient over the old and over the new samples of a batch in the second phase, averaged "
-    "over ten batches, for a warm start and after shrinking by λ. Bands are 95 % intervals over seeds, hollow markers "
-    "the published curves."
-)
+    "over ten batches, for a warm start and after shrinking by λ. "
+) + PUBLISHED
 MARGINS = {"grad_l2_old": 6.0, "grad_l2_new": 10.0}
 CHAOTIC = True
 PAPER_EPOCHS = 350
@@ -111,20 +110,21 @@ def draw(frame: Any, published: Any, settings: Settings) -> figure.Figure:
     count = len(settings.shrinks)
     columns = 2 if count > 1 else 1
     fig, axes = figure.panels((count + 1) // columns, columns, sharex=True)
-    stretch = settings.lines() / PAPER_LINES
-    paper = digitised(published, 1000 * stretch)
-    lines = frame[frame["x_name"] == "log_line"]
+    paper = published.assign(x=1000 * published["x"])
+    lines = where(frame, x_name="log_line")
     for ax, shrink in zip(axes, settings.shrinks, strict=False):
-        for panel, name, method in (("all", "warm", WS), (lambda_panel(shrink), "shrunk", SP)):
-            for age in ("old", "new"):
-                series = Series(f"{name} {age}", f"{NAMES[method]}, {age} samples", {"panel": panel})
-                curve(ax, lines, series, paper, metric=f"grad_l2_{age}")
-        figure.legend(ax, published=bool(len(paper)), rescaled=stretch != 1)
+        series = [
+            Series(f"{method} {age}", f"{NAMES[method]}, {age} samples", {"panel": panel, "metric": f"grad_l2_{age}"})
+            for method, panel in ((WS, "all"), (SP, lambda_panel(shrink)))
+            for age in ("old", "new")
+        ]
+        curves(ax, lines, series, settings=settings, published=paper)
         ax.set(title=f"λ = {shrink:g}", ylabel="gradient norm", ylim=(0, None))
     for ax in axes[count:]:
         ax.set_axis_off()
     for ax in axes[-columns:]:
         ax.set_xlabel(f"log line ({settings.every} batches)")
+    legend(axes[0], settings, below=3)
     fig.suptitle(title(settings))
     return fig
 

@@ -21,7 +21,7 @@ from bench.record import Record
 from bench.report import figure
 from bench.stats import Values
 from bench.warmstart.design import OptimizerName, Setup, Shrink, WarmstartSettings, arm
-from bench.warmstart.exhibits._figures import Series, curve, title
+from bench.warmstart.exhibits._figures import Series, curves, title
 from bench.warmstart.exhibits._rows import distinct, where
 from bench.warmstart.runs import random_init
 from bench.warmstart.spec import Network, Probe
@@ -75,8 +75,10 @@ def draw(frame: Any, published: Any, settings: Settings) -> figure.Figure:
     held_out, fitted = settings.reported_samples("cifar10"), settings.fit_samples("cifar10")
     panels = (("val_acc", "validation", held_out), ("train_acc", "train", fitted))
     for ax, (metric, kind, samples) in zip(axes, panels, strict=True):
-        for name, (model, suffix) in CURVES.items():
-            curve(ax, frame, Series(name, name, {"model": model}), metric=metric + suffix)
+        series = (
+            Series(name, name, {"model": model, "metric": metric + suffix}) for name, (model, suffix) in CURVES.items()
+        )
+        curves(ax, frame, series)
         ax.set(xlabel="shrink factor λ", ylabel=f"{kind} accuracy (%)", title=f"{samples:,} samples")
         ax.set_ylim(0, None)
     figure.legend(axes[1], published=False)

@@ -24,7 +24,7 @@ from bench.report import figure
 from bench.run import StrictModel
 from bench.stats import Values
 from bench.warmstart.design import NAMES, RI, SP, WS, PaperDataset, Setup, WarmstartSettings, arm
-from bench.warmstart.exhibits._figures import curve, digitised, method_series
+from bench.warmstart.exhibits._figures import PUBLISHED, curves, legend, method_series
 from bench.warmstart.exhibits._rows import chance_of, combinations, where
 from bench.warmstart.runs import STARTS, shrink_start, transfer
 
@@ -33,9 +33,8 @@ WITHIN = 1.0
 (Table 1)."""
 CAPTION = (
     "Test accuracy on the target by the fraction of it that is trained on, from random weights, from those of the "
-    "source, and after shrink perturb (λ = 0.3, s = 1e-4). Bands are 95 % intervals over seeds, hollow markers the "
-    "published curves."
-)
+    "source, and after shrink perturb (λ = 0.3, s = 1e-4). "
+) + PUBLISHED
 MARGINS = {"target_acc": 2.0}
 
 
@@ -110,11 +109,10 @@ def draw(frame: Any, published: Any, settings: Settings) -> figure.Figure:
     columns = min(3, len(settings.pairs))
     lines = -(-len(settings.pairs) // columns)
     fig, axes = figure.panels(lines, columns, sharex=True, width="double" if columns > 1 else "single")
-    paper = digitised(published)
     accuracies = where(frame, metric="target_acc")
     for ax, pair in zip(axes, settings.pairs, strict=False):
-        for series in method_series(WS, RI, SP):
-            curve(ax, accuracies, series, paper, panel=pair.panel)
+        series = method_series(WS, RI, SP)
+        curves(ax, accuracies, series, settings=settings, published=published, panel=pair.panel)
         ax.set_title(f"{NAMES[pair.source]} to {NAMES[pair.target]}")
     for ax in axes[len(settings.pairs) :]:
         ax.set_axis_off()
@@ -122,7 +120,7 @@ def draw(frame: Any, published: Any, settings: Settings) -> figure.Figure:
         ax.set_ylabel("target test accuracy (%)")
     for ax in axes[-columns:]:
         ax.set_xlabel("fraction of the target's training set")
-    figure.legend(axes[0], published=bool(len(paper)))
+    legend(axes[0], settings, below=4)
     stand_ins = " (generated images)" if settings.stand_in else ""
     fig.suptitle(f"Transfer{stand_ins}")
     return fig

@@ -94,7 +94,8 @@ chance = chance_of
 
 
 def draw(frame: Any, published: Any, settings: Settings) -> pd.DataFrame:
-    return table({"recipe": TITLES[recipe]} | compare_starts(frame, panel=recipe) for recipe in settings.arms)
+    lines = ({"recipe": TITLES[recipe]} | compare_starts(frame, panel=recipe) for recipe in settings.arms)
+    return table(lines, "recipe")
 
 
 @claim(

@@ -23,7 +23,7 @@ from bench import stats
 from bench.exhibit import Arm, Chance, by_seed, claim
 from bench.report import figure
 from bench.warmstart.design import NAMES, ONLINE, RI, WS, Perturb, Setup, Shrink, WarmstartSettings, arm
-from bench.warmstart.exhibits._figures import Series, curve
+from bench.warmstart.exhibits._figures import Series, curves
 from bench.warmstart.exhibits._rows import chance_of, combinations, distinct, total_rows, where
 from bench.warmstart.runs import can_learn, online_shrink, shrink_start, transfer
 from bench.warmstart.spec import Training
@@ -121,9 +121,8 @@ def by_shrink(ax: figure.Axes, frame: Any, settings: Settings) -> None:
             look = figure.look(ax, method)
             mean = sum(values) / len(values)
             ax.axhline(mean, color=look["color"], linestyle=look["linestyle"], label=NAMES[method])
-    for perturb in settings.perturbs:
-        name = f"s={perturb:g}"
-        curve(ax, frame, Series(name, name, {"method": name}))
+    names = [f"s={perturb:g}" for perturb in settings.perturbs]
+    curves(ax, frame, (Series(name, name, {"method": name}) for name in names))
     ax.set_xlim(-0.05, 1.05)
 
 

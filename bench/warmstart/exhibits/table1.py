@@ -85,19 +85,24 @@ def derive(frame: Any) -> Iterator[Row]:
             yield {**labels, "method": WS, "seed": seed, "metric": "val_acc_gap", "value": gap}
 
 
-def draw(frame: Any, published: Any, settings: Settings) -> pd.DataFrame:
-    setups = [CELLS[name].labels() for name in CELLS if name in settings.cells]
-    columns = {f"{NAMES[cell['model']]} {NAMES[cell['optimizer']]}": cell for cell in setups}
-    lines = []
-    for dataset, (method, start) in product(
-        dict.fromkeys(cell["dataset"] for cell in setups), ((RI, "RI"), (WS, "WS"))
-    ):
-        cells = {
-            name: compare(frame, printed(published), metric="val_acc", **cell | {"dataset": dataset, "method": method})
-            for name, cell in columns.items()
+def draw(frame: Any, published: Any, settings: Settings) -> dict[str, pd.DataFrame]:
+    here = [CELLS[name].labels() for name in CELLS if name in settings.cells]
+    datasets = dict.fromkeys(cell["dataset"] for cell in here)
+    columns = dict.fromkeys((cell["model"], cell["optimizer"]) for cell in here)
+    paper = printed(published)
+
+    def line(metric: str, dataset: str, method: str) -> dict[Any, str]:
+        return {"data set": NAMES[dataset]} | {
+            (NAMES[model], NAMES[optimizer]): compare(
+                frame, paper, metric=metric, dataset=dataset, model=model, method=method, optimizer=optimizer
+            )
+            for model, optimizer in columns
         }
-        lines.append({"data set": NAMES[dataset], "start": start} | cells)
-    return table(lines)
+
+    starts = product(datasets, {RI: "RI", WS: "WS"}.items())
+    levels = ({"": start} | line("val_acc", dataset, method) for dataset, (method, start) in starts)
+    differences = (line("val_acc_gap", dataset, WS) for dataset in datasets)
+    return {"": table(levels, "data set", ""), "RI − WS, points": table(differences, "data set")}
 
 
 SPARED = {"dataset": "svhn", "model": "thin_resnet18", "optimizer": "adam"}

@@ -70,7 +70,7 @@ chance = chance_of
 
 
 def draw(frame: Any, published: Any, settings: Settings) -> pd.DataFrame:
-    return table(
+    lines = (
         {"start": start}
         | {
             NAMES[dataset]: compare(frame, published, metric="val_acc", dataset=dataset, method=method)
@@ -78,6 +78,7 @@ def draw(frame: Any, published: Any, settings: Settings) -> pd.DataFrame:
         }
         for method, start in STARTS.items()
     )
+    return table(lines, "start")
 
 
 @claim(

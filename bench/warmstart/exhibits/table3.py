@@ -70,15 +70,15 @@ chance = chance_of
 
 def draw(frame: Any, published: Any, settings: Settings) -> pd.DataFrame:
     paper = printed(published)
-    return table(
-        {"regulariser": NAMES[name], "start": start}
+    lines = (
+        {"regulariser": NAMES[name], "": start}
         | {
-            f"{weight:g}": compare(frame, paper, metric="val_acc", panel=name, method=method, x=weight)
+            ("weight", f"{weight:g}"): compare(frame, paper, metric="val_acc", panel=name, method=method, x=weight)
             for weight in settings.weights
         }
-        for name in settings.penalties
-        for method, start in ((RI, "RI"), (WS, "WS"))
+        for name, (method, start) in product(settings.penalties, ((RI, "RI"), (WS, "WS")))
     )
+    return table(lines, "regulariser", "")
 
 
 @claim(

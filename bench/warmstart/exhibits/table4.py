@@ -10,7 +10,7 @@ Cost: eight second phases a seed beyond those of Table 1, 2 to 10 M samples each
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -36,8 +36,11 @@ CAPTION = (
 MARGINS = {"val_acc": 2.0}
 ONE_SEED = {"ci": "one seed has no interval"}
 NOISY = "warm_start_noise"
-METRICS = (("val_acc", "accuracy (%)", 1), ("samples_to_stop", "samples", 0), ("train_time", "minutes", 1))
-"""Metric, name of its row, digits."""
+METRICS = {"val_acc": ("accuracy (%)", 1), "samples_to_stop": ("samples", 0), "train_time": ("minutes", 1)}
+"""Metric -> name of its row, digits."""
+PRINTED = ("val_acc", "train_time")
+"""The rows of the paper's table."""
+READINGS = {"variance": "variance", "std": "standard deviation"}
 
 
 class Settings(WarmstartSettings):
@@ -75,21 +78,31 @@ def rows(run: ArmRun, record: Record) -> Iterator[Row]:
 chance = chance_of
 
 
-def draw(frame: Any, published: Any, settings: Settings) -> pd.DataFrame:
-    paper = printed(published)
-    lines = []
-    for reading, panel in settings.panels().items():
-        # Both readings are set beside the printed values, which name no reading.
-        noisy = paper.assign(panel=panel)
-        for metric, name, digits in METRICS:
-            cells = {"noise is": reading, "": name}
+def draw(frame: Any, published: Any, settings: Settings) -> dict[str, pd.DataFrame]:
+    def lines(reading: str, metrics: Iterable[str]) -> Iterator[dict[Any, str]]:
+        panel, paper = settings.panels()[reading], printed(published)
+        noisy = paper.assign(
+            panel=panel
+        )  # the printed values name no reading: they stand beside both, judged by the first
+        if panel:
+            noisy = noisy.drop(columns="margin", errors="ignore")
+        for metric in metrics:
+            name, digits = METRICS[metric]
+            cells: dict[Any, str] = {"noise is a": READINGS[reading], "": name}
             for size in settings.noise:
                 labels: dict[str, Any] = {"panel": panel, "method": NOISY, "x": size}
-                cells[f"{size:g}"] = compare(frame, noisy, metric=metric, digits=digits, **labels)
-            for column, method in (("0", WS), ("RI", RI)):
+                cells["noise", f"{size:g}"] = compare(frame, noisy, metric=metric, digits=digits, **labels)
+            for column, method in ((("noise", "0"), WS), (("RI", ""), RI)):
                 cells[column] = compare(frame, paper, metric=metric, digits=digits, method=method)
-            lines.append(cells)
-    return table(lines)
+            yield cells
+
+    first, *others = settings.readings
+    more = [*lines(first, ["samples_to_stop"]), *(line for reading in others for line in lines(reading, METRICS))]
+    heads = ("noise is a", "")
+    return {
+        "": table(lines(first, PRINTED), *heads),
+        "Cost in samples, and the other reading of the size": table(more, *heads),
+    }
 
 
 def noisy_arms(frame: Any) -> list[tuple[str, float]]:

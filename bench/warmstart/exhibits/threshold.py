@@ -18,7 +18,7 @@ from bench import stats
 from bench.exhibit import Arm, claim
 from bench.report import figure
 from bench.warmstart.design import RI, WS, OptimizerName, Setup, WarmstartSettings
-from bench.warmstart.exhibits._figures import curve, method_series, title
+from bench.warmstart.exhibits._figures import curves, method_series, title
 from bench.warmstart.exhibits._rows import chance_of, distinct, gaps, untimed_rows
 from bench.warmstart.runs import both_arms
 
@@ -50,10 +50,8 @@ def draw(frame: Any, published: Any, settings: Settings) -> figure.Figure:
     # Evenly spaced: the thresholds crowd below 100.
     positions = {x: index for index, x in enumerate(sorted(settings.thresholds))}
     spaced = frame.assign(x=frame["x"].map(positions))
-    for series in method_series(RI, WS):
-        curve(axes[0], spaced, series, metric="val_acc")
-        curve(axes[1], spaced, series, metric="samples_to_stop")
-    for ax in axes:
+    for ax, metric in zip(axes, ("val_acc", "samples_to_stop"), strict=True):
+        curves(ax, spaced, method_series(RI, WS), metric=metric)
         ax.set_xticks(list(positions.values()), [f"{x:g}" for x in positions])
         ax.set(xlabel="train accuracy that ends a phase (%)")
         ax.set_xlim(-0.3, len(positions) - 0.7)
