@@ -491,7 +491,7 @@ def save(fig: Figure, stem: Path, *, missing: Sequence[str] = (), formats: Seque
             if isinstance(engine, ConstrainedLayoutEngine):
                 engine.set(rect=(0, line, 1, 1 - line))
             for below in fig.legends:
-                below.set_bbox_to_anchor((0, line, 1, 1 - line), transform=fig.transFigure)
+                below.borderaxespad += 72 * NOTE_INCHES / below.prop.get_size_in_points()
             fig.text(0.995, 0.2 * line, count, ha="right", va="bottom", fontsize=6, color="#D55E00")
         for suffix in formats:
             checkpoint.write_bytes(stem.with_name(f"{stem.name}.{suffix}"), _bytes(fig, suffix))

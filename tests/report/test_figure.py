@@ -64,11 +64,13 @@ def test_missing_runs_are_marked(tmp_path: Path) -> None:
 
 
 def test_missing_runs_are_named_below_a_legend_that_stands_below(tmp_path: Path) -> None:
-    fig, _ = crossing(6, top=1.0)
+    fig, ax = crossing(6, top=1.0)
+    ax.set_xlabel("epoch")
     figure.save(fig, tmp_path / "one", missing=("a run", "another"), formats=("png",))
     (below,), (note,) = fig.legends, fig.texts
     assert note.get_text() == "2 runs missing"
-    assert note.get_window_extent().y1 <= below.get_window_extent().y0 + 1
+    box = below.get_window_extent()
+    assert note.get_window_extent().y1 <= box.y0 + 1 and box.y1 <= ax.xaxis.label.get_window_extent().y0 + 1
 
 
 def test_signs_that_no_font_has_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

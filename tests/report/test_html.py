@@ -189,7 +189,7 @@ def test_the_page_can_be_looked_at_while_the_rest_trains(made: Callable[..., Pla
     for path in plan.layout.tables.glob("invented/curve.*"):
         path.unlink()
     draw.draw(plan, "invented/distance")
-    judge.page(plan)
+    judge.page_so_far(plan)
     text = (plan.layout.root / "index.html").read_text()
     assert re.findall(r'class="square (s-[\w-]+)"', text) == ["s-not-run", "s-reproduced"]
     assert "5 of 5 runs missing" in text or "Not drawn." in text

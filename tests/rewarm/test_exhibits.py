@@ -524,7 +524,7 @@ def test_table_1_counts_generated_languages(tmp_path: Path) -> None:
     assert ours["train_tokens"] == pytest.approx(2000 * 8 * 32 / 1e9)
     assert ours["sampling_percent"] == 100
     assert 0 < frame[frame["metric"] == "divergence"]["value"].iloc[0] < math.log(2)
-    assert "67.00" in table[table["source"] == "CommonCrawl"].iloc[0].tolist()  # the paper's, printed beside
+    assert "[67.00]" in table[table["source"] == "CommonCrawl"].iloc[0].tolist()  # the paper's, printed beside
 
 
 def test_table_1_counts_the_shards(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def warmup_does_not_matter(frame: Any) -> Iterator[Finding]:
 def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Figure:
     corpora, legend = (SLIMPAJAMA, PILE), {"ncols": 2}
     fig, (_, ax) = loss_panels(
-        frame, settings, corpora, list(METHODS.values()), height=4.4, upright=True, legend=legend
+        frame, settings, corpora, list(METHODS.values()), height=4.8, upright=True, legend=legend
     )
     highest = published[published["metric"] == "max_val_loss"]["value"]
     if settings.same_losses and len(highest):

@@ -94,7 +94,7 @@ def kept_moments_lessen_the_spike(frame: Any) -> Iterator[Finding]:
 
 
 def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Figure:
-    fig, axes = figure.panels(2, 2, sharex=True, height=4.4)
+    fig, axes = figure.panels(2, 2, sharex=True, height=5.2)
     looks = {method(w, m): (NAMES[m], "--" if w == "WU 0" else "-") for w in WARMUPS for m in NAMES}
     for ax, (stage, corpus) in zip(axes, itertools.product(CHECKPOINTS.values(), CORPORA), strict=True):
         losses(ax, frame, settings, corpus, list(looks), looks=looks, panel=stage)

@@ -105,7 +105,7 @@ def control_recovers(frame: Any) -> Finding:
 def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Figure:
     methods = [PRETRAINING, *METHODS] if settings.start == "trained" else METHODS
     fig, axes = loss_panels(
-        frame, settings, CORPORA, methods, height=4.4, upright=True, free=(PRETRAINING,), legend={"below": 4}
+        frame, settings, CORPORA, methods, height=4.8, upright=True, free=(PRETRAINING,), legend={"below": 4}
     )
     for begin in frame[(frame["metric"] == "stage_begins") & (frame["value"] > 0)]["value"].unique():
         for ax in axes:

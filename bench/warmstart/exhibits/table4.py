@@ -40,7 +40,8 @@ METRICS = {"val_acc": ("accuracy (%)", 1), "samples_to_stop": ("samples", 0), "t
 """Metric -> name of its row, digits."""
 PRINTED = ("val_acc", "train_time")
 """The rows of the paper's table."""
-READINGS = {"variance": "variance", "std": "standard deviation"}
+Reading = Literal["variance", "std"]
+READINGS: dict[Reading, str] = {"variance": "variance", "std": "standard deviation"}
 
 
 class Settings(WarmstartSettings):
@@ -49,11 +50,11 @@ class Settings(WarmstartSettings):
     noise: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (1e-2, 1e-3, 1e-4, 1e-5), description="sizes of the noise [P]"
     )
-    readings: tuple[Literal["variance", "std"], ...] = Field(
+    readings: tuple[Reading, ...] = Field(
         ("variance", "std"), description="what a size is: the first is compared with the printed numbers [C, P]"
     )
 
-    def panels(self) -> dict[Literal["variance", "std"], str]:
+    def panels(self) -> dict[Reading, str]:
         """Reading -> panel of its numbers: that of the printed numbers, which name none, for the first."""
         return {reading: "" if reading == self.readings[0] else reading for reading in self.readings}
 
@@ -79,7 +80,7 @@ chance = chance_of
 
 
 def draw(frame: Any, published: Any, settings: Settings) -> dict[str, pd.DataFrame]:
-    def lines(reading: str, metrics: Iterable[str]) -> Iterator[dict[Any, str]]:
+    def lines(reading: Reading, metrics: Iterable[str]) -> Iterator[dict[Any, str]]:
         panel, paper = settings.panels()[reading], printed(published)
         noisy = paper.assign(
             panel=panel
