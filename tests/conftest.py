@@ -100,7 +100,7 @@ def invented(results: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def bench(results: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """``bench("plan", "--scale", "ci")``: the command line in a process of its own."""
 
-    def call(*arguments: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
+    def call(*arguments: str, timeout: float = 800, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "bench", *arguments],
             cwd=ROOT,
