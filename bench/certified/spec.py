@@ -391,11 +391,11 @@ class Certified(RunSpec):
         # About twelve float32 tensors of every pre-activation live between the forward and the backward pass, and a fifth
         # more are freed blocks that the process keeps (`bench.workflow.execute.keep_freed`).
         at_once = self.micro_batch or self.batch_size
-        streams = 58 * neurons * at_once
+        streams = 58.0 * neurons * at_once
         if self.bound == "crown_ibp":
             # auto_LiRPA keeps twice as much, and coefficients of backward bounds: of as many rows at once as fit into 2 GB,
             # but of one at least. Measured with loss fusion: 149 to 180 bytes of each pre-activation of a Wide-ResNet.
-            streams = 140 * neurons * at_once
+            streams = 140.0 * neurons * at_once
             streams += max(24.0 * neurons * at_once, min(2e9, 16.0 * self._backward_rows() * neurons * at_once))
         memory = layer_counts.PROCESS_MB + (streams + 20 * self.parameters()) / 2**20
         kind = f"certified_{self.precision}" if self.macs() >= NARROW_MACS else "certified_narrow"
