@@ -213,7 +213,7 @@ def lines(*rows: Any) -> bytes:
         ("jsonl.zst", FRAME + FRAME[:-1], "cut short .*; fetch the file again"),
         ("jsonl.zst", FRAME[:5], "cut short"),
         ("jsonl.zst", POINTER, "git lfs pull"),
-        ("jsonl.gz", gzip.compress(b'{"text": "a"}\n')[:-4], "cut short"),
+        ("jsonl.gz", gzip.compress(b'{"text": "a"}\n', mtime=0)[:-4], "cut short"),
         ("jsonl.xz", b"\xfd7zXZ\0 and so on", "unpack"),
     ],
 )
@@ -231,7 +231,7 @@ def packed(name: str, window: int = 0) -> bytes:
     """Two documents, packed in that way."""
     content = b'{"text": "a"}\n{"text": "b"}\n'
     if name == "gzip":
-        return gzip.compress(content[:14]) + gzip.compress(content[14:])
+        return gzip.compress(content[:14], mtime=0) + gzip.compress(content[14:], mtime=0)
     skipped = b"\x50\x2a\x4d\x18" + (4).to_bytes(4, "little") + b"skip"
     parameters = zstandard.ZstdCompressionParameters(window_log=window, enable_ldm=True)
     frame = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
