@@ -200,11 +200,11 @@ def claims_of(scale: str) -> list[list[str]]:
     return [row[:5] for row in rows]
 
 
-@pytest.mark.parametrize("scale", ["ci", "small"])
+@pytest.mark.parametrize("scale", ["ci", "small", "paper-cpu"])
 def test_the_results_are_those_of_the_committed_verdicts(scale: str) -> None:
     """These are generated from the records, which another test checks."""
     claims = claims_of(scale)
-    for paper in exhibit.papers():
+    for paper in reference.papers(scale):
         found = Counter(verdict for name, _, verdict, *_ in claims if name.startswith(f"{paper}/"))
         decided = [found[verdict] for verdict in ("reproduced", "not reproduced", "undecided")]
         numbers = [sum(found.values()), *decided, sum(found.values()) - sum(decided)]

@@ -169,11 +169,13 @@ def verdicts_of(scale: str) -> str:
 
 
 def _reference_plan(scale: str) -> Plan:
-    """The plan of a scale's papers that have reference records, with these as results."""
+    """The plan of a scale's exhibits whose papers have reference records, with these as results."""
     from bench.report import reference
     from bench.workflow import plan
 
-    return reference.as_results(plan.make(config.load(scale), reference.papers(scale)))
+    suite, papers = config.load(scale), reference.papers(scale)
+    names = [declared.name for declared in exhibit.select(suite) if declared.paper in papers]
+    return reference.as_results(plan.make(suite, names))
 
 
 def documents() -> dict[Path, str]:
