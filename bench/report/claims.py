@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bench import exhibit, power, stats
 from bench.exhibit import Claim
 from bench.looks import Looks
-from bench.report import cells, chance, collect
+from bench.report import chance, collect, coverage
 from bench.stats import Finding
 from bench.workflow.plan import Plan
 
@@ -65,7 +65,7 @@ def finding(plan: Plan, name: str, claim: Claim, read: Frames) -> Finding:
     result = _of_frames(claim, name, frames, looks_of(plan, name), incomplete=incomplete)
     if claim.kind == "estimate" and result.verdict != "not run":
         return replace(result, verdict="estimate", tested=False)
-    result = cells.of_part(plan, name, claim, frames[name], result)
+    result = coverage.of_part(plan, name, claim, frames[name], result)
     if result.verdict not in stats.DECIDED:
         return _given_up(result, looks_of(plan, name))
     if doubts := _doubts(plan, claim, name, frames, result):

@@ -175,6 +175,9 @@ class Watch(TorchDispatchMode):
         devices = {tensor.device.type for tensor in inputs}
         if name in ("_local_scalar_dense", "item"):
             return self._value(func, args, kwargs)
+        if name == "equal":
+            self._wait("equal", inputs)
+            return True
         if name == "nonzero":
             self._wait("nonzero", inputs)
             return torch.empty(inputs[0].numel(), inputs[0].dim(), dtype=torch.int64, device=inputs[0].device)

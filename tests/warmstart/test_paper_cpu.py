@@ -10,7 +10,7 @@ import pytest
 from bench import config, exhibit, published, stats
 from bench.errors import UserError
 from bench.exhibit import Claim, Exhibit
-from bench.report import cells, plan_text
+from bench.report import coverage, plan_text
 from bench.report.collect import long_frame
 from bench.warmstart.design import RI, WS
 from bench.workflow import plan as planning
@@ -124,7 +124,7 @@ def judged(name: str, gap_by_cell: Mapping[str, float], suite: config.Suite) -> 
     settings = {"cells": list(gap_by_cell)}
     plan = planning.make(suite.model_copy(update={"exhibits": {TABLE: settings}}), [TABLE])
     frame = frame_of(gap_by_cell)
-    return cells.of_part(plan, TABLE, claim(name), frame, claim(name).test(frame))
+    return coverage.of_part(plan, TABLE, claim(name), frame, claim(name).test(frame))
 
 
 MLPS = [f"{dataset} mlp {optimizer}" for dataset in ("cifar10", "svhn", "cifar100") for optimizer in ("sgd", "adam")]
@@ -162,5 +162,5 @@ def test_a_claim_without_parts_counts_the_cells_of_its_exhibit(here: Plan) -> No
     rows = [exhibit.row(run, "target_acc", 50.0) for run in here.exhibits["warmstart/fig9"]]
     one = next(one for one in chosen.claims if one.name == "F9b")
     finding = stats.above([1.0, 1.1, 1.2], 0.0)
-    told = cells.of_part(here, "warmstart/fig9", one, long_frame(rows), finding)
+    told = coverage.of_part(here, "warmstart/fig9", one, long_frame(rows), finding)
     assert told.verdict == "undecided" and "4 of the paper's 72 cells" in told.detail

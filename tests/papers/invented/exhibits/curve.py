@@ -31,9 +31,10 @@ def rows(run, record):
 
 
 def draw(frame: pd.DataFrame, published: pd.DataFrame, settings: Settings) -> Figure:
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
-    figure, axes = plt.subplots()
+    figure = Figure()
+    axes = figure.subplots()
     for _, path in frame.groupby("seed"):
         axes.plot(path["x"], path["value"])
     return figure
