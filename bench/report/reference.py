@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -9,15 +10,15 @@ from dataclasses import replace as with_fields
 from pathlib import Path
 from typing import Any
 
-from bench import checkpoint, config, exhibit, machine, paths, record, stats
+from bench import checkpoint, config, exhibit, machine, paths, published, record, stats
 from bench.errors import UserError
 from bench.paths import Layout
 from bench.report import collect
 from bench.workflow import plan as planning
 from bench.workflow.plan import Plan
 
-FINDINGS = "findings.json"
-"""What each claim says, beside the records: code may be rewritten where these stay equal."""
+FINDINGS, NUMBERS = "findings.json", "numbers"
+"""What each claim says, and what is compared with published numbers: code may be rewritten where these stay equal."""
 
 
 def folder(scale: str) -> Path:
@@ -181,15 +182,27 @@ def _keep_seeds(plan: Plan) -> None:
 
 
 def _findings(plan: Plan) -> dict[str, dict[str, list[Any]]]:
-    """Exhibit -> claim -> verdict, estimate, interval, seeds and the claimed regions, from the reference's records."""
+    """Exhibit -> claim -> verdict, estimate, interval, seeds and the claimed regions, from the reference's records.
+
+    `NUMBERS` stands for the numbers of the exhibit that are compared with published ones, by their digest.
+    """
     from bench.report import claims
 
-    rows: dict[str, dict[str, list[Any]]] = {name: {} for name in plan.exhibits}
-    for (name, claim), finding in claims.findings(as_results(plan)).items():
+    filled = as_results(plan)
+    rows: dict[str, dict[str, list[Any]]] = {name: {NUMBERS: [_numbers(filled, name)]} for name in plan.exhibits}
+    for (name, claim), finding in claims.findings(filled).items():
         tests = [leaf.hypothesis for leaf in stats.leaves(finding)]
         regions = [[str(test.low), str(test.high)] for test in tests if test is not None]
         rows[name][claim] = [finding.verdict, finding.estimate, finding.low, finding.high, finding.n, regions]
     return rows
+
+
+def _numbers(plan: Plan, name: str) -> str:
+    """Digest of an exhibit's numbers that have a margin, each under its name and seed."""
+    frame, margins = collect.read(plan, name)[0], exhibit.registry()[name].margins
+    rows = frame[frame["metric"].isin(list(margins))].to_dict("records")
+    lines = sorted(repr((published.name_of(row), row["seed"], row["value"])) for row in rows)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def _kept_findings(scale: str) -> dict[str, dict[str, list[Any]]]:

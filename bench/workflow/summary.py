@@ -38,8 +38,8 @@ def as_text(before: Mapping[Key, str], after: Mapping[Key, str], layout: Layout)
     lines = []
     for paper in dict.fromkeys(exhibit.split("/")[0] for exhibit, _ in after):
         counts = Counter(verdict for (exhibit, _), verdict in after.items() if exhibit.startswith(f"{paper}/"))
-        told = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
-        lines.append(f"{paper:20} {counts.total()} claims: {told}")
+        parts = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+        lines.append(f"{paper:20} {counts.total()} claims: {parts}")
     if before:
         lines.append(f"{'since the last call':20} {_changes(before, after)}")
     return "\n".join([*lines, *_places(layout.root)])

@@ -1,4 +1,4 @@
-"""Numbers that take several runs are plan when records are collected."""
+"""Numbers that take several runs are made when records are collected."""
 
 from __future__ import annotations
 

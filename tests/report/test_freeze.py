@@ -190,6 +190,18 @@ def test_tests_may_be_rewritten_where_their_findings_stay(repository: Repository
         freeze.freeze(repository.plan())
 
 
+def test_numbers_that_are_compared_with_published_ones_may_not_change(repository: Repository) -> None:
+    repository.edit("distance.py", "CAPTION =", 'MARGINS = {"distance": 3.0}\nCAPTION =')
+    freeze.freeze(repository.plan())
+    repository.commit("Freeze")
+    assert reference.replace(repository.train(), why="first") == 0
+    kept = json.loads((reference.folder("toy") / reference.FINDINGS).read_text())[TABLE]
+    assert set(kept) == {reference.NUMBERS, "D1"}
+    repository.edit("distance.py", 'record.metrics["distance"]', 'record.metrics["distance"] + 1e-9')
+    with pytest.raises(UserError, match=rf"find something else for .*{reference.NUMBERS}.*; begin the next block"):
+        freeze.freeze(repository.plan())
+
+
 def test_an_exhibit_may_begin_the_next_block_and_others_stay(repository: Repository) -> None:
     path = freeze.freeze(repository.plan())
     repository.commit("Freeze")

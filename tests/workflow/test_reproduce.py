@@ -1,4 +1,4 @@
-"""The whole way through Snakemake, on the invented paper: what is plan, and what an edit makes again."""
+"""The whole way through Snakemake, on the invented paper: what is made, and what an edit makes again."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_carried_records_fill_the_gaps_of_what_was_drawn_without_them(
 
 @pytest.mark.slow
 def test_deleted_records_are_trained_again(bench: Call, scale: Path, results: Path) -> None:
-    """Also where they are all that a job had plan, so that the next job is the same one."""
+    """Also where they are all that a job had made, so that the next job is the same one."""
     assert call_reproduce(bench, scale).returncode == 0
     runs = results / "toy" / "runs"
     before = {path.name: record.read(path).results() for path in runs.glob("*.json")}
